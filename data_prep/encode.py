@@ -1,0 +1,188 @@
+"""H.264 and H.265 encodes of RGB arrays in memory, for the streaming simulators (METHOD 3.2).
+
+Encoders run on one thread, which makes them byte-identical from run to run (more threads do
+not). Pixels are converted by swscale with exact rounding: its default rounding darkens every
+conversion by about one level, which a model could learn instead of the compression.
+"""
+
+import dataclasses
+import fractions
+import io
+import math
+from collections.abc import Iterable
+
+import av
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
+
+_ENCODERS = {"h264": "libx264", "h265": "libx265"}
+# x265 pads nothing below one minimal coding tree; x264 takes any even size.
+_MIN_SIDE = {"h264": 2, "h265": 32}
+# 8-bit x264 and x265 stop at quantizer 51: x264 clips a larger CRF, x265 refuses it.
+MAX_CRF = 51
+# {name: (matrix, primaries, transfer)}, the numbers of ITU-T H.273.
+_COLOUR = {
+    "bt709": (1, ColorPrimaries.BT709, ColorTrc.BT709),
+    "bt601": (6, ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M),
+}
+_LIMITED, _FULL = 1, 2
+_EXACT = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.BITEXACT
+)
+
+
+class EncodeError(ValueError):
+    """Settings or frames that cannot be encoded; the message says what to change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeConfig:
+    """How to encode.
+
+    Attributes:
+      codec: "h264" (x264) or "h265" (x265).
+      crf: constant rate factor, 0 (best) upwards; see `effective_crf`.
+      preset: the encoder's speed preset, "ultrafast" ... "veryslow".
+      matrix: colour matrix that is used and written in the stream, "bt709" or "bt601".
+    """
+
+    codec: str
+    crf: float
+    preset: str
+    matrix: str = "bt709"
+
+    def __post_init__(self):
+        if self.codec not in _ENCODERS:
+            raise EncodeError(f"codec {self.codec!r} is not one of {sorted(_ENCODERS)}")
+        if self.matrix not in _COLOUR:
+            raise EncodeError(f"matrix {self.matrix!r} is not one of {sorted(_COLOUR)}")
+        if self.crf < 0:
+            raise EncodeError(f"crf {self.crf} is negative: use 0 to {MAX_CRF}")
+
+    @property
+    def effective_crf(self) -> float:
+        """The CRF that the encoder runs at: an 8-bit encoder ends at `MAX_CRF`."""
+        return min(self.crf, MAX_CRF)
+
+
+def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -> bytes:
+    """Encodes RGB frames as an mp4 file (yuv420p, limited range, tagged colour).
+
+    A side that 4:2:0 cannot carry (odd, or below the encoder's minimum) is extended to the right
+    or at the bottom by repeating its last column or row; the content keeps its position, and
+    `decode_rgb(..., size=...)` cuts the addition off again.
+
+    Args:
+      frames: uint8 [T, H, W, 3], or any iterable of uint8 [H, W, 3] of equal size; T >= 1.
+      fps: frames a second, > 0 (the encoders' rate control depends on it).
+      config: codec and quality.
+
+    Returns:
+      The file's bytes, the same for the same input.
+
+    Raises:
+      EncodeError: no frames, frames that are not uint8 RGB of one size, a bad rate, or an
+        encoder that refuses the settings.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise EncodeError(f"fps {fps} is not a positive number")
+    buffer = io.BytesIO()
+    matrix, primaries, transfer = _COLOUR[config.matrix]
+    stream, shape, index = None, None, 0
+    try:
+        with av.open(buffer, mode="w", format="mp4") as container:
+            for index, frame in enumerate(frames):
+                if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+                    raise EncodeError(
+                        f"frame {index} is {frame.dtype} {frame.shape}, not uint8 [H, W, 3]"
+                    )
+                if shape not in (None, frame.shape):
+                    raise EncodeError(f"frame {index} is {frame.shape}, the first one {shape}")
+                shape = frame.shape
+                padded = _pad(frame, _MIN_SIDE[config.codec])
+                if stream is None:
+                    stream = _add_stream(container, padded.shape, fps, config)
+                picture = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(
+                    format="yuv420p",
+                    dst_colorspace=matrix,
+                    dst_color_range=_LIMITED,
+                    interpolation=_EXACT,
+                )
+                picture.color_primaries, picture.color_trc = primaries, transfer
+                picture.pts = index
+                container.mux(stream.encode(picture))
+            if stream is None:
+                raise EncodeError("no frames to encode")
+            container.mux(stream.encode(None))
+    except av.FFmpegError as error:
+        raise EncodeError(
+            f"{_ENCODERS[config.codec]} failed at frame {index} of size {shape} with {config}:"
+            f" {error}; check preset and crf (at most {MAX_CRF} for h265)"
+        ) from error
+    return buffer.getvalue()
+
+
+def decode_rgb(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decodes what `encode_rgb` made.
+
+    Args:
+      data: the file's bytes; its colour tags are honoured.
+      size: (height, width) to cut to, the size before `encode_rgb` extended it; None keeps all.
+
+    Returns:
+      uint8 RGB [T, H, W, 3] in display order.
+    """
+    with av.open(io.BytesIO(data)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        frames = [
+            frame.to_ndarray(
+                format="rgb24",
+                src_colorspace=frame.colorspace,
+                dst_colorspace=frame.colorspace,
+                src_color_range=_LIMITED,
+                dst_color_range=_FULL,
+                interpolation=_EXACT,
+            )
+            for frame in container.decode(video=0)
+        ]
+    height, width = size or frames[0].shape[:2]
+    return np.stack([frame[:height, :width] for frame in frames])
+
+
+def encode_decode(frames: np.ndarray, fps: float, config: EncodeConfig) -> np.ndarray:
+    """What a viewer gets after one encode: uint8 [T, H, W, 3] in, the same shape out.
+
+    Raises:
+      EncodeError: as `encode_rgb`.
+    """
+    decoded = decode_rgb(encode_rgb(frames, fps, config), size=frames.shape[1:3])
+    if decoded.shape != frames.shape:
+        raise EncodeError(f"{config} gave {decoded.shape} back for {frames.shape}")
+    return decoded
+
+
+def _pad(frame: np.ndarray, min_side: int) -> np.ndarray:
+    """Extends [H, W, 3] by repeated edges to even sides of at least `min_side`."""
+    height, width = (max(side + side % 2, min_side) for side in frame.shape[:2])
+    extra = (height - frame.shape[0], width - frame.shape[1])
+    return np.pad(frame, ((0, extra[0]), (0, extra[1]), (0, 0)), mode="edge")
+
+
+def _add_stream(container, shape: tuple[int, ...], fps: float, config: EncodeConfig):
+    options = {"preset": config.preset, "crf": str(config.effective_crf)}
+    if config.codec == "h264":
+        options["threads"] = "1"
+    else:
+        options["x265-params"] = "pools=1:frame-threads=1:log-level=none"
+    rate = fractions.Fraction(fps).limit_denominator(1001)
+    stream = container.add_stream(_ENCODERS[config.codec], rate=rate, options=options)
+    stream.height, stream.width = shape[:2]
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.thread_count = 1
+    context.colorspace, context.color_primaries, context.color_trc = _COLOUR[config.matrix]
+    context.color_range = _LIMITED
+    return stream

@@ -1,0 +1,321 @@
+"""Record schemas and shards: what is stored, how it is written once, verified and read by key.
+
+Three kinds of record (DESIGN, "small records that change, large ones that do not"): a *video*
+holds the frames a student looks at, a *motion* record its motion features, a *pair* names two
+videos and carries the label. Clips are temporary input of the motion job. Schemas are TFDS
+features, so that `tfds.builder_from_directory` reads the shards; they are written here because
+shards must be addressed by key hash, appear under their name only when complete, and be hashed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_data_source, array_record_module
+
+from vqa_jax.levels import LEVELS
+
+VERSION = "1.0.0"
+_SHARD_OPTIONS = "group_size:1,zstd:1"  # one record a chunk: constant-time random reads
+
+_F = tfds.features
+
+
+def _array(shape: tuple[int | None, ...], dtype: Any) -> _F.Tensor:
+    # BYTES is 20 times faster than TFDS's default value lists.
+    return _F.Tensor(shape=shape, dtype=dtype, encoding=_F.Encoding.BYTES)
+
+
+FEATURES: dict[str, _F.FeaturesDict] = {
+    "vqa_videos": _F.FeaturesDict(
+        {
+            "video_id": _F.Text(),
+            "source_id": _F.Text(),
+            "path": _F.Text(),
+            "segment": _F.Scalar(np.int32),
+            "start_frame": _F.Scalar(np.int64),
+            "num_frames": _F.Scalar(np.int64),
+            "fps": _F.Scalar(np.float32),
+            "width": _F.Scalar(np.int32),
+            "height": _F.Scalar(np.int32),
+            "simulator": _F.Text(),  # "source" for the undistorted segment
+            "level": _F.Scalar(np.int32),  # 0 is the source, higher is worse
+            "effective": _F.Scalar(np.bool_),  # differs, as the student sees it, from the level before
+            "parameter": _F.Text(),  # JSON of the simulator's parameters, effective values included
+            "preprocess": _F.Text(),  # JSON of frames.Preprocess
+            "frames": _array((None, None, None, 3), np.uint8),  # [F, H, W, 3] RGB
+        }
+    ),
+    "vqa_clips": _F.FeaturesDict(
+        {"video_id": _F.Text(), "clips": _array((None, None, None, None, 3), np.uint8)}
+    ),
+    "vqa_motion": _F.FeaturesDict(
+        {
+            "video_id": _F.Text(),
+            "extractor": _F.Text(),  # fingerprint of the weights and clip geometry
+            "features": _array((None, None), np.float32),  # [M, D]
+        }
+    ),
+    "vqa_pairs": _F.FeaturesDict(
+        {
+            "pair_id": _F.Text(),
+            "first_id": _F.Text(),
+            "second_id": _F.Text(),
+            "label": _F.ClassLabel(names=list(LEVELS)),
+            "level_probs": _F.Tensor(shape=(len(LEVELS),), dtype=np.float32),
+            "label_source": _F.Text(),  # "teachers", "simulator:<name>" or "student"
+            "margin": _F.Scalar(np.float32),
+            "first_mean": _F.Scalar(np.float32),
+            "first_std": _F.Scalar(np.float32),
+            "second_mean": _F.Scalar(np.float32),
+            "second_std": _F.Scalar(np.float32),
+            "iteration": _F.Scalar(np.int32),
+        }
+    ),
+}
+
+DESCRIPTIONS = {
+    "vqa_videos": "Frames of video segments, undistorted and simulated, for quality comparison.",
+    "vqa_clips": "Temporary motion clips; may be deleted once motion features exist.",
+    "vqa_motion": "Motion features of the videos, keyed by video id and extractor fingerprint.",
+    "vqa_pairs": "Ordered pairs of videos with the level of the second against the first.",
+}
+
+
+class CorpusError(Exception):
+    """A corpus folder is incomplete, inconsistent or damaged; the message names file and remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One finished shard: file name, number of records, SHA-256 of its bytes, ids in order."""
+
+    name: str
+    records: int
+    sha256: str
+    ids: tuple[str, ...]
+
+
+def key_hash(key: str) -> int:
+    """Stable 64-bit hash of a key, the same on every machine and Python."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+
+
+def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
+    """Encodes one record of `kind` to bytes that depend on its content alone."""
+    features = FEATURES[kind]
+    encoded = features.encode_example(dict(example))
+    proto = features._example_serializer.get_tf_example(encoded)
+    return proto.SerializeToString(deterministic=True)
+
+
+def deserialize(kind: str, data: bytes) -> dict[str, Any]:
+    """Decodes one record of `kind`; text comes back as str."""
+    example = FEATURES[kind].deserialize_example_np(data)
+    return {k: v.decode() if isinstance(v, bytes) else v for k, v in example.items()}
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes JSON under a temporary name and renames it, so that readers never see half a file."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    with open(temporary, "w", encoding="utf-8") as f:
+        json.dump(value, f, indent=1, sort_keys=True, ensure_ascii=False)
+        f.write("\n")
+    os.replace(temporary, path)
+
+
+def read_json(path: str) -> Any:
+    """Reads a JSON file; a missing or broken one is a CorpusError that names it."""
+    try:
+        with open(path, encoding="utf-8") as f:
+            return json.load(f)
+    except FileNotFoundError as e:
+        raise CorpusError(f"{path} is missing: run the step that writes it first") from e
+    except json.JSONDecodeError as e:
+        raise CorpusError(f"{path} is not valid JSON ({e}): delete it and rerun its step") from e
+
+
+class ShardWriter:
+    """Writes one shard under a temporary name; `finish` hashes, renames and returns it.
+
+    Used as a context manager: an exception inside leaves no file under the final name.
+    """
+
+    def __init__(self, path: str, kind: str):
+        self.path, self.kind = path, kind
+        self._temporary = f"{path}.{os.getpid()}.tmp"
+        self._ids: list[str] = []
+        self._writer = array_record_module.ArrayRecordWriter(self._temporary, _SHARD_OPTIONS)
+
+    def write(self, example: Mapping[str, Any]) -> None:
+        """Appends one record; its key is `video_id` or `pair_id`."""
+        self._writer.write(serialize(self.kind, example))
+        self._ids.append(str(example["pair_id" if self.kind == "vqa_pairs" else "video_id"]))
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind, value, traceback) -> None:
+        self._writer.close()
+        if kind is not None:
+            os.remove(self._temporary)
+
+    def finish(self) -> Shard | None:
+        """Renames the closed shard, its JSON sidecar written last; an empty one leaves no file."""
+        if not self._ids:
+            os.remove(self._temporary)
+            return None
+        digest = file_sha256(self._temporary)
+        os.replace(self._temporary, self.path)
+        shard = Shard(os.path.basename(self.path), len(self._ids), digest, tuple(self._ids))
+        write_json(self.path + ".json", dataclasses.asdict(shard))
+        return shard
+
+
+def write_shard(path: str, kind: str, examples: Iterable[Mapping[str, Any]]) -> Shard | None:
+    """Writes all `examples` as one shard."""
+    with ShardWriter(path, kind) as writer:
+        for example in examples:
+            writer.write(example)
+    return writer.finish()
+
+
+def finished_shard(path: str) -> Shard | None:
+    """The shard at `path` if it is complete and its bytes match its sidecar, else None."""
+    if not (os.path.exists(path) and os.path.exists(path + ".json")):
+        return None
+    fields = read_json(path + ".json")
+    shard = Shard(**{**fields, "ids": tuple(fields["ids"])})
+    return shard if file_sha256(path) == shard.sha256 else None
+
+
+def builder_dir(root: str, name: str) -> str:
+    """Folder of a dataset's shards below a corpus root, as TFDS lays it out."""
+    return os.path.join(root, name, VERSION)
+
+
+def shard_name(dataset: str, split: str, index: int, count: int) -> str:
+    """TFDS's file name of a shard."""
+    return f"{dataset}-{split}.array_record-{index:05d}-of-{count:05d}"
+
+
+def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Makes finished shards a TFDS dataset: final names, `dataset_info.json`, `features.json`.
+
+    Args:
+      root: corpus folder; the dataset becomes root/name/VERSION.
+      name: dataset name, `kind` or `kind` with a suffix such as the iteration.
+      kind: a key of FEATURES.
+      shards: split -> paths of finished shards in order (on the same file system).
+
+    Returns:
+      Manifest entry: {"kind", "splits": {split: [{"name", "records", "sha256"}]}}.
+    """
+    folder = builder_dir(root, name)
+    os.makedirs(folder, exist_ok=True)
+    entry: dict[str, Any] = {"kind": kind, "splits": {}}
+    split_infos = []
+    for split, paths in sorted(shards.items()):
+        rows = []
+        for index, path in enumerate(paths):
+            target = os.path.join(folder, shard_name(name, split, index, len(paths)))
+            shard = finished_shard(path)
+            if shard is None:
+                raise CorpusError(f"{path} is incomplete: rerun the step that writes it")
+            shard = dataclasses.replace(shard, name=os.path.basename(target))
+            # A link leaves the work file in place, so that an interrupted publish can be repeated.
+            if path != target:
+                if os.path.exists(target):
+                    os.remove(target)
+                os.link(path, target)
+            write_json(target + ".json", dataclasses.asdict(shard))
+            rows.append({"name": shard.name, "records": shard.records, "sha256": shard.sha256})
+        entry["splits"][split] = rows
+        size = sum(os.path.getsize(os.path.join(folder, r["name"])) for r in rows)
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=folder, dataset_name=name, split=split, filetype_suffix="array_record"
+        )
+        split_infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[r["records"] for r in rows],
+                num_bytes=size,
+                filename_template=template,
+            )
+        )
+    _write_tfds_metadata(root, name, kind, split_infos)
+    return entry
+
+
+def _write_tfds_metadata(root: str, name: str, kind: str, splits: list[Any]) -> None:
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=name,
+        version=tfds.core.Version(VERSION),
+        data_dir=builder_dir(root, name),
+        module_name=__name__,
+    )
+    info = tfds.core.DatasetInfo(
+        builder=identity,
+        description=DESCRIPTIONS[kind],
+        features=FEATURES[kind],
+        citation="Cao et al., arXiv 2505.03631 (method)",
+    )
+    info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
+    info.set_splits(tfds.core.splits.SplitDict(splits))
+    info.write_to_directory(builder_dir(root, name))
+
+
+def dataset_shards(root: str, name: str, split: str | None = None) -> list[str]:
+    """Paths of a published dataset's shards, sorted; all splits when `split` is None."""
+    folder = builder_dir(root, name)
+    prefix = f"{name}-{split}." if split else f"{name}-"
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    paths = [
+        os.path.join(folder, n) for n in names if n.startswith(prefix) and n[-5:].isdigit()
+    ]
+    if not paths:
+        raise CorpusError(f"no shards {prefix}* in {folder}: run data_prep first")
+    return paths
+
+
+class RecordStore:
+    """Random access by key to all records of a published dataset (any thread)."""
+
+    def __init__(self, root: str, name: str, kind: str | None = None, split: str | None = None):
+        self.kind = kind or name
+        paths = dataset_shards(root, name, split)
+        self.ids: list[str] = []
+        for path in paths:
+            self.ids.extend(read_json(path + ".json")["ids"])
+        self._position = {key: i for i, key in enumerate(self.ids)}
+        self._source = array_record_data_source.ArrayRecordDataSource(paths)
+        if len(self._source) != len(self.ids):
+            raise CorpusError(f"{builder_dir(root, name)}: sidecars and shards disagree; rerun prep")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._position
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """The record of `key`; KeyError if absent."""
+        return deserialize(self.kind, self._source[self._position[key]])
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """All records in stored order."""
+        for i in range(len(self.ids)):
+            yield deserialize(self.kind, self._source[i])
