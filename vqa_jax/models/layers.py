@@ -1,0 +1,95 @@
+"""Building blocks shared by the towers: parameters with logical axis names, norms, projector.
+
+Parameters carry the logical names of their axes as metadata `out_sharding`. Eager sharding is off,
+so that a model can be built with or without a mesh; `parallel.py` maps the names to mesh axes.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
+
+zeros: Initializer = jax.nn.initializers.zeros
+ones: Initializer = jax.nn.initializers.ones
+
+
+def truncated_normal(std: float) -> Initializer:
+    """Normal cut at two standard deviations, rescaled so that `std` is the std of the result."""
+    return jax.nn.initializers.truncated_normal(std / 0.87962566103423978)
+
+
+def fan_in(size: int, scale: float = 1.0) -> Initializer:
+    """Truncated normal that keeps the variance of a sum over `size` inputs, times scale**2."""
+    return truncated_normal(scale / math.sqrt(size))
+
+
+def param(
+    rngs: nnx.Rngs,
+    init: Initializer,
+    shape: tuple[int, ...],
+    names: tuple[str | None, ...],
+    dtype: str,
+) -> nnx.Param:
+    """A parameter whose axes are named.
+
+    Args:
+        rngs: stream `params` is used.
+        init: initialiser (key, shape, dtype) -> array.
+        shape: of the array.
+        names: logical name of every axis, or None for an axis that is never sharded.
+        dtype: name of the storage dtype.
+
+    Raises:
+        ValueError: not one name an axis.
+    """
+    if len(names) != len(shape):
+        raise ValueError(f"{len(shape)} axes {shape} but {len(names)} names {names}")
+    value = init(rngs.params(), shape, jnp.dtype(dtype))
+    return nnx.Param(value, out_sharding=names, eager_sharding=False)
+
+
+def stacked(module: nnx.Module, dtype: jnp.dtype) -> dict[str, jax.Array]:
+    """The module's own parameters by attribute name, in the compute dtype, ready for a scan."""
+    own = {name: value for name, value in vars(module).items() if isinstance(value, nnx.Param)}
+    return {name: value[...].astype(dtype) for name, value in own.items()}
+
+
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    """LayerNorm over the last axis [..., D], computed in float32, returned in the dtype of `x`."""
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
+    normed = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
+    return (normed * scale.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
+    """RMSNorm over the last axis [..., D], computed in float32, returned in the dtype of `x`."""
+    wide = x.astype(jnp.float32)
+    normed = wide * jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + epsilon)
+    return (normed * scale.astype(jnp.float32)).astype(x.dtype)
+
+
+class Projector(nnx.Module):
+    """Two linear layers with an exact GELU between them (METHOD 4), into the decoder's width."""
+
+    def __init__(self, in_dim: int, embed_dim: int, param_dtype: str, rngs: nnx.Rngs):
+        """Builds in_dim -> embed_dim -> embed_dim."""
+        # The hidden axis is named as an MLP's, so that tensor parallelism splits it.
+        self.w_in = param(
+            rngs, fan_in(in_dim), (in_dim, embed_dim), ("embed", "mlp"), param_dtype
+        )
+        self.b_in = param(rngs, zeros, (embed_dim,), ("mlp",), param_dtype)
+        self.w_out = param(
+            rngs, fan_in(embed_dim), (embed_dim, embed_dim), ("mlp", "embed"), param_dtype
+        )
+        self.b_out = param(rngs, zeros, (embed_dim,), ("embed",), param_dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., in_dim] -> [..., embed_dim], in the dtype of `x`."""
+        p = stacked(self, x.dtype)
+        hidden = jax.nn.gelu(x @ p["w_in"] + p["b_in"], approximate=False)
+        return hidden @ p["w_out"] + p["b_out"]

@@ -1,0 +1,56 @@
+"""The student's sizes by name: `tiny` for one small machine, `ov_0_5b` and `ov_7b` as published."""
+
+from vqa_jax.models.qwen2 import Qwen2Config
+from vqa_jax.models.siglip import SiglipConfig
+from vqa_jax.models.student import StudentConfig
+from vqa_jax.prompt import tiny_vocabulary
+
+# SigLIP-so400m-patch14-384: 26 of its 27 layers are computed (METHOD 4).
+SO400M = SiglipConfig(
+    image_size=384, patch_size=14, embed_dim=1152, mlp_dim=4304, num_heads=16, num_layers=26
+)
+
+PRESETS: dict[str, StudentConfig] = {
+    "tiny": StudentConfig(
+        vision=SiglipConfig(
+            image_size=64, patch_size=8, embed_dim=96, mlp_dim=384, num_heads=3, num_layers=4
+        ),
+        llm=Qwen2Config(
+            num_layers=3,
+            embed_dim=96,
+            mlp_dim=256,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=24,
+            # Rounded up, so that the vocabulary axis splits over devices.
+            vocab_size=-(-len(tiny_vocabulary()) // 64) * 64,
+            rope_theta=1e4,
+        ),
+        motion_dim=128,
+    ),
+    "ov_0_5b": StudentConfig(
+        vision=SO400M,
+        llm=Qwen2Config(
+            num_layers=24,
+            embed_dim=896,
+            mlp_dim=4864,
+            num_heads=14,
+            num_kv_heads=2,
+            head_dim=64,
+            vocab_size=151936,
+            tie_embeddings=True,
+        ),
+    ),
+    "ov_7b": StudentConfig(
+        vision=SO400M,
+        llm=Qwen2Config(
+            num_layers=28,
+            embed_dim=3584,
+            mlp_dim=18944,
+            num_heads=28,
+            num_kv_heads=4,
+            head_dim=128,
+            vocab_size=152064,
+        ),
+    ),
+}
