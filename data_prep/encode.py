@@ -16,8 +16,9 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
 
 _ENCODERS = {"h264": "libx264", "h265": "libx265"}
-# x265 pads nothing below one minimal coding tree; x264 takes any even size.
-_MIN_SIDE = {"h264": 2, "h265": 32}
+# x265 corrupts the heap when both sides are below one coding tree block, 64 pixels (seen with
+# 32x34 and 48x48); x264 takes any even size.
+_MIN_SIDE = {"h264": 2, "h265": 64}
 # 8-bit x264 and x265 stop at quantizer 51: x264 clips a larger CRF, x265 refuses it.
 MAX_CRF = 51
 # {name: (matrix, primaries, transfer)}, the numbers of ITU-T H.273.
