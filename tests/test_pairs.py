@@ -1,0 +1,211 @@
+"""Sampling and labelling of pairs; gMAD against brute force."""
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+
+from vqa_jax import gmad, levels, pairs
+
+
+def _table(sources=12, simulators=("blur", "noise", "resize")):
+    return [
+        pairs.SimulatedSet(
+            f"s{s}", name, tuple((k, f"s{s}-{name}-{k}" if k else f"s{s}") for k in (0, 1, 2, 4))
+        )
+        for s in range(sources)
+        for name in simulators
+    ]
+
+
+def _unordered(found):
+    return [tuple(sorted((p.first_id, p.second_id))) for p in found]
+
+
+def _severity(video_id):
+    return int(video_id.split("-")[2]) if "-" in video_id else 0
+
+
+def test_simulator_pairs_fill_their_quota_within_one_set():
+    found = pairs.sample_simulator_pairs(_table(), 15, seed=1)
+    assert collections.Counter(p.label for p in found) == dict.fromkeys(
+        ("inferior", "worse", "better", "superior"), 15
+    )
+    assert len(set(_unordered(found))) == len(found)
+    kinds = collections.Counter()
+    for pair in found:
+        first, second = _severity(pair.first_id), _severity(pair.second_id)
+        assert pair.first_id.split("-")[0] == pair.second_id.split("-")[0]
+        assert pair.label == levels.label_from_severity(first, second)
+        assert pair.margin == first - second == pair.second_mean - pair.first_mean
+        kinds[max(pair.first_id, pair.second_id).split("-")[1]] += 1
+    assert set(kinds.values()) == {20}
+
+
+def test_simulator_pairs_depend_on_the_seed_and_not_on_the_order_of_the_table():
+    table = _table()
+    found = pairs.sample_simulator_pairs(table, 10, seed=1)
+    assert found == pairs.sample_simulator_pairs(table[::-1], 10, seed=1)
+    assert found != pairs.sample_simulator_pairs(table, 10, seed=2)
+
+
+def test_short_table_gives_each_pair_once():
+    found = pairs.sample_simulator_pairs(_table(2, ("blur",)), 1000, seed=0)
+    assert len(set(_unordered(found))) == len(found) == 2 * 6
+    every = pairs.all_simulator_pairs(_table(2, ("blur",)))
+    assert set(_unordered(every)) == set(_unordered(found))
+    with pytest.raises(ValueError, match="similar"):
+        pairs.sample_simulator_pairs(_table(), {"similar": 3}, seed=0)
+
+
+def _scores(n=80, teachers=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 1)) * 2 + rng.normal(size=(n, teachers)), [f"v{i}" for i in range(n)]
+
+
+@pytest.mark.parametrize("enumerate_below", [0, 10**6])
+def test_teacher_pairs_fill_their_quota_with_right_labels(monkeypatch, enumerate_below):
+    monkeypatch.setattr(pairs, "_ENUMERATE_BELOW", enumerate_below)
+    scores, ids = _scores()
+    quota = {"inferior": 30, "worse": 20, "similar": 40, "better": 25, "superior": 35}
+    found = pairs.sample_teacher_pairs(scores, ids, quota, seed=3, std_floor=0.1)
+    assert collections.Counter(p.label for p in found) == quota
+    assert len(set(_unordered(found))) == len(found)
+    row = dict(zip(ids, scores, strict=True))
+    for pair in found:
+        first, second = row[pair.first_id], row[pair.second_id]
+        assert pair.first_id != pair.second_id
+        assert pair.label == levels.label_from_teachers(first, second, 0.1)
+        np.testing.assert_allclose(pair.margin, second.mean() - first.mean(), atol=1e-12)
+        np.testing.assert_allclose(pair.first_std, first.std())
+    order = np.random.default_rng(0).permutation(len(ids))
+    again = pairs.sample_teacher_pairs(
+        scores[order], [ids[k] for k in order], quota, seed=3, std_floor=0.1
+    )
+    assert again == found
+
+
+def test_teacher_pairs_are_balanced_in_order_and_leave_out_missing_scores():
+    scores, ids = _scores(n=60)
+    scores[:5, 1] = np.nan
+    found = pairs.sample_teacher_pairs(scores, ids, 60, seed=0)
+    used = {x for p in found for x in (p.first_id, p.second_id)}
+    assert not used & set(ids[:5])
+    mean = dict(zip(ids, scores.mean(axis=1), strict=True))
+    up = sum(mean[p.second_id] > mean[p.first_id] for p in found if p.label == "similar")
+    assert 15 < up < 45
+    some = pairs.sample_teacher_pairs(scores, ids, 300, seed=0, min_teachers=3)
+    assert {x for p in some for x in (p.first_id, p.second_id)} & set(ids[:5])
+
+
+def test_pairs_on_a_bound_are_left_out():
+    scores = np.array([[0.0], [1.0], [2.0], [5.0]])
+    found = pairs.sample_teacher_pairs(scores, list("abcd"), 10, seed=0, std_floor=1.0)
+    assert set(_unordered(found)) == {("a", "d"), ("b", "d"), ("c", "d")}
+
+
+def test_misordered_keeps_labels_and_counts_ties_as_wrong():
+    group = _table(1, ("blur",))[0]
+    table = [pairs.simulator_pair(group, *x) for x in ((0, 1), (1, 0), (0, 4), (4, 0), (2, 1))]
+    found = pairs.misordered(table, [0.4, 0.4, 0.9, 0.5, 0.7])
+    assert found == [table[2], table[1], table[3]]
+    assert [p.label for p in found] == ["inferior", "better", "superior"]
+    assert len(pairs.misordered(table, [0.4, 0.4, 0.9, 0.5, 0.7], quota=1)) == 1
+    with pytest.raises(ValueError, match="finite"):
+        pairs.misordered(table, [np.nan] * 5)
+
+
+def _brute_force(student, weak, ids, quota, num_bins, max_per_video, xi):
+    uses, taken, result = collections.Counter(), set(), []
+    halves = ((quota + 1) // 2, quota // 2)
+    for role, (attacker, defender) in enumerate(((student, weak), (weak, student))):
+        low, high = np.percentile(defender, [1, 99])
+        width = (high - low) / num_bins
+        limit = width if xi[role] is None else xi[role]
+        rank = {
+            v: r
+            for r, v in enumerate(
+                sorted(range(len(ids)), key=lambda v: (attacker[v], pairs.key_hash(ids[v])))
+            )
+        }
+        lists = []
+        for b in range(num_bins):
+            members = [
+                v
+                for v in range(len(ids))
+                if low <= defender[v] <= high
+                and min(int((defender[v] - low) / width), num_bins - 1) == b
+            ]
+            candidates = []
+            for v, w in itertools.combinations(members, 2):
+                v, w = sorted((v, w), key=rank.get)
+                gap = attacker[w] - attacker[v]
+                if gap > 0 and abs(defender[v] - defender[w]) <= limit:
+                    candidates.append((-gap, rank[v], -rank[w], v, w))
+            chosen = []
+            for negative, _, _, v, w in sorted(candidates):
+                free = uses[v] < max_per_video and uses[w] < max_per_video
+                if free and frozenset((v, w)) not in taken:
+                    chosen.append((-negative, b, frozenset((ids[v], ids[w]))))
+                    uses.update((v, w))
+            lists.append(chosen)
+        ranked = sorted(
+            ((turn, -gap, b, key) for row in lists for turn, (gap, b, key) in enumerate(row)),
+            key=lambda x: x[:3],
+        )[: halves[role]]
+        result += [(b, -gap, key) for _, gap, b, key in ranked]
+        index = {x: k for k, x in enumerate(ids)}
+        uses = collections.Counter(index[x] for *_, key in result for x in key)
+        taken = {frozenset(index[x] for x in key) for *_, key in result}
+    return result
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_gmad_equals_brute_force(case):
+    rng = np.random.default_rng(case)
+    n = 90
+    weak = rng.normal(size=n)
+    student = 0.5 * weak + rng.normal(size=n)
+    if case % 2:  # many ties
+        student, weak = np.round(student, 0), np.round(weak, 1)
+    xi = ((None, None), (0.05, 0.05), (None, 1.0))[case // 2]
+    ids = [f"video {k}" for k in range(n)]
+    arguments = dict(quota=(60, 400)[case % 2], num_bins=5, max_per_video=3, xi=xi)
+    found = gmad.gmad_pairs(student, weak, ids, **arguments)
+    want = _brute_force(student, weak, ids, **arguments)
+    assert [(p.bin, p.gap, frozenset((p.first_id, p.second_id))) for p in found] == want
+    assert {p.attacker for p in found} == {"student", "weak"}
+    order = rng.permutation(n)
+    assert found == gmad.gmad_pairs(
+        student[order], weak[order], [ids[k] for k in order], **arguments
+    )
+
+
+def test_gmad_limits_how_often_a_video_occurs():
+    rng = np.random.default_rng(0)
+    student, weak = rng.normal(size=(2, 3000))
+    found = gmad.gmad_pairs(student, weak, [str(k) for k in range(3000)], quota=4000)
+    uses = collections.Counter(x for p in found for x in (p.first_id, p.second_id))
+    assert len(found) == 4000
+    assert max(uses.values()) == 8
+    assert len(set(_unordered(found))) == len(found)
+
+
+def test_gmad_pairs_get_the_students_label():
+    found = [gmad.GmadPair("a", "b", "weak", 0, 1.0)]
+    probs = np.array([[0.1, 0.1, 0.2, 0.5, 0.1]])
+    pair = gmad.label_by_student(found, probs, {"a": (-0.5, 0.2), "b": (1.0, 0.3)})[0]
+    assert (pair.label, pair.label_source, pair.margin) == ("better", "student", 1.5)
+    assert pair.level_probs == (0.1, 0.1, 0.2, 0.5, 0.1)
+    assert (pair.first_std, pair.second_mean) == (0.2, 1.0)
+
+
+def test_gmad_survives_equal_and_missing_scores():
+    ids = [str(k) for k in range(6)]
+    assert gmad.gmad_pairs(np.ones(6), np.ones(6), ids, quota=4) == []
+    student = np.array([0, 1, 2, np.nan, 4, 5])
+    found = gmad.gmad_pairs(student, np.ones(6), ids, quota=4)
+    assert {x for p in found for x in (p.first_id, p.second_id)} <= set("01245")
+    assert len(found) == 2  # the student's half; the weak model tells nothing apart
+    assert gmad.gmad_pairs([], [], [], quota=3) == []
