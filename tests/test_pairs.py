@@ -39,6 +39,7 @@ def test_simulator_pairs_fill_their_quota_within_one_set():
         assert pair.first_id.split("-")[0] == pair.second_id.split("-")[0]
         assert pair.label == levels.label_from_severity(first, second)
         assert pair.margin == first - second == pair.second_mean - pair.first_mean
+        assert pair.label_source == "simulator:" + max(pair.first_id, pair.second_id).split("-")[1]
         kinds[max(pair.first_id, pair.second_id).split("-")[1]] += 1
     assert set(kinds.values()) == {20}
 

@@ -29,7 +29,7 @@ class Pair:
       first_id: key of the first video.
       second_id: key of the second video, which the label describes.
       label: one of `LEVELS`.
-      label_source: "simulator", "teachers" or "student".
+      label_source: "simulator:<name>", "teachers" or "student".
       margin: second_mean - first_mean; positive when the second is better.
       first_mean: teachers' (or student's) mean score; for simulators minus the severity number.
       first_std: standard deviation of it; 0 for simulators.
@@ -96,7 +96,7 @@ def simulator_pair(group: SimulatedSet, first: int, second: int) -> Pair:
         first_id=ids[first],
         second_id=ids[second],
         label=levels.label_from_severity(first, second),
-        label_source=SIMULATOR,
+        label_source=f"{SIMULATOR}:{group.simulator}",
         margin=float(first - second),
         first_mean=float(-first),
         first_std=0.0,
