@@ -16,9 +16,9 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
 
 _ENCODERS = {"h264": "libx264", "h265": "libx265"}
-# x265 corrupts the heap when both sides are below one coding tree block, 64 pixels (seen with
-# 32x34 and 48x48); x264 takes any even size.
-_MIN_SIDE = {"h264": 2, "h265": 64}
+# x265 reads and writes out of bounds when the picture is one coding tree block (64 pixels) wide:
+# heap corruption at 48x48, other bytes from run to run at 64x64. x264 takes any even size.
+_MIN_SIDE = {"h264": 2, "h265": 72}
 # 8-bit x264 and x265 stop at quantizer 51: x264 clips a larger CRF, x265 refuses it.
 MAX_CRF = 51
 # {name: (matrix, primaries, transfer)}, the numbers of ITU-T H.273.
@@ -92,7 +92,7 @@ def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -
         raise EncodeError(f"fps {fps} is not a positive number")
     buffer = io.BytesIO()
     matrix, primaries, transfer = _COLOUR[config.matrix]
-    stream, shape, index = None, None, 0
+    stream, shape, index, packets = None, None, 0, []
     try:
         with av.open(buffer, mode="w", format="mp4") as container:
             for index, frame in enumerate(frames):
@@ -114,10 +114,12 @@ def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -
                 )
                 picture.color_primaries, picture.color_trc = primaries, transfer
                 picture.pts = index
-                container.mux(stream.encode(picture))
+                packets += stream.encode(picture)
             if stream is None:
                 raise EncodeError("no frames to encode")
-            container.mux(stream.encode(None))
+            packets += stream.encode(None)
+            _set_decoding_times(packets)
+            container.mux(packets)
     except av.FFmpegError as error:
         raise EncodeError(
             f"{_ENCODERS[config.codec]} failed at frame {index} of size {shape} with {config}:"
@@ -170,6 +172,16 @@ def _pad(frame: np.ndarray, min_side: int) -> np.ndarray:
     height, width = (max(side + side % 2, min_side) for side in frame.shape[:2])
     extra = (height - frame.shape[0], width - frame.shape[1])
     return np.pad(frame, ((0, extra[0]), (0, extra[1]), (0, 0)), mode="edge")
+
+
+def _set_decoding_times(packets: list[av.Packet]) -> None:
+    """Numbers the packets in decoding order, none later than it is shown.
+
+    x265 leaves the decoding times of clips of one or two frames uninitialised (its issue 781).
+    """
+    delay = max(order - packet.pts for order, packet in enumerate(packets))
+    for order, packet in enumerate(packets):
+        packet.dts = order - delay
 
 
 def _add_stream(container, shape: tuple[int, ...], fps: float, config: EncodeConfig):
