@@ -55,4 +55,61 @@ def get_config() -> ConfigDict:
             "max_clips": 2,
         }
     )
+
+    pairs = config.pairs = ConfigDict()
+    pairs.seed = 0
+    pairs.simulator_per_label = 10_000
+    pairs.teachers_per_label = 1_000
+    pairs.unite = "rank"
+    pairs.std_floor = 3.0
+    pairs.num_shards = 4
+
+    # Simulators that single frames show: the auxiliary loss asks for kind and level.
+    config.severity_simulators = (
+        "resize",
+        "gaussian_blur",
+        "gaussian_noise",
+        "darken",
+        "brighten",
+        "h264",
+        "h265",
+    )
+
+    train = config.train = ConfigDict()
+    train.pair_datasets = ("vqa_pairs_1",)
+    train.init_from = ""
+    train.severity_weight = 0.3
+    train.mesh = (-1, 1, 1)
+    train.log_every = 20
+    train.checkpoint_every = 100
+    train.seed = 0
+    train.input = ConfigDict(
+        {
+            "batch_size": 32,
+            "num_frames": 4,
+            "swap": True,
+            "same_crops": 0.5,
+            "answer": "level",
+            "mix": {"simulator": 0.85, "teachers": 0.15, "student": 0.15},
+            "seed": 0,
+        }
+    )
+    train.optim = ConfigDict(
+        {
+            "total_steps": 500,
+            "warmup_steps": 25,
+            "peak_lr": 1e-3,
+            "weight_decay": 0.05,
+            "grad_clip": 1.0,
+            "b2": 0.98,
+        }
+    )
+    train.loss = ConfigDict(
+        {
+            "confidence": True,
+            "warmup_share": 0.1,
+            "start_temperature": 0.5,
+            "end_temperature": 0.1,
+        }
+    )
     return config

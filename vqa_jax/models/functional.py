@@ -1,0 +1,42 @@
+"""The student as a function of a plain parameter tree, which is what jit, optax and Orbax want."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from vqa_jax import parallel
+from vqa_jax.models.student import Student, StudentConfig
+
+Params = dict[str, Any]
+
+
+class FunctionalStudent:
+    """Makes, describes and binds the parameters of a Student of one config."""
+
+    def __init__(self, cfg: StudentConfig):
+        self.cfg = cfg
+        abstract = nnx.eval_shape(lambda: Student(cfg, nnx.Rngs(0)))
+        self._graphdef, self._abstract = nnx.split(abstract)
+
+    def init(self, seed: int) -> Params:
+        """Fresh parameters as a nested dict of arrays."""
+        student = Student(self.cfg, nnx.Rngs(seed))
+        return nnx.to_pure_dict(nnx.state(student))
+
+    def abstract(self) -> Params:
+        """The parameters' shapes and dtypes."""
+        return nnx.to_pure_dict(self._abstract)
+
+    def shardings(self, mesh: Mesh) -> Params:
+        """NamedShardings of the parameters on `mesh`, from their logical axis names."""
+        return nnx.to_pure_dict(parallel.state_shardings(self._abstract, mesh))
+
+    def bind(self, params: Params) -> Student:
+        """The module that computes with `params`; cheap, and usable inside jit."""
+        state = jax.tree.map(lambda x: x, self._abstract)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(self._graphdef, state)

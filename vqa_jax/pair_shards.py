@@ -1,0 +1,127 @@
+"""Pair datasets: labelled pairs of one iteration -> shards and a manifest beside the videos."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vqa_jax import levels, records
+from vqa_jax.pairs import Pair, SimulatedSet
+
+
+def dataset_name(iteration: int) -> str:
+    """Name of an iteration's pair dataset."""
+    return f"vqa_pairs_{iteration}"
+
+
+def manifest_path(root: str, iteration: int) -> str:
+    """Manifest of an iteration's pairs."""
+    return os.path.join(root, f"pairs_{iteration}.json")
+
+
+def pair_id(pair: Pair) -> str:
+    """Key of a pair: its videos in order and where its label comes from."""
+    return f"{pair.first_id}|{pair.second_id}|{pair.label_source}"
+
+
+def _example(pair: Pair, iteration: int) -> dict[str, Any]:
+    probs = pair.level_probs if pair.level_probs is not None else levels.level_probs(pair.label)
+    return {
+        "pair_id": pair_id(pair),
+        "first_id": pair.first_id,
+        "second_id": pair.second_id,
+        "label": pair.label,
+        "level_probs": np.asarray(probs, np.float32),
+        "label_source": pair.label_source,
+        "margin": pair.margin,
+        "first_mean": pair.first_mean,
+        "first_std": pair.first_std,
+        "second_mean": pair.second_mean,
+        "second_std": pair.second_std,
+        "iteration": iteration,
+    }
+
+
+def write(
+    root: str,
+    iteration: int,
+    splits: Mapping[str, Sequence[Pair]],
+    num_shards: int,
+    identity: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Writes one iteration's pairs, sharded by key hash; the manifest comes last.
+
+    Args:
+      root: corpus folder.
+      iteration: from 1.
+      splits: split -> pairs; an empty split is left out.
+      num_shards: shards of a split (empty ones do not exist).
+      identity: what the pairs follow from; kept in the manifest.
+
+    Returns:
+      The manifest: {"identity", "counts", "labels", "dataset"}.
+    """
+    name = dataset_name(iteration)
+    work = os.path.join(root, f"work_{name}")
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(os.path.join(root, name), ignore_errors=True)
+    os.makedirs(work)
+    published: dict[str, list[str]] = {}
+    for split, pairs in splits.items():
+        buckets: dict[int, list[Pair]] = {}
+        for pair in sorted(pairs, key=pair_id):
+            buckets.setdefault(records.key_hash(pair_id(pair)) % num_shards, []).append(pair)
+        for bucket, members in sorted(buckets.items()):
+            path = os.path.join(work, f"{split}-{bucket:05d}")
+            records.write_shard(path, "vqa_pairs", (_example(p, iteration) for p in members))
+            published.setdefault(split, []).append(path)
+    entry = records.publish(root, name, "vqa_pairs", published)
+    everything = [p for pairs in splits.values() for p in pairs]
+    manifest = {
+        "identity": dict(identity),
+        "counts": {split: len(pairs) for split, pairs in splits.items()},
+        "labels": {x: sum(p.label == x for p in everything) for x in levels.LEVELS},
+        "dataset": {name: entry},
+    }
+    records.write_json(manifest_path(root, iteration), manifest)
+    shutil.rmtree(work)
+    return manifest
+
+
+def finished(root: str, iteration: int, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest if this iteration's pairs are written and follow from `identity`."""
+    path = manifest_path(root, iteration)
+    if not os.path.exists(path):
+        return None
+    manifest = records.read_json(path)
+    if manifest["identity"] != dict(identity):
+        raise records.CorpusError(
+            f"{path} was made with other settings or models: delete it to make the pairs again"
+        )
+    return manifest
+
+
+def simulated_sets(table: Sequence[Mapping[str, Any]], split: str) -> list[SimulatedSet]:
+    """Groups the video table's rows by segment and simulator, effective levels and source only."""
+    sources = {
+        (r["source_id"], r["segment"]): r["video_id"]
+        for r in table
+        if r["split"] == split and r["level"] == 0
+    }
+    groups: dict[tuple[str, int, str], list[tuple[int, str]]] = {}
+    for row in table:
+        if row["split"] == split and row["level"] > 0 and row["effective"]:
+            key = (row["source_id"], row["segment"], row["simulator"])
+            groups.setdefault(key, []).append((row["level"], row["video_id"]))
+    return [
+        SimulatedSet(
+            f"{source}-{segment:03d}",
+            simulator,
+            ((0, sources[source, segment]), *sorted(versions)),
+        )
+        for (source, segment, simulator), versions in sorted(groups.items())
+    ]
