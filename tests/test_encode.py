@@ -77,6 +77,14 @@ def test_odd_and_tiny_sizes_keep_shape_and_alignment(codec, size):
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_the_extension_does_not_bleed_into_the_picture(codec):
+    """A flat bright frame stays flat up to its odd borders, even at the coarsest quantizer."""
+    frames = np.full((2, 41, 43, 3), 220, np.uint8)
+    got = encode.encode_decode(frames, 30, EncodeConfig(codec, 51, "medium"))
+    assert np.ptp(got.astype(int)) <= 1
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
 @pytest.mark.parametrize("count", [1, 2, 40])
 def test_every_frame_comes_back_in_order(codec, count):
     frames = np.full((count, 64, 96, 3), 40, np.uint8)
