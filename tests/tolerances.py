@@ -12,6 +12,7 @@ TOLERANCES = {
     "hsv_on_8_bits": {"rtol": 0.0, "atol": 0.005},
     "centre_of_mass": {"rtol": 0.0, "atol": 0.03},  # pixels
     "resized_levels": {"rtol": 0.0, "atol": 1.01},  # levels of 255: rounded after each axis
-    "ten_bit_mean_levels": {"rtol": 0.0, "atol": 1.5},  # levels of 255, two lossy encodes
+    # swscale's fast 4:2:0 conversion is one to two levels of 255 dark; a wrong matrix is worse.
+    "fast_yuv_mean_levels": {"rtol": 0.0, "atol": 2.0},
     "rendered_pixel": {"rtol": 0.0, "atol": 1.0},  # levels of 255
 }
