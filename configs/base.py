@@ -12,11 +12,13 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.student = "tiny"  # a preset of vqa_jax.models
+    config.extractor = ""  # SlowFast safetensors; "" is the shipped tiny one
 
     prep = config.prep = ConfigDict()
     prep.seed = 0
     prep.heldout_fraction = 0.2
     prep.segments_per_source = 2
+    prep.heldout_segments = 1
     prep.segment_seconds = 1.0
     prep.window = (384, 288)
     prep.simulators = (
@@ -47,7 +49,7 @@ def get_config() -> ConfigDict:
             "view": "crops",
             "image_size": 64,
             "tile_size": 80,
-            "num_tiles": 16,
+            "num_tiles": 12,
             "max_key_frames": 8,
             "motion_size": 64,
             "clip_len": 32,
@@ -63,6 +65,16 @@ def get_config() -> ConfigDict:
     pairs.unite = "rank"
     pairs.std_floor = 3.0
     pairs.num_shards = 4
+
+    relabel = config.relabel = ConfigDict()
+    relabel.seed = 0
+    relabel.pool_segments = 0
+    relabel.misordered_quota = 5_000
+    relabel.gmad_quota = 2_000
+    relabel.num_bins = 20
+    relabel.max_per_video = 8
+    relabel.unite = "rank"
+    relabel.num_shards = 4
 
     # Simulators that single frames show: the auxiliary loss asks for kind and level.
     config.severity_simulators = (

@@ -117,7 +117,9 @@ class _BucketFn(beam.DoFn):
 
     def process(self, bucket: Bucket) -> Iterator[str]:
         summary = build_bucket(bucket, self._root, self._work, self._config)
-        logging.info("%s: %d videos from %d sources", bucket[0], len(summary["rows"]), len(bucket[1]))
+        logging.info(
+            "%s: %d videos from %d sources", bucket[0], len(summary["rows"]), len(bucket[1])
+        )
         yield bucket[0]
 
 
@@ -142,7 +144,9 @@ def form_buckets(sources: Sequence[ingest.Source], num_buckets: int) -> list[Buc
     return sorted(groups.items())
 
 
-def build(root: str, data: str, config: PrepConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
+def build(
+    root: str, data: str, config: PrepConfig, beam_args: Sequence[str] = ()
+) -> dict[str, Any]:
     """Runs the whole job; returns the manifest. A corpus that is already complete is kept.
 
     Args:

@@ -19,6 +19,7 @@ class PrepConfig:
         input folder brings its own split (`scenes.json`).
       segments_per_source: segments cut evenly from each source; many short ones teach more than
         few long ones.
+      heldout_segments: the same for held-out sources.
       segment_seconds: length of a segment; at least `clip_len` frames are taken, 0 keeps all.
       window: a segment is cut to at most this many pixels (width, height) at native scale; (0, 0)
         keeps the frame.
@@ -34,6 +35,7 @@ class PrepConfig:
     seed: int
     heldout_fraction: float
     segments_per_source: int
+    heldout_segments: int
     segment_seconds: float
     window: tuple[int, int]
     simulators: tuple[str, ...]

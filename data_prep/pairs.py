@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from data_prep.build import MANIFEST, VIDEO_TABLE
-from vqa_jax import pair_shards, records
+from vqa_jax import pair_shards, records, votes
 from vqa_jax import pairs as pairs_lib
 from vqa_jax import teachers as teachers_lib
 
@@ -43,35 +42,6 @@ class PairConfig:
     num_shards: int
 
 
-def teacher_scores(
-    table: Sequence[Mapping[str, Any]], imported: Mapping[str, Mapping[str, float]]
-) -> tuple[np.ndarray, list[str]]:
-    """Scores [videos, teachers], higher is better, NaN where missing, and the teachers' names.
-
-    Args:
-      table: rows of the video table.
-      imported: teacher -> video -> score from files, higher is better; a video is named by its
-        id, or by its path for undistorted ones. Imported teachers join the built-in ones.
-    """
-    built_in = sorted(table[0]["scores"])
-    columns = []
-    for name in built_in:
-        sign = 1.0 if teachers_lib.get(name).higher_is_better else -1.0
-        columns.append([sign * row["scores"][name] for row in table])
-    for name in sorted(imported):
-        votes = imported[name]
-        columns.append(
-            [
-                votes.get(r["video_id"], votes.get(r["path"], np.nan) if r["level"] == 0 else np.nan)
-                for r in table
-            ]
-        )
-        missing = int(np.isnan(columns[-1]).sum())
-        if missing:
-            logging.warning("teacher %s has no score for %d of %d videos", name, missing, len(table))
-    return np.array(columns, np.float64).T, [*built_in, *sorted(imported)]
-
-
 def label_pairs(data: str, config: PairConfig, scores_csv: str | None = None) -> dict[str, Any]:
     """Draws, labels and writes iteration 1's pairs; returns their manifest."""
     corpus = records.read_json(os.path.join(data, MANIFEST))
@@ -87,8 +57,7 @@ def label_pairs(data: str, config: PairConfig, scores_csv: str | None = None) ->
     table = records.read_json(os.path.join(data, VIDEO_TABLE))
     imported = teachers_lib.read_scores_csv(scores_csv) if scores_csv else {}
     usable = [r for r in table if r["split"] == "train" and r["effective"]]
-    scores, _ = teacher_scores(usable, imported)
-    united = teachers_lib.unite(scores, method=config.unite)
+    united, _ = votes.united_votes(usable, imported, config.unite)
     train = pairs_lib.sample_simulator_pairs(
         pair_shards.simulated_sets(table, "train"), config.simulator_per_label, config.seed
     )

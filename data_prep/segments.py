@@ -72,7 +72,9 @@ def prepare_source(root: str, source: Source, config: PrepConfig) -> Iterator[Pr
       frames.MediaError: the file cannot be decoded where a segment lies.
     """
     length = segment_length(source.info.fps, source.info.num_frames, config)
-    starts = segment_starts(source.info.num_frames, length, config.segments_per_source)
+    heldout = source.split == "heldout"
+    count = config.heldout_segments if heldout else config.segments_per_source
+    starts = segment_starts(source.info.num_frames, length, count)
     for segment, start in enumerate(starts):
         frames = frames_lib.read_segment(os.path.join(root, source.path), start, length)
         frames = cut_window(frames, config.window, f"{source.source_id}:{segment}")
@@ -92,9 +94,7 @@ def _prepare_segment(
                 frames, source.info.fps, name, level, seed, h265_preset=config.h265_preset
             )
             versions.append(
-                _prepare_video(
-                    distorted, source, segment, start, name, level, parameter, config
-                )
+                _prepare_video(distorted, source, segment, start, name, level, parameter, config)
             )
         kept = effective_levels([_as_seen(v) for v in (base, *versions)])
         for level, version in enumerate(versions, start=1):

@@ -1,8 +1,8 @@
 """A student on disk: one folder with its config, weights and, once calibrated, its anchors.
 
-    student.json         architecture, preprocessing, motion extractor, training facts
-    student.safetensors  parameters, named by their path in our tree
-    anchors.*            see vqa_jax.anchors
+student.json         architecture, preprocessing, motion extractor, training facts
+student.safetensors  parameters, named by their path in our tree
+anchors.*            see vqa_jax.anchors
 """
 
 from __future__ import annotations
@@ -167,13 +167,17 @@ def load_params(folder: str, student: FunctionalStudent) -> Params:
     )
 
 
-def fingerprint(folder: str) -> str:
-    """Short hash of a bundle's config and weights; every score names it."""
+def files_fingerprint(paths: Sequence[str]) -> str:
+    """Short hash of files' contents, in the given order."""
     digest = hashlib.sha256()
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        path = os.path.join(folder, name)
+    for path in paths:
         if not os.path.exists(path):
-            raise BundleError(f"{path} is missing: {folder} is not a student's folder")
+            raise BundleError(f"{path} is missing: its folder is not a complete student's")
         with open(path, "rb") as f:
             digest.update(hashlib.file_digest(f, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def fingerprint(folder: str) -> str:
+    """Short hash of a bundle's config and weights; every score names it."""
+    return files_fingerprint([os.path.join(folder, n) for n in (CONFIG_FILE, WEIGHTS_FILE)])

@@ -19,7 +19,6 @@ from vqa_jax.frames import Preprocess
 from vqa_jax.levels import LEVELS
 from vqa_jax.records import CorpusError, RecordStore
 
-
 MAX_LEVEL = 5  # most levels that a simulator has (METHOD 3.2)
 GROUPS = ("simulator", "teachers", "student")
 
@@ -89,8 +88,36 @@ def label_group(label_source: str) -> str:
     return label_source.split(":")[0]
 
 
+class VideoStore:
+    """Videos of a corpus with their motion features, by key."""
+
+    def __init__(self, root: str, extractor: str):
+        """Opens the shards; `extractor` is the fingerprint that motion records must carry."""
+        self._root, self._extractor = root, extractor
+        self._videos = RecordStore(root, "vqa_videos")
+        self._motion = RecordStore(root, "vqa_motion")
+
+    def __getitem__(self, video_id: str) -> tuple[dict[str, Any], np.ndarray]:
+        """Video record and motion features [M, D] of a key.
+
+        Raises:
+          CorpusError: the motion record is missing or of another extractor.
+        """
+        if video_id not in self._motion:
+            raise CorpusError(
+                f"{self._root}: no motion features of {video_id}: run `python -m vqa_jax motion`"
+            )
+        motion = self._motion[video_id]
+        if motion["extractor"] != self._extractor:
+            raise CorpusError(
+                f"{self._root}: motion features of extractor {motion['extractor']}, the student "
+                f"wants {self._extractor}: run `python -m vqa_jax motion` again"
+            )
+        return self._videos[video_id], motion["features"]
+
+
 class PairCorpus:
-    """Pairs of one split with access to their videos' frames and motion features."""
+    """Pairs of one split with access to their videos."""
 
     def __init__(self, root: str, pair_datasets: Sequence[str], split: str, extractor: str):
         """Opens the datasets.
@@ -102,34 +129,13 @@ class PairCorpus:
           extractor: fingerprint that the motion records must carry.
         """
         self.root = root
-        self.videos = RecordStore(root, "vqa_videos")
-        self.motion = RecordStore(root, "vqa_motion")
-        self.extractor = extractor
+        self.videos = VideoStore(root, extractor)
         self.pairs: list[dict[str, Any]] = []
         for name in pair_datasets:
             self.pairs.extend(RecordStore(root, name, "vqa_pairs", split).records())
 
-    def video(self, video_id: str) -> tuple[dict[str, Any], np.ndarray]:
-        """Video record and motion features [M, D] of a key.
 
-        Raises:
-          CorpusError: the motion record is missing or of another extractor.
-        """
-        try:
-            motion = self.motion[video_id]
-        except KeyError as e:
-            raise CorpusError(f"{self.root}: no motion record of {video_id}: run motion") from e
-        if motion["extractor"] != self.extractor:
-            raise CorpusError(
-                f"{self.root}: motion features of extractor {motion['extractor']}, the student wants "
-                f"{self.extractor}: run `python -m vqa_jax motion` again"
-            )
-        return self.videos[video_id], motion["features"]
-
-
-def crop_tiles(
-    tiles: np.ndarray, size: int, chosen: np.ndarray, offsets: np.ndarray
-) -> np.ndarray:
+def crop_tiles(tiles: np.ndarray, size: int, chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Cuts `size` windows out of chosen tiles [N, T, T, 3] at offsets int [n, 2] (y, x)."""
     return np.stack(
         [tiles[i, y : y + size, x : x + size] for i, (y, x) in zip(chosen, offsets, strict=True)]
@@ -200,7 +206,7 @@ class _Assemble(grain.transforms.RandomMap):
         probs = pair["level_probs"]
         if self._config.swap and rng.random() < 0.5:
             keys, probs = keys[::-1], probs[::-1]
-        (first, first_motion), (second, second_motion) = map(self._corpus.video, keys)
+        (first, first_motion), (second, second_motion) = (self._corpus.videos[k] for k in keys)
         pre = Preprocess.from_json(first["preprocess"])
         frames = training_frames(first["frames"], second["frames"], pre, self._config, rng)
         return {

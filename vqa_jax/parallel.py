@@ -46,7 +46,9 @@ def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mes
         known = math.prod(s for s in sizes if s != -1)
         sizes[sizes.index(-1)] = len(devices) // known
     if math.prod(sizes) != len(devices):
-        raise ValueError(f"mesh {tuple(shape)} needs {math.prod(sizes)} devices, not {len(devices)}")
+        raise ValueError(
+            f"mesh {tuple(shape)} needs {math.prod(sizes)} devices, not {len(devices)}"
+        )
     grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     return Mesh(grid, MESH_AXES)
 

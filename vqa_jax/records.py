@@ -47,7 +47,9 @@ FEATURES: dict[str, _F.FeaturesDict] = {
             "height": _F.Scalar(np.int32),
             "simulator": _F.Text(),  # "source" for the undistorted segment
             "level": _F.Scalar(np.int32),  # 0 is the source, higher is worse
-            "effective": _F.Scalar(np.bool_),  # differs, as the student sees it, from the level before
+            "effective": _F.Scalar(
+                np.bool_
+            ),  # differs, as the student sees it, from the level before
             "parameter": _F.Text(),  # JSON of the simulator's parameters, effective values included
             "preprocess": _F.Text(),  # JSON of frames.Preprocess
             "frames": _array((None, None, None, 3), np.uint8),  # [F, H, W, 3] RGB
@@ -283,9 +285,7 @@ def dataset_shards(root: str, name: str, split: str | None = None) -> list[str]:
     folder = builder_dir(root, name)
     prefix = f"{name}-{split}." if split else f"{name}-"
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    paths = [
-        os.path.join(folder, n) for n in names if n.startswith(prefix) and n[-5:].isdigit()
-    ]
+    paths = [os.path.join(folder, n) for n in names if n.startswith(prefix) and n[-5:].isdigit()]
     if not paths:
         raise CorpusError(f"no shards {prefix}* in {folder}: run data_prep first")
     return paths
@@ -303,7 +303,9 @@ class RecordStore:
         self._position = {key: i for i, key in enumerate(self.ids)}
         self._source = array_record_data_source.ArrayRecordDataSource(paths)
         if len(self._source) != len(self.ids):
-            raise CorpusError(f"{builder_dir(root, name)}: sidecars and shards disagree; rerun prep")
+            raise CorpusError(
+                f"{builder_dir(root, name)}: sidecars and shards disagree; rerun prep"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -319,3 +321,10 @@ class RecordStore:
         """All records in stored order."""
         for i in range(len(self.ids)):
             yield deserialize(self.kind, self._source[i])
+
+
+def shard_records(path: str, kind: str) -> Iterator[dict[str, Any]]:
+    """All records of one shard in stored order, one in memory at a time."""
+    source = array_record_data_source.ArrayRecordDataSource([path])
+    for i in range(len(source)):
+        yield deserialize(kind, source[i])

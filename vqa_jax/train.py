@@ -117,9 +117,7 @@ def _identity(config: TrainConfig, preset: str, data: str) -> dict[str, Any]:
     return {"preset": preset, "settings": settings, "pairs": pairs, "init": start}
 
 
-def train(
-    config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
-) -> str:
+def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str) -> str:
     """Trains to `total_steps` and writes a student bundle.
 
     Args:

@@ -1,0 +1,78 @@
+"""Chooses anchors of simulated quality from a corpus, for students without human-scored ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from vqa_jax import records
+from vqa_jax.anchors import ANCHOR_FILE, AnchorError, AnchorSet, choose
+from vqa_jax.evaluate import VIDEO_TABLE
+from vqa_jax.input_pipeline import VideoStore
+from vqa_jax.predictor import Predictor
+from vqa_jax.scoring import VideoInput, video_input
+
+STEPS = (1.0, 0.75, 0.5, 0.25, 0.0)  # share of a simulator's severity, worst first
+CANDIDATES_PER_STEP = 8
+SCALE = "simulated severity (100 = undistorted, 0 = a simulator's worst level)"
+
+
+def _candidates(table: Sequence[dict[str, Any]], simulators: Sequence[str]) -> list[list[str]]:
+    """Ids of training videos of every severity step, from different sources by key hash."""
+    worst: dict[str, int] = {}
+    for row in table:
+        worst[row["simulator"]] = max(worst.get(row["simulator"], 0), row["level"])
+    steps: list[list[str]] = []
+    for share in STEPS:
+        rows = [
+            r
+            for r in table
+            if r["split"] == "train"
+            and r["effective"]
+            and (
+                r["level"] == 0
+                if share == 0
+                else r["simulator"] in simulators
+                and r["level"] == round(share * worst[r["simulator"]])
+            )
+        ]
+        rows.sort(key=lambda r: records.key_hash("anchor:" + r["video_id"]))
+        steps.append([r["video_id"] for r in rows[:CANDIDATES_PER_STEP]])
+    return steps
+
+
+def make_anchors(student: Predictor, folder: str, data: str) -> str:
+    """Chooses five anchors of a corpus's training split and saves them into the student's folder.
+
+    Their scores are nominal (100, 75, ... by severity), so the scale is arbitrary.
+
+    Returns:
+      Path of the anchors' file; existing anchors are kept.
+    """
+    target = os.path.join(folder, ANCHOR_FILE)
+    if os.path.exists(target):
+        return target
+    table = records.read_json(os.path.join(data, VIDEO_TABLE))
+    spec = student.engine.spec
+    named = spec.severity_simulators or sorted({r["simulator"] for r in table} - {"source"})
+    steps = _candidates(table, named)
+    if any(not s for s in steps):
+        raise AnchorError(f"{data} has no training video of some severity: prepare more simulators")
+    videos = VideoStore(data, spec.extractor)
+
+    def read(key: str) -> VideoInput:
+        record, features = videos[key]
+        return video_input(record["frames"], features, spec)
+
+    inputs = [[read(key) for key in step] for step in steps]
+    encoded = [list(student.engine.encode(step)) for step in inputs]
+    chosen = choose(student.engine, encoded)
+    AnchorSet(
+        names=tuple(step[i] for step, i in zip(steps, chosen, strict=True)),
+        inputs=tuple(step[i] for step, i in zip(inputs, chosen, strict=True)),
+        scores=tuple(100.0 * (1.0 - share) for share in STEPS),
+        scale=SCALE,
+        arbitrary=True,
+    ).save(folder)
+    return target

@@ -1,0 +1,201 @@
+"""Command line: `python -m vqa_jax {score,train,motion,anchors,evaluate,relabel,report}`.
+
+JAX and the models are imported by the command that needs them, so that help and mistakes are fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags, logging
+
+
+def _read_config(arguments: Sequence[str]) -> Any:
+    """The ml_collections config named by --config, with --config.a.b=value overrides."""
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "Run configuration.", flag_values=values)
+    values(["vqa_jax", *arguments])
+    return values.config
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _load(folder: str | None) -> Any:
+    from vqa_jax import predictor
+
+    return predictor.load(folder)
+
+
+def _score(args: argparse.Namespace) -> int:
+    from vqa_jax import score_table
+    from vqa_jax.frames import find_videos
+
+    paths = find_videos(args.paths)
+    if not paths:
+        _say(f"no video in {', '.join(args.paths)}")
+        return 2
+    student = _load(args.student)
+    if args.student is None:
+        _say("No --student given: scoring with the shipped tiny student.")
+    results = score_table.collect(student, paths)
+    _say(score_table.render(results))
+    score_table.write(results, args.csv, args.json)
+    return 0 if any(r.error is None for r in results) else 1
+
+
+def _train(args: argparse.Namespace) -> int:
+    from vqa_jax import bundle, motion, train
+    from vqa_jax.frames import Preprocess
+    from vqa_jax.input_pipeline import MAX_LEVEL
+
+    config = args.config
+    settings = train.TrainConfig.from_dict(config.train.to_dict())
+    severity = config.severity_simulators if settings.severity_weight else ()
+    spec = bundle.make_spec(
+        config.student,
+        Preprocess(**config.prep.preprocess.to_dict()),
+        settings.input.num_frames,
+        motion.load_extractor(config.extractor).fingerprint,
+        tuple(severity),
+        MAX_LEVEL,
+    )
+    _say(train.train(settings, spec, args.data, args.workdir))
+    return 0
+
+
+def _motion(args: argparse.Namespace) -> int:
+    from vqa_jax import motion, motion_job
+
+    count = motion_job.run(args.data, motion.load_extractor(args.extractor))
+    _say(f"motion features of {count} videos in {args.data}")
+    return 0
+
+
+def _anchors(args: argparse.Namespace) -> int:
+    from vqa_jax import anchor_choice
+
+    _say(anchor_choice.make_anchors(_load(args.student), args.student, args.data))
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from vqa_jax import evaluate, report
+
+    student = _load(args.student)
+    found = evaluate.evaluate(
+        student.engine, student.scale, student.fingerprint, args.data, args.out
+    )
+    _say(report.evaluation_table(found))
+    return 0
+
+
+def _relabel(args: argparse.Namespace) -> int:
+    from vqa_jax import relabel
+
+    student = _load(args.student)
+    settings = relabel.RelabelConfig(**args.config.relabel.to_dict())
+    facts = relabel.relabel(
+        student.engine,
+        student.scale,
+        student.fingerprint,
+        args.data,
+        args.iteration,
+        settings,
+        args.scores,
+    )
+    _say("\n".join(f"{k}: {v}" for k, v in facts.items()))
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from vqa_jax import report
+
+    path = report.build_report(args.run)
+    _say(report.summary_table(args.run))
+    _say(f"report: {path}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vqa_jax", description="Video quality from ranked pairs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run: Any, text: str, *required: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        for option in required:
+            sub.add_argument(f"--{option}", required=True)
+        return sub
+
+    sub = command("score", _score, "Score files, folders or glob patterns.")
+    sub.add_argument("paths", nargs="+", metavar="PATH")
+    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--csv", help="write one row a file")
+    sub.add_argument("--json", help="write the same as JSON")
+    sub = command("train", _train, "Train a student (--config FILE).", "data", "workdir")
+    sub = command("motion", _motion, "Compute motion features of a corpus.", "data")
+    sub.add_argument("--extractor", default="", help="SlowFast safetensors (default: shipped)")
+    command("anchors", _anchors, "Choose a student's anchors.", "student", "data")
+    command("evaluate", _evaluate, "Evaluate on held-out sources.", "student", "data", "out")
+    sub = command(
+        "relabel", _relabel, "Write the next iteration's pairs (--config FILE).", "student", "data"
+    )
+    sub.add_argument("--iteration", type=int, required=True)
+    sub.add_argument("--scores", help="CSV of further teachers' scores")
+    command("report", _report, "Write report.html of a run.", "run")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status. Known errors are one line, not a traceback."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    configured = [a for a in rest if a.startswith("--config")]
+    # "--config FILE" leaves FILE among the unknown ones.
+    after = [b for a, b in itertools.pairwise(rest) if a == "--config"]
+    unknown = [a for a in rest if a not in configured and a not in after]
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
+    needs_config = args.command in ("train", "relabel")
+    if needs_config != bool(configured):
+        parser.error(f"{args.command} {'needs' if needs_config else 'takes no'} --config")
+    if configured:
+        args.config = _read_config([a for a in rest if a in configured or a in after])
+    logging.set_verbosity(os.environ.get("VQA_JAX_LOG", "info"))
+    try:
+        return int(args.run(args))
+    except _known_errors() as error:
+        sys.stderr.write(f"vqa_jax {args.command}: {error}\n")
+        return 1
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    from vqa_jax.anchors import AnchorError
+    from vqa_jax.bundle import BundleError
+    from vqa_jax.checkpoint import CheckpointError
+    from vqa_jax.frames import MediaError
+    from vqa_jax.records import CorpusError
+    from vqa_jax.teachers import ScoresError
+    from vqa_jax.train import TrainingError
+    from vqa_jax.weights.files import WeightsError
+
+    return (
+        AnchorError,
+        BundleError,
+        CheckpointError,
+        CorpusError,
+        MediaError,
+        ScoresError,
+        TrainingError,
+        WeightsError,
+        FileNotFoundError,
+    )

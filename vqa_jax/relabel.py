@@ -1,0 +1,182 @@
+"""The next iteration's pairs, found with the student: misordered and gMAD ones (METHOD 7).
+
+    python -m vqa_jax relabel --config FILE --student DIR --data DIR --iteration 2
+
+Simulator pairs that the student misorders keep the simulator's label; gMAD pairs are labelled by
+the student. The video and motion shards are not touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from vqa_jax import anchors as anchors_lib
+from vqa_jax import evaluate, gmad, pair_shards, records, teachers, votes
+from vqa_jax.levels import LEVELS
+from vqa_jax.pairs import Pair, all_simulator_pairs, misordered
+from vqa_jax.scoring import Engine
+
+
+@dataclasses.dataclass(frozen=True)
+class RelabelConfig:
+    """Quotas of an iteration (METHOD 3.3 and 7).
+
+    Attributes:
+      seed: of the pool's choice.
+      pool_segments: segments of the training split that are looked at, by key hash (0 = all).
+      misordered_quota: most simulator pairs taken, the most confidently wrong first.
+      gmad_quota: most gMAD pairs taken, over all weak models.
+      num_bins: quality bins of gMAD.
+      max_per_video: how often one video may serve.
+      unite: how the teachers' scales become one.
+      num_shards: pair shards.
+    """
+
+    seed: int
+    pool_segments: int
+    misordered_quota: int
+    gmad_quota: int
+    num_bins: int
+    max_per_video: int
+    unite: str
+    num_shards: int
+
+
+def choose_pool(table: Sequence[dict[str, Any]], config: RelabelConfig) -> list[dict[str, Any]]:
+    """Rows of the training segments that are looked at: whole segments, all effective levels."""
+    rows = [r for r in table if r["split"] == "train" and r["effective"]]
+    segments = sorted(
+        {(r["source_id"], r["segment"]) for r in rows},
+        key=lambda s: records.key_hash(f"{config.seed}:{s[0]}:{s[1]}"),
+    )
+    kept = set(segments[: config.pool_segments or None])
+    return [r for r in rows if (r["source_id"], r["segment"]) in kept]
+
+
+def _earlier_pairs(data: str, iteration: int) -> set[frozenset[str]]:
+    seen: set[frozenset[str]] = set()
+    for i in range(1, iteration):
+        store = records.RecordStore(data, pair_shards.dataset_name(i), "vqa_pairs", "train")
+        seen.update(frozenset((r["first_id"], r["second_id"])) for r in store.records())
+    return seen
+
+
+def _gmad(
+    pool: Sequence[dict[str, Any]],
+    scores: np.ndarray,
+    config: RelabelConfig,
+    imported: dict[str, dict[str, float]],
+) -> list[gmad.GmadPair]:
+    """gMAD pairs of the student against every teacher, without repeats."""
+    united, names = votes.united_votes(pool, imported, config.unite)
+    ids = [r["video_id"] for r in pool]
+    quota = -(-config.gmad_quota // len(names))
+    found: dict[frozenset[str], gmad.GmadPair] = {}
+    for column in united.T:
+        for pair in gmad.gmad_pairs(
+            scores, column, ids, quota, config.num_bins, config.max_per_video
+        ):
+            found.setdefault(frozenset((pair.first_id, pair.second_id)), pair)
+    return list(found.values())[: config.gmad_quota]
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exp = np.exp(logits - logits.max(-1, keepdims=True))
+    return exp / exp.sum(-1, keepdims=True)
+
+
+def relabel(
+    engine: Engine,
+    scale: anchors_lib.Scale,
+    fingerprint: str,
+    data: str,
+    iteration: int,
+    config: RelabelConfig,
+    scores_csv: str | None = None,
+) -> dict[str, Any]:
+    """Writes the pairs of `iteration` (from 2 on); a finished iteration is kept.
+
+    Args:
+      engine: the promoted student.
+      scale: its anchors.
+      fingerprint: of the student.
+      data: corpus folder.
+      iteration: whose pairs are written.
+      config: quotas.
+      scores_csv: further teachers, as given to pair labelling.
+
+    Returns:
+      Facts about the new pairs, also written to relabel_<iteration>.json.
+    """
+    table = records.read_json(os.path.join(data, evaluate.VIDEO_TABLE))
+    identity = {
+        "student": fingerprint,
+        "settings": dataclasses.asdict(config),
+        "corpus": records.file_sha256(os.path.join(data, evaluate.VIDEO_TABLE)),
+        "scores": records.file_sha256(scores_csv) if scores_csv else "",
+    }
+    facts_path = os.path.join(data, f"relabel_{iteration}.json")
+    if pair_shards.finished(data, iteration, identity) and os.path.exists(facts_path):
+        logging.info("pairs of iteration %d are complete", iteration)
+        return records.read_json(facts_path)
+    seen = _earlier_pairs(data, iteration)
+    pool = choose_pool(table, config)
+    encoded = evaluate.encode_videos(engine, data, [r["video_id"] for r in pool])
+
+    # --- (a) simulator pairs that the student misorders -------------------------------------------
+    candidates = [
+        p
+        for p in all_simulator_pairs(pair_shards.simulated_sets(pool, "train"), config.seed)
+        if frozenset((p.first_id, p.second_id)) not in seen
+    ]
+    if candidates:
+        forward, backward = evaluate.pair_preferences(engine, encoded, candidates)
+        preferred = evaluate.order_consistent(forward, backward)
+        all_wrong = misordered(candidates, preferred)
+    else:
+        all_wrong = []
+    hard = all_wrong[: config.misordered_quota]
+
+    # --- (b) gMAD against every weak model --------------------------------------------------------
+    probabilities = [
+        scale.probabilities(encoded[r["video_id"]])
+        for r in tqdm(pool, desc="score", unit="video", mininterval=5)
+    ]
+    solved = scale.solve(np.stack(probabilities))
+    scores = np.array([s.q for s in solved])
+    imported = teachers.read_scores_csv(scores_csv) if scores_csv else {}
+    found = [
+        p
+        for p in _gmad(pool, scores, config, imported)
+        if frozenset((p.first_id, p.second_id)) not in seen
+    ]
+    labelled: list[Pair] = []
+    if found:
+        forward, backward = evaluate.pair_preferences(engine, encoded, found)
+        probs = 0.5 * (_softmax(forward) + _softmax(backward)[:, ::-1])
+        by_id = {r["video_id"]: (s.q, s.q_std) for r, s in zip(pool, solved, strict=True)}
+        labelled = gmad.label_by_student(found, probs, by_id)
+    pair_shards.write(data, iteration, {"train": hard + labelled}, config.num_shards, identity)
+    facts = {
+        "iteration": iteration,
+        "pool_videos": len(pool),
+        "simulator_pairs_tested": len(candidates),
+        "misordered": len(all_wrong),
+        "misordered_taken": len(hard),
+        "misordered_by_simulator": dict(
+            sorted(Counter(p.label_source.split(":")[1] for p in hard).items())
+        ),
+        "gmad": len(labelled),
+        "gmad_by_attacker": dict(sorted(Counter(p.attacker for p in found).items())),
+        "gmad_labels": {x: sum(p.label == x for p in labelled) for x in LEVELS},
+    }
+    records.write_json(facts_path, facts)
+    return facts
