@@ -13,7 +13,13 @@ SO400M = SiglipConfig(
 PRESETS: dict[str, StudentConfig] = {
     "tiny": StudentConfig(
         vision=SiglipConfig(
-            image_size=64, patch_size=8, embed_dim=96, mlp_dim=384, num_heads=3, num_layers=4
+            image_size=64,
+            patch_size=8,
+            embed_dim=96,
+            mlp_dim=384,
+            num_heads=3,
+            num_layers=4,
+            unroll=4,
         ),
         llm=Qwen2Config(
             num_layers=3,
@@ -25,6 +31,7 @@ PRESETS: dict[str, StudentConfig] = {
             # Rounded up, so that the vocabulary axis splits over devices.
             vocab_size=-(-len(tiny_vocabulary()) // 64) * 64,
             rope_theta=1e4,
+            unroll=3,
         ),
         motion_dim=128,
     ),

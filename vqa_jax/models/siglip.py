@@ -22,7 +22,8 @@ class SiglipConfig:
     num_heads: int
     num_layers: int
     norm_eps: float = 1e-6
-    remat: bool = False
+    remat: bool = False  # recompute each layer in the backward pass
+    unroll: int = 1  # layers per scan step: more is faster and compiles longer
 
     def __post_init__(self):
         """Refuses sizes that do not divide."""
@@ -80,8 +81,10 @@ def _layer(x: jax.Array, p: dict[str, jax.Array], cfg: SiglipConfig) -> jax.Arra
     value = jnp.einsum("npd,dqe->npqe", h, p["wv"]) + p["bv"]
     x = x + jnp.einsum("npqe,qed->npd", attention(query, key, value), p["wo"]) + p["bo"]
     h = layer_norm(x, p["norm2_scale"], p["norm2_bias"], cfg.norm_eps)
+    # One row a token: weight gradients over two token axes cost a CPU half as much again.
+    h = h.reshape(-1, h.shape[-1])
     h = jax.nn.gelu(h @ p["w_up"] + p["b_up"], approximate=True)
-    return x + h @ p["w_down"] + p["b_down"]
+    return x + (h @ p["w_down"]).reshape(x.shape) + p["b_down"]
 
 
 class Siglip(nnx.Module):
@@ -131,4 +134,4 @@ class Siglip(nnx.Module):
             return _layer(carry, layer, cfg), None
 
         body = jax.checkpoint(body, prevent_cse=False) if cfg.remat else body
-        return jax.lax.scan(body, x, stacked(self.layers, dtype))[0]
+        return jax.lax.scan(body, x, stacked(self.layers, dtype), unroll=cfg.unroll)[0]
