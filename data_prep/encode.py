@@ -188,6 +188,8 @@ def _add_stream(container, shape: tuple[int, ...], fps: float, config: EncodeCon
     options = {"preset": config.preset, "crf": str(config.effective_crf)}
     if config.codec == "h264":
         options["threads"] = "1"
+        # Macroblock-tree rate control reads beyond small pictures: equal input, unequal bytes.
+        options["x264-params"] = "mbtree=0"
     else:
         options["x265-params"] = "pools=1:frame-threads=1:log-level=none"
     rate = fractions.Fraction(fps).limit_denominator(1001)
