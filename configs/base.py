@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
             "tile_size": 80,
             "num_tiles": 12,
             "max_key_frames": 8,
-            "motion_size": 64,
+            "motion_size": 56,
             "clip_len": 32,
             "min_clips": 1,
             "max_clips": 2,
