@@ -1,0 +1,104 @@
+"""Every run configuration fits the stages that read it, and unknown fields are refused."""
+
+import dataclasses
+import importlib
+import pathlib
+import sys
+from unittest import mock
+
+import pytest
+from absl import flags
+from ml_collections import ConfigDict
+from ml_collections.config_flags import config_flags
+
+from data_prep.config import PrepConfig
+from data_prep.pairs import PairConfig
+from vqa_jax.models.presets import PRESETS
+from vqa_jax.relabel import RelabelConfig
+from vqa_jax.train import TrainConfig
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")
+STAGES = {
+    "prep": PrepConfig.from_dict,
+    "pairs": lambda fields: PairConfig(**fields),
+    "relabel": lambda fields: RelabelConfig(**fields),
+    "train": TrainConfig.from_dict,
+}
+ITERATED = ("quickstart", "tiny")
+
+
+def load(name: str, *overrides: str, iteration: str = "") -> ConfigDict:
+    """A config as the commands load it: by a --config flag, with overrides."""
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", flag_values=values)
+    path = f"{CONFIGS / name}.py" + (f":{iteration}" if iteration else "")
+    argv = ["test", f"--config={path}", *overrides]
+    with mock.patch.object(sys, "argv", argv):  # where ml_collections looks for overrides
+        values(argv)
+    return holder.value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_stage_accepts_its_part(name):
+    config = load(name)
+    built = {stage: build(config[stage].to_dict()) for stage, build in STAGES.items()}
+    assert all(dataclasses.is_dataclass(value) for value in built.values())
+    vision = PRESETS[config.student].vision
+    assert built["prep"].preprocess.image_size == vision.image_size
+    assert set(config.severity_simulators) <= set(built["prep"].simulators)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("field", ["sed", "prep.window_size", "pairs.x", "train.optim.lr"])
+def test_unknown_field_cannot_be_assigned(name, field):
+    config = load(name)
+    *path, last = field.split(".")
+    part = config
+    for key in path:
+        part = part[key]
+    with pytest.raises(AttributeError, match=last):
+        setattr(part, last, 1)
+    with pytest.raises((AttributeError, KeyError, flags.Error), match=last):
+        load(name, f"--config.{field}=1")
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_unknown_field_is_a_type_error(stage):
+    fields = importlib.import_module("configs.base").get_config()[stage].to_dict()
+    STAGES[stage](dict(fields))
+    with pytest.raises(TypeError, match="surprise"):
+        STAGES[stage]({**fields, "surprise": 1})
+    missing = dict(fields)
+    del missing["seed"]
+    with pytest.raises(TypeError, match="seed"):
+        STAGES[stage](missing)
+
+
+@pytest.mark.parametrize(
+    ("stage", "inner"),
+    [("prep", "preprocess"), ("train", "input"), ("train", "optim"), ("train", "loss")],
+)
+def test_unknown_inner_field_is_a_type_error(stage, inner):
+    fields = importlib.import_module("configs.base").get_config()[stage].to_dict()
+    fields[inner] = {**fields[inner], "surprise": 1}
+    with pytest.raises(TypeError, match="surprise"):
+        STAGES[stage](fields)
+
+
+@pytest.mark.parametrize("name", ITERATED)
+def test_iterations_are_cumulative_and_shorter(name):
+    first, third = load(name, iteration="1").train, load(name, iteration="3").train
+    assert tuple(first.pair_datasets) == ("vqa_pairs_1",)
+    assert tuple(third.pair_datasets) == ("vqa_pairs_1", "vqa_pairs_2", "vqa_pairs_3")
+    assert third.optim.total_steps < first.optim.total_steps
+    changed = load(name, "--config.train.init_from=/a b/student", iteration="2")
+    assert TrainConfig.from_dict(changed.train.to_dict()).init_from == "/a b/student"
+
+
+@pytest.mark.parametrize("name", ITERATED)
+def test_iterations_share_the_corpus(name):
+    # The corpus is built once: another iteration must not ask for another one.
+    first, second = load(name, iteration="1"), load(name, iteration="2")
+    for stage in ("prep", "pairs"):
+        assert first[stage].to_dict() == second[stage].to_dict()
