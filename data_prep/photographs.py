@@ -17,7 +17,7 @@ from absl import logging
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 MIN_SIDE = 240  # a smaller picture cannot fill a frame at its own resolution
-MAX_SIDE = 1800  # larger ones are reduced by area, which also removes their grain
+MAX_SIDE = 1400  # larger ones are reduced by area, which also removes their grain
 
 # (id, package, path inside it, may be filmed on its own, licence). The last three are close-ups of
 # one material: good textures, dull scenes. skimage's other pictures are drawings or downloads.

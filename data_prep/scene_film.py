@@ -52,14 +52,17 @@ class Scene:
     photographs: tuple[str, ...]
 
 
-def _tone(rng: np.random.Generator) -> tuple[str, float, float, float, float]:
-    """A random look: its name, black level, white level, gamma, saturation."""
+def _tone(rng: np.random.Generator, mean: float) -> tuple[str, float, float, float, float]:
+    """A random look for a canvas of the given mean: name, black, white, gamma, saturation."""
     look = str(
         rng.choice(
             ["normal", "dark", "low_contrast", "high_key", "contrasty"],
             p=[0.52, 0.14, 0.12, 0.12, 0.10],
         )
     )
+    # A bright canvas made brighter is white, a dark one made darker black: no detail to judge.
+    if (look == "high_key" and mean > 0.5) or (look == "dark" and mean < 0.3):
+        look = "normal"
     low, high, gamma = {
         "normal": (rng.uniform(0, 0.04), rng.uniform(0.9, 1.02), rng.uniform(0.85, 1.25)),
         "dark": (rng.uniform(0, 0.02), rng.uniform(0.25, 0.7), rng.uniform(1.1, 1.7)),
@@ -93,7 +96,7 @@ def _photo_canvas(
     step = max(rng.uniform(1.0, 1.25), 0.98 * np.exp(zoom_in))
     fill = max(width * step / image.shape[1], height * step / image.shape[0])
     if fill < 1:
-        part = rng.uniform(max(fill, 0.4), 1.0)  # share of the photograph seen at once
+        part = rng.uniform(max(fill, 0.45), 1.0)  # share of the photograph seen at once
         factor = fill / part
         if factor < 1:
             image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
@@ -102,6 +105,16 @@ def _photo_canvas(
     if rng.random() < 0.5:
         image = image[:, ::-1]
     return image.astype(np.float32) / 255.0, float(step)
+
+
+def _random_part(
+    rng: np.random.Generator, image: np.ndarray, height: float, width: float
+) -> np.ndarray:
+    """A random cut of at most the given size, so that two shots of a photograph differ."""
+    tall, wide = min(int(height), image.shape[0]), min(int(width), image.shape[1])
+    top = int(rng.integers(image.shape[0] - tall + 1))
+    left = int(rng.integers(image.shape[1] - wide + 1))
+    return image[top : top + tall, left : left + wide]
 
 
 def _sprite(
@@ -187,7 +200,6 @@ def compose(
         reach_y = np.clip(0.4 * (tall - height), 0.06 * height, reach_y)
     shot = camera_lib.draw_camera(rng, seconds, reach_x, reach_y, unit)
     travel_x, travel_y, zoom = shot.travel(seconds)
-    tone = _tone(rng)
     balance = np.exp(rng.normal(0, 0.05, 3)).astype(np.float32)
     # The blur of lens and pixels: real footage is rarely as sharp as its pixels allow, and now
     # and then plainly soft, which alone does not make it a degraded copy.
@@ -198,6 +210,9 @@ def compose(
         shallow = rng.uniform(1.0, 2.6) * unit if rng.random() < 0.45 else 0.0
     if filmed is not None:
         canvas, step = _photo_canvas(rng, filmed.path, size, zoom)
+        spread = step * np.exp(zoom) * 1.06
+        canvas = _random_part(rng, canvas, spread * (height + 2 * travel_y),
+                              spread * (width + 2 * travel_x))  # fmt: skip
     else:
         step = max(1.0, 0.98 * np.exp(zoom))
         spread = step * np.exp(zoom) * 1.06
@@ -210,6 +225,7 @@ def compose(
             coverage=rng.uniform(0.15, 0.5) if sparse else 2.5,
             horizon=rng.uniform(0.25, 0.6) if kind == "horizon" else None,
         )  # fmt: skip
+    tone = _tone(rng, float(canvas.mean()))
     canvas = _apply_tone(canvas, tone, balance)
     canvas = cv2.GaussianBlur(canvas, (0, 0), float(np.hypot(optics, shallow) * step))
 

@@ -26,7 +26,7 @@ from data_prep import scene_film
 from data_prep.encode import EncodeConfig, encode_rgb
 from data_prep.photographs import Photograph, find_photographs
 
-RENDERER = 1  # raise it when the same seed gives other pixels: files of older ones are made anew
+RENDERER = 2  # raise it when the same seed gives other pixels: files of older ones are made anew
 MANIFEST = "scenes.json"
 FRAME_RATES = (24, 25, 30, 50, 60)
 HELDOUT_EVERY = 6
