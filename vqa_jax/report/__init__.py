@@ -1,0 +1,82 @@
+"""The report of a run: one HTML file for people, one plain table for the terminal.
+
+Parts of the run that do not exist yet are named as such; nothing in the run is changed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from absl import logging
+
+from vqa_jax.report import data as run_data
+from vqa_jax.report import page as page_lib
+from vqa_jax.report.parts import loop_difference, loop_value
+
+REPORT = "report.html"
+_WRONG_PAIRS = 12  # shown with pictures
+_WRONG_PER_SIMULATOR = 3  # so that one weak simulator does not hide the others
+
+
+def build_report(run: str) -> str:
+    """Writes `run`/report.html and returns its path.
+
+    Args:
+      run: folder of a run, with `corpus` and `iteration_N` below it as far as they exist.
+
+    Raises:
+      FileNotFoundError: `run` is not a folder.
+    """
+    data = run_data.collect(run)
+    wrong = []
+    if data.evaluated:
+        wrong = run_data.confidently_wrong(
+            data.evaluated[-1].pairs, _WRONG_PAIRS, _WRONG_PER_SIMULATOR
+        )
+    videos = [row.get(key, "") for row in wrong for key in ("first_id", "second_id")]
+    pictures = run_data.thumbnails(run, videos) if videos else {}
+    page = page_lib.render(data, wrong, pictures)
+    path = os.path.join(run, REPORT)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    # File names may hold bytes that are not UTF-8; they are shown escaped.
+    with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as f:
+        f.write(page)
+    os.replace(temporary, path)
+    logging.info("report written to %s", path)
+    return path
+
+
+def summary_table(run: str) -> str:
+    """The loop's table as plain text: iterations side by side and their difference.
+
+    Args:
+      run: folder of a run.
+
+    Raises:
+      FileNotFoundError: `run` is not a folder.
+    """
+    data = run_data.collect(run)
+    if not data.evaluated:
+        return "No iteration has been evaluated yet."
+    titles = {
+        "accuracy": "Held-out pairs in the right order (50% is chance)",
+        "srcc": "SRCC of score against severity (−1 is perfect)",
+        "contradiction": "Consistency (0% is perfect)",
+    }
+    table: list[list[str]] = [["", *(f"iteration {i.number}" for i in data.iterations), "change"]]
+    kind = ""
+    for row in run_data.loop_rows(data):
+        if row.kind != kind:
+            kind = row.kind
+            table.append([titles[kind]])
+        values = [loop_value(row, v) for v in row.values]
+        table.append([f"  {row.name}", *values, loop_difference(row)])
+    full = [cells for cells in table if len(cells) > 1]
+    widths = [max(len(cells[i]) for cells in full) for i in range(len(full[0]))]
+    lines = []
+    for cells in table:
+        first, *rest = cells
+        padded = [first.ljust(widths[0])]
+        padded += [c.rjust(w) for c, w in zip(rest, widths[1:], strict=False)]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
