@@ -145,18 +145,10 @@ def _iteration(run, number, accuracy, srcc, rng, steps=120):
                 if level == 0 and index:
                     continue  # the source is scored once and belongs to all simulators
                 name = simulator if level else "source"
-                scores.append(
-                    {
-                        "video_id": _video_id(source, name, level),
-                        "source_id": source,
-                        "segment": 0,
-                        "simulator": name,
-                        "level": level,
-                        "score": 70 - number * 6 * level + rng.normal(0, 4),
-                        "q": 0.1,
-                        "std": 0.4,
-                    }
-                )
+                score = 70 - number * 6 * level + rng.normal(0, 4)
+                ids = {"video_id": _video_id(source, name, level), "source_id": source}
+                values = {"simulator": name, "level": level, "score": score, "q": 0.1, "std": 0.4}
+                scores.append({**ids, "segment": 0, **values})
     confusion = (np.eye(5) * 60 + rng.integers(0, 25, (5, 5))).astype(int)
     confusion[2] = 0
     summary = {
