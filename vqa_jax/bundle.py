@@ -125,6 +125,11 @@ def save(folder: str, spec: StudentSpec, params: Params, facts: Mapping[str, Any
     write_json(os.path.join(folder, CONFIG_FILE), {"spec": spec.to_dict(), "facts": dict(facts)})
 
 
+def is_complete(folder: str) -> bool:
+    """Whether a bundle was written to its end."""
+    return os.path.exists(os.path.join(folder, CONFIG_FILE))
+
+
 def load_spec(folder: str) -> StudentSpec:
     """Reads the spec of a bundle.
 

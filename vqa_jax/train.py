@@ -107,14 +107,15 @@ class _Metrics:
         self._board.close()
 
 
-def _identity(config: TrainConfig, preset: str, data: str) -> dict[str, Any]:
+def _identity(config: TrainConfig, spec: bundle.StudentSpec, data: str) -> dict[str, Any]:
     pairs = {
         name: [records.file_sha256(p) for p in records.dataset_shards(data, name, "train")]
         for name in config.pair_datasets
     }
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))
     start = bundle.fingerprint(config.init_from) if config.init_from else ""
-    return {"preset": preset, "settings": settings, "pairs": pairs, "init": start}
+    settings = dataclasses.asdict(config)
+    identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": start}
+    return json.loads(json.dumps(identity))  # tuples as lists, as a file gives them back
 
 
 def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str) -> str:
@@ -130,7 +131,7 @@ def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
       Folder of the trained student's bundle.
 
     Raises:
-      TrainingError: a loss or gradient is not finite; the last good state is saved.
+      TrainingError: a loss or gradient is not finite; the last good weights are saved.
       checkpoint.CheckpointError: workdir belongs to another run.
       records.CorpusError: the corpus lacks pairs, videos or motion features.
     """
@@ -160,7 +161,11 @@ def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
         level_ids=tuple(geometry.level_ids),
         level_index=geometry.level_index,
     )
-    checkpoints = checkpoint.Checkpointer(workdir, _identity(config, spec.preset, data))
+    checkpoints = checkpoint.Checkpointer(workdir, _identity(config, spec, data))
+    if checkpoints.latest_step() == config.optim.total_steps and bundle.is_complete(output):
+        checkpoints.close()
+        logging.info("%s is finished", output)
+        return output
     shardings = step_lib.state_shardings(student, step_config, mesh)
     if checkpoints.latest_step() is not None:
         abstract = jax.eval_shape(lambda: step_lib.init_state(student, step_config, 0))
@@ -185,14 +190,18 @@ def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
             batch = parallel.put_batch(next(iterator), mesh)
             waited += time.monotonic() - asked
             state, values = train_step(state, batch)
-            values = {k: float(v) for k, v in values.items()}
+            values = {k: float(v) for k, v in jax.device_get(values).items()}
             if values["train/skipped"] or not math.isfinite(values["train/loss"]):
-                checkpoints.save(step - 1, state, iterator)
+                # The step left the state alone. A checkpoint would hold the iterator one batch
+                # too far, so the weights are kept by themselves.
+                kept = os.path.join(workdir, "last_good")
+                bundle.save(kept, spec, state["params"], {"steps": step - 1})
+                metrics.close()
                 checkpoints.close()
                 raise TrainingError(
                     f"step {step}: loss {values['train/loss']}, gradient norm "
-                    f"{values['train/grad_norm']}; the state of step {step - 1} is in {workdir}: "
-                    "lower peak_lr and continue in a new workdir with init_from"
+                    f"{values['train/grad_norm']}; the weights of step {step - 1} are in {kept}: "
+                    "lower peak_lr and continue in a new workdir with init_from set to it"
                 )
             metrics.add(values)
             bar.update()

@@ -87,7 +87,11 @@ def make_train_step(
 
     def loss_fn(params: Params, batch: dict[str, jax.Array], progress: jax.Array):
         out = student.bind(params).forward(
-            batch["frames"], batch["motion"], batch["tokens"], batch["answer_pos"]
+            batch["frames"],
+            batch["motion"],
+            batch["tokens"],
+            batch["answer_pos"],
+            batch["frame_mask"],
         )
         loss, metrics = pair_loss(
             out.logits,

@@ -1,0 +1,165 @@
+"""A corpus of noise pictures whose quality is their brightness, and a student small enough for it.
+
+Both are made without any video file: records are written as data_prep writes them.
+"""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+
+from vqa_jax import bundle, pair_shards, records
+from vqa_jax.frames import Preprocess
+from vqa_jax.input_pipeline import InputConfig
+from vqa_jax.losses import LossConfig
+from vqa_jax.models.presets import PRESETS
+from vqa_jax.optim import OptimConfig
+from vqa_jax.pairs import all_simulator_pairs
+from vqa_jax.train import TrainConfig
+
+EXTRACTOR = "test-extractor"
+SIMULATOR = "darken"
+NUM_LEVELS = 3
+MOTION_DIM = 4
+PREPROCESS = Preprocess(
+    view="crops",
+    image_size=16,
+    tile_size=20,
+    num_tiles=4,
+    max_key_frames=2,
+    motion_size=16,
+    clip_len=4,
+    min_clips=1,
+    max_clips=2,
+)
+
+
+def student_spec() -> bundle.StudentSpec:
+    """A student of the real architecture with a few thousand parameters."""
+    tiny = PRESETS["tiny"]
+    student = dataclasses.replace(
+        tiny,
+        vision=dataclasses.replace(
+            tiny.vision,
+            image_size=16,
+            embed_dim=24,
+            mlp_dim=32,
+            num_heads=2,
+            num_layers=2,
+            unroll=1,
+        ),
+        llm=dataclasses.replace(
+            tiny.llm, num_layers=2, embed_dim=32, mlp_dim=32, head_dim=8, unroll=1
+        ),
+        motion_dim=MOTION_DIM,
+        num_severity_classes=1 + 5,
+    )
+    return bundle.StudentSpec("tiny", student, PREPROCESS, 2, EXTRACTOR, (SIMULATOR,))
+
+
+def train_config(total_steps: int, **changes) -> TrainConfig:
+    """Settings of a short run on this corpus."""
+    config = TrainConfig(
+        pair_datasets=("vqa_pairs_1",),
+        init_from="",
+        severity_weight=0.3,
+        mesh=(1, 1, 1),
+        log_every=1,
+        checkpoint_every=4,
+        seed=0,
+        input=input_config(),
+        optim=OptimConfig(total_steps, min(2, total_steps), 1e-2, 0.05, 1.0, 0.98),
+        loss=LossConfig(),
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def input_config(**changes) -> InputConfig:
+    """Batches of 8 pairs of 2 crops."""
+    config = InputConfig(
+        batch_size=8,
+        num_frames=2,
+        swap=True,
+        same_crops=0.5,
+        answer="level",
+        mix=(("simulator", 0.9), ("teachers", 0.1)),
+        seed=0,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def tiles(source: int, level: int) -> np.ndarray:
+    """Noise [4, 20, 20, 3] of a source, darker at every level."""
+    rng = np.random.default_rng([source, 7])
+    shape = (PREPROCESS.num_tiles, PREPROCESS.tile_size, PREPROCESS.tile_size, 3)
+    return (rng.integers(120, 250, shape) / (1.0 + level)).astype(np.uint8)
+
+
+def video_id(source: int, level: int) -> str:
+    """Key of a video, with its source in front as data_prep names them."""
+    return f"s{source:02d}-000-{SIMULATOR if level else 'source'}-{level}"
+
+
+def _video(source: int, level: int) -> dict:
+    return {
+        "video_id": video_id(source, level),
+        "source_id": f"s{source:02d}",
+        "path": f"videos/clip {source}.mp4",
+        "segment": 0,
+        "start_frame": 0,
+        "num_frames": 30,
+        "fps": 30.0,
+        "width": 64,
+        "height": 48,
+        "simulator": SIMULATOR if level else "source",
+        "level": level,
+        "effective": True,
+        "parameter": "{}",
+        "preprocess": PREPROCESS.to_json(),
+        "frames": tiles(source, level),
+    }
+
+
+def write_corpus(root: str, num_train: int = 6, num_heldout: int = 2) -> str:
+    """Writes videos, motion, the video table and the pairs of iteration 1; returns `root`."""
+    splits = {"train": range(num_train), "heldout": range(num_train, num_train + num_heldout)}
+    videos = {
+        split: [_video(s, level) for s in sources for level in range(NUM_LEVELS + 1)]
+        for split, sources in splits.items()
+    }
+    rng = np.random.default_rng(1)
+
+    def motion(video: dict) -> dict:
+        clips = 1 + int(records.key_hash(video["video_id"]) % 2)
+        features = rng.normal(size=(clips, MOTION_DIM)).astype(np.float32)
+        return {"video_id": video["video_id"], "extractor": EXTRACTOR, "features": features}
+
+    os.makedirs(os.path.join(root, "work"), exist_ok=True)
+    for kind, make in (("vqa_videos", lambda v: v), ("vqa_motion", motion)):
+        shards = {}
+        for split, rows in videos.items():
+            path = os.path.join(root, "work", f"{kind}-{split}")
+            records.write_shard(path, kind, [make(v) for v in rows])
+            shards[split] = [path]
+        records.publish(root, kind, kind, shards)
+    table = [_row(video, split) for split, rows in videos.items() for video in rows]
+    records.write_json(os.path.join(root, "videos.json"), table)
+    pairs = all_simulator_pairs(pair_shards.simulated_sets(table, "train"))
+    # A few pairs stay unused, so that a later iteration finds new ones.
+    pair_shards.write(root, 1, {"train": pairs[::2]}, 2, {"made": "by a test"})
+    return root
+
+
+def _row(video: dict, split: str) -> dict:
+    row = {k: v for k, v in video.items() if k not in ("frames", "preprocess")}
+    row["split"] = split
+    row["scores"] = {"sharpness": float(video["frames"].std()), "noise": float(video["level"])}
+    return row
+
+
+def losses(workdir: str) -> dict[int, float]:
+    """Loss by step from a run's metrics file."""
+    with open(os.path.join(workdir, "metrics.jsonl"), encoding="utf-8") as f:
+        rows = [json.loads(line) for line in f]
+    return {row["step"]: row["train/loss"] for row in rows}
