@@ -124,4 +124,4 @@ def get_config() -> ConfigDict:
             "end_temperature": 0.1,
         }
     )
-    return config
+    return config.lock()

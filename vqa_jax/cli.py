@@ -60,11 +60,12 @@ def _train(args: argparse.Namespace) -> int:
     config = args.config
     settings = train.TrainConfig.from_dict(config.train.to_dict())
     severity = config.severity_simulators if settings.severity_weight else ()
+    preprocess = Preprocess(**config.prep.preprocess.to_dict())
     spec = bundle.make_spec(
         config.student,
-        Preprocess(**config.prep.preprocess.to_dict()),
+        preprocess,
         settings.input.num_frames,
-        motion.load_extractor(config.extractor).fingerprint,
+        motion.load(config.extractor).fingerprint(preprocess),
         tuple(severity),
         MAX_LEVEL,
     )
@@ -75,7 +76,7 @@ def _train(args: argparse.Namespace) -> int:
 def _motion(args: argparse.Namespace) -> int:
     from vqa_jax import motion, motion_job
 
-    count = motion_job.run(args.data, motion.load_extractor(args.extractor))
+    count = motion_job.run(args.data, motion.load(args.extractor))
     _say(f"motion features of {count} videos in {args.data}")
     return 0
 

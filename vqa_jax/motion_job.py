@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from absl import logging
 from tqdm import tqdm
 
 from vqa_jax import records
-from vqa_jax.motion import Extractor
+from vqa_jax.frames import Preprocess
+from vqa_jax.motion import MotionExtractor
 
 MANIFEST = "motion.json"
+CORPUS_MANIFEST = "manifest.json"  # of data_prep
+_VIDEOS_AT_ONCE = 16
 
 
-def _features(shard: str, extractor: Extractor) -> Iterator[dict[str, Any]]:
-    for clips in records.shard_records(shard, "vqa_clips"):
-        yield {
-            "video_id": clips["video_id"],
-            "extractor": extractor.fingerprint,
-            "features": extractor(clips["clips"]),
-        }
+def _features(shard: str, extractor: MotionExtractor, fingerprint: str) -> Iterator[dict[str, Any]]:
+    """Motion records of a clip shard, several videos in one call of the extractor."""
+    for videos in _chunks(records.shard_records(shard, "vqa_clips")):
+        features = extractor(np.concatenate([v["clips"] for v in videos]))
+        ends = np.cumsum([len(v["clips"]) for v in videos])[:-1]
+        for video, part in zip(videos, np.split(features, ends), strict=True):
+            yield {
+                "video_id": video["video_id"],
+                "extractor": fingerprint,
+                "features": part,
+            }
 
 
-def run(data: str, extractor: Extractor) -> int:
+def _chunks(videos: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while chunk := list(itertools.islice(videos, _VIDEOS_AT_ONCE)):
+        yield chunk
+
+
+def run(data: str, extractor: MotionExtractor) -> int:
     """Writes the motion dataset of a corpus; shards that are done are kept.
 
     Args:
@@ -35,15 +49,17 @@ def run(data: str, extractor: Extractor) -> int:
     Returns:
       Number of videos with features.
     """
+    corpus = records.read_json(os.path.join(data, CORPUS_MANIFEST))
+    fingerprint = extractor.fingerprint(Preprocess(**corpus["settings"]["preprocess"]))
     manifest = os.path.join(data, MANIFEST)
     if (
         os.path.exists(manifest)
         and (found := records.read_json(manifest))
-        and (found["extractor"] == extractor.fingerprint)
+        and (found["extractor"] == fingerprint)
     ):
         logging.info("motion features of %s are complete", data)
         return int(found["videos"])
-    work = os.path.join(data, f"work_motion_{extractor.fingerprint}")
+    work = os.path.join(data, f"work_motion_{fingerprint}")
     os.makedirs(work, exist_ok=True)
     published: dict[str, list[str]] = {}
     count = 0
@@ -53,13 +69,13 @@ def run(data: str, extractor: Extractor) -> int:
         target = os.path.join(work, os.path.basename(shard))
         done = records.finished_shard(target)
         if done is None:
-            done = records.write_shard(target, "vqa_motion", _features(shard, extractor))
+            done = records.write_shard(
+                target, "vqa_motion", _features(shard, extractor, fingerprint)
+            )
         count += done.records if done else 0
         published.setdefault(split, []).append(target)
     shutil.rmtree(os.path.join(data, "vqa_motion"), ignore_errors=True)
     entry = records.publish(data, "vqa_motion", "vqa_motion", published)
-    records.write_json(
-        manifest, {"extractor": extractor.fingerprint, "videos": count, "dataset": entry}
-    )
+    records.write_json(manifest, {"extractor": fingerprint, "videos": count, "dataset": entry})
     shutil.rmtree(work)
     return count

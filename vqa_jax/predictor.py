@@ -18,13 +18,16 @@ import numpy as np
 from flax import nnx
 
 from vqa_jax import anchors as anchors_lib
-from vqa_jax import bundle, motion, prompt
+from vqa_jax import bundle, prompt
 from vqa_jax import frames as frames_lib
+from vqa_jax import motion as motion_lib
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.scoring import EncodedVideo, Engine, video_input
 from vqa_jax.weights import student_io
 
+MOTION_WEIGHTS = "slowfast.safetensors"
+PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
 SHIPPED = os.path.join(os.path.dirname(__file__), "assets", "tiny_student")
 
 
@@ -65,13 +68,14 @@ class Predictor:
         spec: bundle.StudentSpec | None = None,
         tokenizer: Any = None,
         anchors: anchors_lib.AnchorSet | None = None,
+        folder: str = "",
     ):
         self.fingerprint, self.spec = fingerprint, spec
         self._student, self._params, self._tokenizer = FunctionalStudent(cfg), params, tokenizer
-        self._anchors = anchors
+        self._anchors, self._folder = anchors, folder
         self._scale: anchors_lib.Scale | None = None
         self._engine: Engine | None = None
-        self._extractor: Any = None
+        self._extractor: motion_lib.MotionExtractor | None = None
         self._level_logits = jax.jit(lambda p, *inputs: self._student.bind(p).level_logits(*inputs))
 
     @property
@@ -148,6 +152,16 @@ class Predictor:
             )
         )[0]
 
+    def _load_extractor(self) -> motion_lib.MotionExtractor:
+        beside = os.path.join(self._folder, MOTION_WEIGHTS)
+        extractor = motion_lib.load(beside if os.path.exists(beside) else None)
+        if extractor.fingerprint(self.engine.spec.preprocess) != self.engine.spec.extractor:
+            raise bundle.BundleError(
+                f"{self._folder}: trained with other motion weights: put them there as "
+                f"{MOTION_WEIGHTS}"
+            )
+        return extractor
+
     def encode(self, path: str | os.PathLike[str]) -> EncodedVideo:
         """Decodes and encodes one file.
 
@@ -157,7 +171,7 @@ class Predictor:
         spec = self.engine.spec
         frames, clips, _ = frames_lib.video_input(path, spec.preprocess)
         if self._extractor is None:
-            self._extractor = motion.load_extractor(spec.extractor)
+            self._extractor = self._load_extractor()
         return next(self.engine.encode([video_input(frames, self._extractor(clips), spec)]))
 
     def iter_scores(self, paths: Sequence[str | os.PathLike[str]]) -> Iterator[Result]:
@@ -218,6 +232,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Predictor:
             spec,
             bundle.make_tokenizer(spec, folder),
             anchors,
+            folder,
         )
     return _load_official(folder)
 
@@ -232,11 +247,13 @@ def _load_official(folder: str) -> Predictor:
     anchors = None
     if os.path.exists(os.path.join(folder, anchors_lib.ANCHOR_FILE)):
         anchors = anchors_lib.AnchorSet.load(folder)
-    extractor = os.path.join(folder, motion.WEIGHTS_FILE)
     spec = None
+    extractor = os.path.join(folder, MOTION_WEIGHTS)
     if os.path.exists(extractor):
         preprocess = frames_lib.Preprocess(image_size=student.cfg.vision.image_size)
-        spec = bundle.StudentSpec("", student.cfg, preprocess, 10, extractor, ())
+        wanted = motion_lib.load(extractor).fingerprint(preprocess)
+        most = PUBLISHED_NUM_FRAMES
+        spec = bundle.StudentSpec("", student.cfg, preprocess, most, wanted, ())
     params = nnx.to_pure_dict(nnx.state(student))
     fingerprint = bundle.files_fingerprint(sorted(glob.glob(os.path.join(folder, "*.safetensors"))))
-    return Predictor(student.cfg, params, fingerprint, spec, tokenizer, anchors)
+    return Predictor(student.cfg, params, fingerprint, spec, tokenizer, anchors, folder)
