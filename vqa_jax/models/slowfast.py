@@ -70,8 +70,14 @@ class Block(nnx.Module):
         d_out = d_inner * _EXPANSION
         self.stride = stride
         self.conv_a, self.norm_a = Conv((3, 1, 1), d_in, d_inner, rngs), _batch_norm(d_inner, rngs)
-        self.conv_b, self.norm_b = Conv((1, 3, 3), d_inner, d_inner, rngs), _batch_norm(d_inner, rngs)
-        self.conv_c, self.norm_c = Conv((1, 1, 1), d_inner, d_out, rngs), _batch_norm(d_out, rngs, True)
+        self.conv_b, self.norm_b = (
+            Conv((1, 3, 3), d_inner, d_inner, rngs),
+            _batch_norm(d_inner, rngs),
+        )
+        self.conv_c, self.norm_c = (
+            Conv((1, 1, 1), d_inner, d_out, rngs),
+            _batch_norm(d_out, rngs, True),
+        )
         self.shortcut = Conv((1, 1, 1), d_in, d_out, rngs) if project else None
         self.shortcut_norm = _batch_norm(d_out, rngs) if project else None
 
@@ -169,9 +175,7 @@ def load(path: str | os.PathLike, num_blocks: tuple[int, ...] = (3, 4, 6, 3)) ->
 
 def export(model: FastPathway) -> dict[str, np.ndarray]:
     """The parameters under pytorchvideo's names, as `load` reads them."""
-    return rules.to_foreign(
-        {path: np.asarray(value) for path, value in _flat_state(model).items()}
-    )
+    return rules.to_foreign({path: np.asarray(value) for path, value in _flat_state(model).items()})
 
 
 def _flat_state(model: FastPathway) -> dict[str, jax.Array]:

@@ -19,7 +19,7 @@ _IGNORED = (
     (r".+\.num_batches_tracked", "training counter of a frozen BatchNorm"),
 )
 
-# Our path -> pytorchvideo's key; {s} and {b} number stage and block from 0, {n} is a leaf of a norm.
+# Our path -> pytorchvideo's key; s and b number stage and block from 0, n is a leaf of a norm.
 _RULES = (
     (r"stem/kernel", "blocks.0.{fast}.conv.weight"),
     (r"stem_norm/(?P<n>\w+)", "blocks.0.{fast}.norm.{n}"),
@@ -96,7 +96,7 @@ def to_ours(
         ours[path] = value
     problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     if any(problems.values()):
-        listed = "; ".join(f"{name}: {', '.join(found)}" for name, found in problems.items() if found)
+        listed = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in problems.items() if keys)
         raise WeightsError(f"not a SlowFast fast pathway of one width: {listed}")
     return ours
 
