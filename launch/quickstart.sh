@@ -135,7 +135,8 @@ train_and_evaluate() {
 }
 
 CORPUS="$OUT/corpus"
-WORKERS=$(nproc 2>/dev/null || echo 2)
+# nproc would take OMP_NUM_THREADS, a library setting, for the number of cores.
+WORKERS=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || echo 2)
 if ((WORKERS > 4)); then WORKERS=4; fi # memory: each worker holds a segment and its versions
 
 say "the whole loop in $OUT"
@@ -144,9 +145,10 @@ if [[ -z $VIDEOS ]]; then
   step scenes "make $NUM_SCENES scenes" data_prep.scenes \
     --out "$VIDEOS" --num "$NUM_SCENES" --seed 0 --workers "$WORKERS"
 fi
+# FnApiRunner by name: DirectRunner would first download a binary.
 step prepare "prepare: decode, distort, score with the teachers" data_prep.build \
   --config "$CONFIG" --videos "$VIDEOS" --data "$CORPUS" \
-  --runner=DirectRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
+  --runner=FnApiRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
 step motion "motion features" vqa_jax motion --data "$CORPUS"
 step pairs "label pairs" data_prep.pairs --config "$CONFIG" --data "$CORPUS"
 train_and_evaluate 1
@@ -165,6 +167,7 @@ for path in paths[:: max(1, -(-len(paths) // count))]:
     sys.stdout.write(os.path.join(root, path) + "\0")
 PYTHON
 )
+((${#SCORED[@]})) || die "no held-out video is listed in $CORPUS/videos.json"
 step score "score held-out videos" vqa_jax score "${SCORED[@]}" \
   --student "$OUT/iteration_2/student" --csv "$OUT/scores.csv" --json "$OUT/scores.json"
 step report "report" vqa_jax report --run "$OUT"
