@@ -171,3 +171,18 @@ def test_wrong_clips_are_refused(tensors, tmp_path):
     features = slowfast.load(tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"uint8 \[M,K,H,W,3\]"):
         features(np.zeros((1, 4, 16, 16, 3), np.float32))
+
+
+def test_shipped_extractor_sees_jitter():
+    """Features of shaken clips of one scene lie on a line from still to strongly shaken."""
+    rng = np.random.default_rng(5)
+    scene = np.kron(rng.integers(0, 256, (24, 24, 3)), np.ones((6, 6, 1))).astype(np.uint8)
+    strengths = (0, 2, 8)
+    clips = np.zeros((3, 32, 56, 56, 3), np.uint8)
+    for clip, strength in zip(clips, strengths, strict=True):
+        for frame in clip:
+            y, x = rng.integers(0, strength + 1, 2)
+            frame[:] = scene[y : y + 112 : 2, x : x + 112 : 2]
+    still, mild, strong = motion.load(batch_size=3)(clips)
+    direction = (strong - still) / np.linalg.norm(strong - still)
+    assert 0.1 < (mild - still) @ direction < (strong - still) @ direction

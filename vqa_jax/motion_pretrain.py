@@ -1,8 +1,8 @@
 """Pretrains the small motion extractor on synthetic clips (`vqa_jax.motion_synthesis`).
 
-    python -m vqa_jax.motion_pretrain --out vqa_jax/assets/motion_tiny.safetensors --photos DIR
+    python -m vqa_jax.motion_pretrain --out FILE.safetensors --photos DIR
 
-makes the shipped one. Linear heads regress the severity of every distortion and are thrown away.
+The shipped file's card, `assets/motion_tiny.json`, holds the options that it was made with. Linear heads regress the severity of every distortion and are thrown away.
 As in multigrid training (Wu et al. 2020) most steps see short and small crops of clips; the last
 ones see whole clips, which also brings the frozen BatchNorm statistics to their final geometry. A
 step's batch is a function of seed and step alone, so an interrupted run continues where it saved.
@@ -24,6 +24,7 @@ import numpy as np
 import optax
 from absl import logging
 from flax import nnx
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from vqa_jax import motion_synthesis as synthesis
@@ -196,8 +197,6 @@ def _save(path: str, state, step: int, config: PretrainConfig) -> None:
 
 
 def _restore(path: str, state, config: PretrainConfig):
-    from safetensors import safe_open
-
     with safe_open(path, "numpy") as file:
         if file.metadata()["config"] != _identity(config):
             raise ValueError(f"{path} is of another config: delete it or use its settings")
@@ -238,6 +237,13 @@ def evaluate(model: SeverityModel, config: PretrainConfig, paths: Sequence[str])
     return figures
 
 
+def _command(config: PretrainConfig) -> str:
+    """The command line of a run, without the machine's own paths."""
+    defaults = asdict(PretrainConfig())
+    options = [f" --{k} {v}" for k, v in asdict(config).items() if v != defaults[k]]
+    return f"python -m vqa_jax.motion_pretrain --out FILE --photos DIR{''.join(options)}"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: see the module's docstring; every field of PretrainConfig is an option."""
     parser = argparse.ArgumentParser(description="Pretrain the small motion extractor.")
@@ -256,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_file(slowfast.export(model.pathway), out, geometry)
     card = {
         "what": "fast pathway of SlowFast-R50, narrow, pretrained on synthetic clips",
-        "command": "python -m vqa_jax.motion_pretrain",
+        "command": _command(config),
         "config": asdict(config),
         "train_photographs": [pathlib.Path(path).name for path in train_paths],
         "heldout_photographs": [pathlib.Path(path).name for path in heldout_paths],
