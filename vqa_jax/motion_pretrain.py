@@ -2,10 +2,11 @@
 
     python -m vqa_jax.motion_pretrain --out FILE.safetensors --photos DIR
 
-The shipped file's card, `assets/motion_tiny.json`, holds the options that it was made with. Linear heads regress the severity of every distortion and are thrown away.
-As in multigrid training (Wu et al. 2020) most steps see short and small crops of clips; the last
-ones see whole clips, which also brings the frozen BatchNorm statistics to their final geometry. A
-step's batch is a function of seed and step alone, so an interrupted run continues where it saved.
+The shipped file's card, `assets/motion_tiny.json`, holds the options that it was made with. Linear
+heads regress the severity of every distortion and are thrown away. As in multigrid training (Wu et
+al. 2020) most steps see short and small crops of clips; the last ones see whole clips, which also
+brings the frozen BatchNorm statistics to their final geometry. A step's batch is a function of seed
+and step alone, so an interrupted run continues where it saved.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from safetensors.numpy import load_file, save_file
 from vqa_jax import motion_synthesis as synthesis
 from vqa_jax.models import slowfast
 
-_WEIGHTS = np.array([1, 1, 0.2, 0.2, 0.2, 0.2, 0.2], np.float32)  # of the squared errors
+_WEIGHTS = np.array([1, 2, 0.2, 0.2, 0.2, 0.2, 0.2], np.float32)  # of the squared errors
 _HELDOUT_SEED = 1 << 20  # far from any step number
 _LOG_EVERY = 25
 
@@ -66,11 +67,27 @@ class SeverityModel(nnx.Module):
 
     def __init__(self, cfg: slowfast.FastPathwayConfig, rngs: nnx.Rngs):
         self.pathway = slowfast.FastPathway(cfg, rngs)
+        self.pathway.stem.kernel[...] = _differencing_stem(self.pathway.stem.kernel[...])
         self.head = nnx.Linear(cfg.motion_dim, len(synthesis.SEVERITIES), rngs=rngs)
 
     def __call__(self, clips: jax.Array) -> jax.Array:
         """uint8 clips [N, K, S, S, 3] -> predicted severities [N, len(SEVERITIES)]."""
         return self.head(self.pathway(clips))
+
+
+def _differencing_stem(kernel: jax.Array) -> jax.Array:
+    """Lets two stem channels start as frame differences of either sign, blurred a little.
+
+    A repeated frame is where both fall silent; from random filters alone that is learned very late.
+
+    Args:
+        kernel: [5, 7, 7, 3, C] freshly initialised.
+    """
+    blur = np.outer([1, 2, 1], [1, 2, 1]) / 48.0  # sums to 1 over 3x3 pixels and 3 colours
+    difference = np.zeros(kernel.shape[:-1], np.float32)
+    difference[2, 2:5, 2:5] = blur[..., None]
+    difference[1, 2:5, 2:5] = -blur[..., None]
+    return kernel.at[..., 0].set(difference).at[..., 1].set(-difference)
 
 
 def severity_loss(predicted: jax.Array, true: jax.Array) -> jax.Array:
