@@ -34,6 +34,7 @@ PRESETS: dict[str, StudentConfig] = {
             unroll=3,
         ),
         motion_dim=128,
+        motion_scale=8.0,
     ),
     "ov_0_5b": StudentConfig(
         vision=SO400M,

@@ -18,13 +18,15 @@ from vqa_jax.models.siglip import Siglip, SiglipConfig
 class StudentConfig:
     """Everything that decides the student's parameters and arithmetic.
 
-    num_severity_classes: classes of the auxiliary head; 0 leaves it out. param_dtype: storage;
-    compute_dtype: matmuls (softmax and norms are float32 always).
+    motion_scale: factor on the motion features before their projector (the tiny extractor's are
+    small). num_severity_classes: classes of the auxiliary head; 0 leaves it out. param_dtype:
+    storage; compute_dtype: matmuls (softmax and norms are float32 always).
     """
 
     vision: SiglipConfig
     llm: Qwen2Config
     motion_dim: int = 256
+    motion_scale: float = 1.0
     num_severity_classes: int = 0
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
@@ -131,7 +133,9 @@ class Student(nnx.Module):
         V, D = tower.shape[0], self.cfg.embed_dim
         frame_tokens = self.pooled_tokens(tower).reshape(V, -1, D)
         newline = jnp.broadcast_to(self.newline[...].astype(frame_tokens.dtype), (V, 1, D))
-        motion_tokens = self.motion_projector(motion.astype(frame_tokens.dtype))
+        motion_tokens = self.motion_projector(
+            (self.cfg.motion_scale * motion).astype(frame_tokens.dtype)
+        )
         return jnp.concatenate([frame_tokens, newline, motion_tokens], axis=1)
 
     def encode_videos(self, frames: jax.Array, motion: jax.Array) -> jax.Array:
