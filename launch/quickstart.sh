@@ -21,7 +21,6 @@ NUM_SCORED=6
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 # --- arguments -----------------------------------------------------------------------------------
-ARGUMENTS=("$@")
 VIDEOS=''
 OUT="$ROOT/runs/quickstart"
 while (($#)); do
@@ -41,16 +40,16 @@ done
 # --- checks before any work ----------------------------------------------------------------------
 if [[ -n $VIDEOS ]]; then
   [[ -d $VIDEOS && -r $VIDEOS ]] || die "--videos: $VIDEOS is not a readable folder"
-  VIDEOS=$(cd -- "$VIDEOS" && pwd)
+  VIDEOS=$(realpath -- "$VIDEOS")
   [[ -n $(find -L "$VIDEOS" -type f -print -quit) ]] || die "--videos: $VIDEOS holds no files"
 fi
-mkdir -p -- "$OUT/logs" 2>/dev/null && [[ -w $OUT ]] ||
-  die "--out: $OUT cannot be written" "name a folder of yours: --out DIR"
-OUT=$(cd -- "$OUT" && pwd)
+OUT=$(realpath -m -- "$OUT")
 if [[ -n $VIDEOS && $OUT/ == "$VIDEOS"/* ]]; then
   die "--out lies inside --videos: the run's own files would be taken for input" \
     "name a folder elsewhere: --out DIR"
 fi
+mkdir -p -- "$OUT/logs" 2>/dev/null && [[ -w $OUT ]] ||
+  die "--out: $OUT cannot be written" "name a folder of yours: --out DIR"
 case $(uname -m) in
   x86_64 | amd64 | aarch64 | arm64) ;;
   *) die "$(uname -m) is not supported: the packages exist for x86-64 and ARM64 only" ;;
@@ -94,11 +93,18 @@ cd -- "$ROOT"
 TOTAL=13
 [[ -z $VIDEOS ]] || TOTAL=$((TOTAL - 1))
 STEP=0
+GIVEN_VIDEOS=$VIDEOS
+# What to type to go on, from any folder.
 resume_command() {
   printf 'bash %q' "$ROOT/launch/quickstart.sh"
-  ((${#ARGUMENTS[@]} == 0)) || printf ' %q' "${ARGUMENTS[@]}"
+  [[ -z $GIVEN_VIDEOS ]] || printf ' --videos %q' "$GIVEN_VIDEOS"
+  printf ' --out %q' "$OUT"
 }
 trap 'say ""; say "stopped. The same command resumes: $(resume_command)"; exit 130' INT TERM
+
+# Beam's workers tell much about themselves: that stays in the log. (Progress bars need plain cat.)
+SHOW=(cat)
+WITHOUT_BEAM=(sed -u -E '/apache_beam|Worker: severity|:__main__:|apitools|native_type_|worker_handlers/d')
 
 # step NAME TITLE MODULE ARGS...: runs `python -m MODULE ARGS`, shown here and kept in logs/NAME.log.
 step() {
@@ -108,7 +114,8 @@ step() {
   log="$OUT/logs/$(printf '%02d' "$STEP")-$name.log"
   printf '\n[%d/%d] %s   (%s so far)\n' "$STEP" "$TOTAL" "$title" "$(clock "$SECONDS")"
   printf '$ python -m %s\n' "$*" >"$log"
-  "${GUARD[@]}" "$PY" -m "$@" 9>&- 2>&1 | tee -a -- "$log" 9>&- && status=0 || status=$?
+  "${GUARD[@]}" "$PY" -m "$@" 9>&- 2>&1 | tee -a -- "$log" 9>&- | "${SHOW[@]}" 9>&- &&
+    status=0 || status=$?
   if ((status)); then
     {
       printf '\nstep %d/%d failed (exit status %d): %s\n' "$STEP" "$TOTAL" "$status" "$title"
@@ -146,9 +153,11 @@ if [[ -z $VIDEOS ]]; then
     --out "$VIDEOS" --num "$NUM_SCENES" --seed 0 --workers "$WORKERS"
 fi
 # FnApiRunner by name: DirectRunner would first download a binary.
+SHOW=("${WITHOUT_BEAM[@]}")
 step prepare "prepare: decode, distort, score with the teachers" data_prep.build \
   --config "$CONFIG" --videos "$VIDEOS" --data "$CORPUS" \
   --runner=FnApiRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
+SHOW=(cat)
 step motion "motion features" vqa_jax motion --data "$CORPUS"
 step pairs "label pairs" data_prep.pairs --config "$CONFIG" --data "$CORPUS"
 train_and_evaluate 1

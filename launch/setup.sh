@@ -53,7 +53,7 @@ require_space() {
     if ((free[$disk] < need[$disk] * KB_PER_GB)); then
       die "not enough disk space: ${need[$disk]} GB needed, $((free[$disk] / KB_PER_GB)) GB free on $disk" \
         "needed: ${what[$disk]}" \
-        "free some space, or name another disk with --out DIR"
+        "free some space; the quickstart can write to another disk: --out DIR"
     fi
   done
 }
