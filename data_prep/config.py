@@ -6,12 +6,16 @@ import dataclasses
 import hashlib
 import json
 
+from data_prep.simulators import SIMULATORS
+from vqa_jax import teachers as teachers_lib
 from vqa_jax.frames import Preprocess
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepConfig:
-    """Settings of the preparation job (METHOD 3 and 4); an unknown field is a TypeError.
+    """Settings of the preparation job (METHOD 3 and 4).
+
+    An unknown field is a TypeError, an impossible value or an unknown name a ValueError.
 
     Attributes:
       seed: everything random follows from it and from the keys of what is sampled.
@@ -20,7 +24,8 @@ class PrepConfig:
       segments_per_source: segments cut evenly from each source; many short ones teach more than
         few long ones.
       heldout_segments: the same for held-out sources.
-      segment_seconds: length of a segment; at least `clip_len` frames are taken, 0 keeps all.
+      segment_seconds: length of a segment; at least `clip_len` frames are taken. 0 keeps all,
+        for short clips only: a segment is held in memory.
       window: a segment is cut to at most this many pixels (width, height) at native scale; (0, 0)
         keeps the frame.
       simulators: names of the distortion simulators.
@@ -44,6 +49,21 @@ class PrepConfig:
     teachers: tuple[str, ...]
     num_buckets: int
     preprocess: Preprocess
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.heldout_fraction < 1:
+            raise ValueError(f"heldout_fraction {self.heldout_fraction} is not in [0, 1)")
+        if min(self.segments_per_source, self.heldout_segments, self.num_buckets) < 1:
+            raise ValueError("segments_per_source, heldout_segments and num_buckets start at 1")
+        if min(self.segment_seconds, self.simulators_per_segment, *self.window) < 0:
+            raise ValueError("segment_seconds, simulators_per_segment and window start at 0")
+        for kind, names, known in (
+            ("simulator", self.simulators, SIMULATORS),
+            ("teacher", self.teachers, teachers_lib.names()),
+        ):
+            unknown = sorted(set(names) - set(known))
+            if unknown or len(set(names)) != len(names):
+                raise ValueError(f"{kind}s: unknown {unknown} or repeated; known: {sorted(known)}")
 
     @classmethod
     def from_dict(cls, fields: dict) -> PrepConfig:

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from vqa_jax.frames import MediaError, VideoInfo, find_videos, probe
-from vqa_jax.records import key_hash
+from vqa_jax.records import CorpusError, key_hash, read_json
+
+SPLITS = ("train", "heldout")
+_SPLIT_FILE = "scenes.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One usable input file: stable id (hash of its path below the input root), split, facts."""
+    """One usable input file.
+
+    Attributes:
+      source_id: see `source_id`.
+      path: below the input root.
+      split: one of SPLITS.
+      info: what the probe found.
+      stamp: see `file_stamp`.
+    """
 
     source_id: str
     path: str
     split: str
     info: VideoInfo
+    stamp: tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +54,20 @@ def source_id(relative_path: str) -> str:
     return hashlib.sha256(relative_path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+def file_stamp(root: str, relative_path: str) -> tuple[int, int]:
+    """(bytes, time of change in ns): tells a file from a later one of its name; -1 if missing."""
+    try:
+        stat = os.stat(os.path.join(root, relative_path))
+    except OSError:
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
+def printable(path: str) -> str:
+    """A path as text for records and tables; bytes that are not UTF-8 come out as \\xNN."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def probe_input(root: str, relative_path: str) -> VideoInfo | Rejected:
     """Probes one file; a file that cannot be used becomes a Rejected, never an exception."""
     try:
@@ -52,27 +77,47 @@ def probe_input(root: str, relative_path: str) -> VideoInfo | Rejected:
 
 
 def _given_split(root: str) -> dict[str, str]:
-    path = os.path.join(root, "scenes.json")
+    path = os.path.join(root, _SPLIT_FILE)
     if not os.path.exists(path):
         return {}
-    with open(path, encoding="utf-8") as f:
-        return {row["file"]: row["split"] for row in json.load(f)["scenes"]}
+    try:
+        given = {row["file"]: row["split"] for row in read_json(path)["scenes"]}
+        if not set(given.values()) <= set(SPLITS):
+            raise ValueError(f"splits are {SPLITS}")
+    except (KeyError, TypeError, ValueError) as e:
+        raise CorpusError(
+            f'{path} should hold {{"scenes": [{{"file", "split"}}]}} ({e!r}): correct or rename it'
+        ) from e
+    return given
 
 
 def split_sources(
-    root: str, probed: Sequence[tuple[str, VideoInfo]], heldout_fraction: float
+    root: str,
+    probed: Mapping[str, VideoInfo],
+    stamps: Mapping[str, tuple[int, int]],
+    heldout_fraction: float,
 ) -> list[Source]:
     """Gives every usable source its split.
 
     A `scenes.json` in `root` decides where it names a file. The others are ordered by key hash
     and the first `heldout_fraction` (at least one, never all) is held out, so that the split does
     not depend on listing order.
+
+    Args:
+      root: input folder.
+      probed: path below it -> what the probe found.
+      stamps: path -> `file_stamp`.
+      heldout_fraction: in [0, 1).
     """
     given = _given_split(root)
-    free = sorted((p for p, _ in probed if p not in given), key=lambda p: key_hash("split:" + p))
-    count = min(max(1, round(heldout_fraction * len(free))), len(free) - 1) if free else 0
+    free = sorted((p for p in probed if p not in given), key=lambda p: key_hash("split:" + p))
+    count = round(heldout_fraction * len(free))
+    if heldout_fraction < 1:
+        count = min(max(1, count), len(free) - 1) if free else 0
     heldout = set(free[:count])
     return [
-        Source(source_id(p), p, given.get(p, "heldout" if p in heldout else "train"), info)
-        for p, info in probed
+        Source(
+            source_id(p), p, given.get(p, "heldout" if p in heldout else "train"), info, stamps[p]
+        )
+        for p, info in probed.items()
     ]

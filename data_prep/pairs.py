@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from data_prep.build import MANIFEST, VIDEO_TABLE
 from vqa_jax import pair_shards, records, votes
 from vqa_jax import pairs as pairs_lib
 from vqa_jax import teachers as teachers_lib
+from vqa_jax.records import MANIFEST, VIDEO_TABLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,17 @@ class PairConfig:
 
 
 def label_pairs(data: str, config: PairConfig, scores_csv: str | None = None) -> dict[str, Any]:
-    """Draws, labels and writes iteration 1's pairs; returns their manifest."""
+    """Draws, labels and writes iteration 1's pairs; returns their manifest.
+
+    Args:
+      data: corpus folder that `data_prep.build` has finished.
+      config: see PairConfig.
+      scores_csv: scores of further teachers, see `teachers.read_scores_csv`.
+
+    Raises:
+      records.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
+      teachers.ScoresError: the CSV cannot be read, or a teacher in it scores none of the videos.
+    """
     corpus = records.read_json(os.path.join(data, MANIFEST))
     identity = {
         "corpus": corpus["video_table_sha256"],
@@ -54,9 +65,16 @@ def label_pairs(data: str, config: PairConfig, scores_csv: str | None = None) ->
     if done is not None:
         logging.info("pairs of iteration 1 are complete")
         return done
-    table = records.read_json(os.path.join(data, VIDEO_TABLE))
+    table_path = os.path.join(data, VIDEO_TABLE)
+    if records.file_sha256(table_path) != corpus["video_table_sha256"]:
+        raise records.CorpusError(f"{table_path} was changed: delete {data} and prepare it anew")
+    table = records.read_json(table_path)
     imported = teachers_lib.read_scores_csv(scores_csv) if scores_csv else {}
     usable = [r for r in table if r["split"] == "train" and r["effective"]]
+    if not usable:
+        raise records.CorpusError(
+            f"{data} has no training video: add inputs, or see quarantine.csv"
+        )
     united, _ = votes.united_votes(usable, imported, config.unite)
     train = pairs_lib.sample_simulator_pairs(
         pair_shards.simulated_sets(table, "train"), config.simulator_per_label, config.seed
@@ -69,6 +87,10 @@ def label_pairs(data: str, config: PairConfig, scores_csv: str | None = None) ->
         config.std_floor,
         min_teachers=min(2, united.shape[1]),
     )
+    if not train:
+        raise records.CorpusError(
+            f"{data}: no training pair can be drawn: ask for more per label, or add inputs"
+        )
     heldout = pairs_lib.all_simulator_pairs(
         pair_shards.simulated_sets(table, "heldout"), config.seed
     )
@@ -77,19 +99,21 @@ def label_pairs(data: str, config: PairConfig, scores_csv: str | None = None) ->
     )
 
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Run configuration.")
-_DATA = flags.DEFINE_string("data", None, "Corpus folder.")
-_SCORES = flags.DEFINE_string("scores", None, "CSV of further teachers' scores.")
-
-
 def main(argv: Sequence[str]) -> None:
     """Command line."""
     del argv
-    config = PairConfig(**_CONFIG.value.pairs.to_dict())
-    manifest = label_pairs(_DATA.value, config, _SCORES.value)
+    args = flags.FLAGS
+    config = PairConfig(**args.config.pairs.to_dict())
+    try:
+        manifest = label_pairs(args.data, config, args.scores)
+    except (records.CorpusError, teachers_lib.ScoresError, FileNotFoundError) as error:
+        sys.exit(f"data_prep.pairs: {error}")
     logging.info("pairs %s, labels %s", manifest["counts"], manifest["labels"])
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "Run configuration.")
+    flags.DEFINE_string("data", None, "Corpus folder.")
+    flags.DEFINE_string("scores", None, "CSV of further teachers' scores.")
     flags.mark_flags_as_required(["config", "data"])
     app.run(main)

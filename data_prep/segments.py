@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from data_prep.config import PrepConfig
-from data_prep.ingest import Source
+from data_prep.ingest import Source, printable
 from data_prep.simulators import SIMULATORS, effective_levels, simulate
 from vqa_jax import frames as frames_lib
 from vqa_jax import teachers as teachers_lib
 from vqa_jax.records import key_hash
 
 SOURCE = "source"  # simulator name of the undistorted segment, level 0
+_MAX_DECODED_BYTES = 4 * 2**30  # of a source's segments; its versions take several times as much
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +47,14 @@ def segment_length(fps: float, num_frames: int, config: PrepConfig) -> int:
     return min(wanted, num_frames)
 
 
-def cut_window(frames: np.ndarray, window: tuple[int, int], key: str) -> np.ndarray:
-    """Cuts frames [T, H, W, 3] to at most `window` (width, height), placed by the key's hash."""
-    _, height, width, _ = frames.shape
+def cut_window(frame: np.ndarray, window: tuple[int, int], key: str) -> np.ndarray:
+    """A view of a frame [H, W, 3]: at most `window` (width, height), placed by the key's hash."""
+    height, width = frame.shape[:2]
     w, h = min(window[0] or width, width), min(window[1] or height, height)
     place = key_hash("window:" + key)
     x = place % (width - w + 1)
     y = (place // 65536) % (height - h + 1)
-    return frames[:, y : y + h, x : x + w]
+    return frame[y : y + h, x : x + w]
 
 
 def segment_simulators(source: Source, segment: int, config: PrepConfig) -> list[str]:
@@ -66,19 +68,54 @@ def segment_simulators(source: Source, segment: int, config: PrepConfig) -> list
 
 
 def prepare_source(root: str, source: Source, config: PrepConfig) -> Iterator[PreparedVideo]:
-    """Yields every video of one source.
+    """Yields every video of one source, segment by segment, the undistorted one first.
+
+    The file is decoded once, before anything is yielded. If fewer frames decode than it promises,
+    segments are laid into those that do, provided that one fits.
 
     Raises:
-      frames.MediaError: the file cannot be decoded where a segment lies.
+      frames.MediaError: (before the first video) the file cannot be used.
+      encode.EncodeError: an encoder refuses it.
     """
-    length = segment_length(source.info.fps, source.info.num_frames, config)
-    heldout = source.split == "heldout"
-    count = config.heldout_segments if heldout else config.segments_per_source
-    starts = segment_starts(source.info.num_frames, length, count)
+    count = config.heldout_segments if source.split == "heldout" else config.segments_per_source
+    num_frames = source.info.num_frames
+    length = segment_length(source.info.fps, num_frames, config)
+    starts = segment_starts(num_frames, length, count)
+    try:
+        segments = _decode(root, source, starts, length, config)
+    except frames_lib.TruncatedVideoError as error:
+        if config.segment_seconds <= 0:
+            length = min(length, max(error.num_frames, config.preprocess.clip_len))
+        if error.num_frames < length:
+            raise
+        logging.warning("%s: using the %d frames that decode", error.path, error.num_frames)
+        starts = segment_starts(error.num_frames, length, count)
+        segments = _decode(root, source, starts, length, config)
     for segment, start in enumerate(starts):
-        frames = frames_lib.read_segment(os.path.join(root, source.path), start, length)
-        frames = cut_window(frames, config.window, f"{source.source_id}:{segment}")
-        yield from _prepare_segment(frames, source, segment, start, config)
+        yield from _prepare_segment(segments[segment], source, segment, start, config)
+
+
+def _decode(
+    root: str, source: Source, starts: list[int], length: int, config: PrepConfig
+) -> np.ndarray:
+    """All segments, cut to their windows, in one pass: uint8 [segments, length, h, w, 3]."""
+    path = os.path.join(root, source.path)
+    wanted = {start + t for start in starts for t in range(length)}
+    segments = np.empty(0, np.uint8)
+    for number, frame in frames_lib.iter_frames(path, wanted):
+        for k, start in enumerate(starts):
+            if not start <= number < start + length:
+                continue
+            cut = cut_window(frame, config.window, f"{source.source_id}:{k}")
+            if not segments.size:
+                size = len(starts) * length * cut.size
+                if size > _MAX_DECODED_BYTES:
+                    reason = f"its segments take {size / 2**30:.1f} GiB in memory: set a smaller"
+                    reason += " segment_seconds or window, or fewer segments"
+                    raise frames_lib.MediaError(path, "decode", reason)
+                segments = np.empty((len(starts), length, *cut.shape), np.uint8)
+            segments[k, number - start] = cut
+    return segments
 
 
 def _prepare_segment(
@@ -96,15 +133,11 @@ def _prepare_segment(
             versions.append(
                 _prepare_video(distorted, source, segment, start, name, level, parameter, config)
             )
-        kept = effective_levels([_as_seen(v) for v in (base, *versions)])
+        kept = effective_levels([(v.video["frames"], v.clips) for v in (base, *versions)])
         for level, version in enumerate(versions, start=1):
             if level not in kept:
                 version.video["effective"] = version.row["effective"] = False
             yield version
-
-
-def _as_seen(prepared: PreparedVideo) -> np.ndarray:
-    return np.concatenate([prepared.video["frames"].ravel(), prepared.clips.ravel()])
 
 
 def _prepare_video(
@@ -123,7 +156,7 @@ def _prepare_video(
     common = {
         "video_id": video_id,
         "source_id": source.source_id,
-        "path": source.path,
+        "path": printable(source.path),
         "segment": segment,
         "simulator": simulator,
         "level": level,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,10 @@ def manifest_path(root: str, iteration: int) -> str:
 def pair_id(pair: Pair) -> str:
     """Key of a pair: its videos in order and where its label comes from."""
     return f"{pair.first_id}|{pair.second_id}|{pair.label_source}"
+
+
+def _work(root: str, iteration: int) -> str:
+    return os.path.join(root, f"work_{dataset_name(iteration)}")
 
 
 def _example(pair: Pair, iteration: int) -> dict[str, Any]:
@@ -66,10 +71,11 @@ def write(
       The manifest: {"identity", "counts", "labels", "dataset"}.
     """
     name = dataset_name(iteration)
-    work = os.path.join(root, f"work_{name}")
+    work = _work(root, iteration)
     shutil.rmtree(work, ignore_errors=True)
-    shutil.rmtree(os.path.join(root, name), ignore_errors=True)
     os.makedirs(work)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(manifest_path(root, iteration))  # it would vouch for what is now replaced
     published: dict[str, list[str]] = {}
     for split, pairs in splits.items():
         buckets: dict[int, list[Pair]] = {}
@@ -102,6 +108,8 @@ def finished(root: str, iteration: int, identity: Mapping[str, Any]) -> dict[str
         raise records.CorpusError(
             f"{path} was made with other settings or models: delete it to make the pairs again"
         )
+    records.check_present(root, manifest["dataset"])
+    shutil.rmtree(_work(root, iteration), ignore_errors=True)  # of a job killed at its very end
     return manifest
 
 

@@ -9,20 +9,29 @@ shards must be addressed by key hash, appear under their name only when complete
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from array_record.python import array_record_data_source, array_record_module
 
 from vqa_jax.levels import LEVELS
 
 VERSION = "1.0.0"
+# Files of a corpus folder beside its datasets.
+MANIFEST = "manifest.json"
+VIDEO_TABLE = "videos.json"
+QUARANTINE = "quarantine.csv"
 _SHARD_OPTIONS = "group_size:1,zstd:1"  # one record a chunk: constant-time random reads
 
 _F = tfds.features
@@ -107,7 +116,8 @@ class Shard:
 
 def key_hash(key: str) -> int:
     """Stable 64-bit hash of a key, the same on every machine and Python."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+    data = key.encode("utf-8", "surrogateescape")  # file names may be any bytes
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
@@ -130,24 +140,76 @@ def file_sha256(path: str) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def _temporary(path: str) -> str:
+    return f"{path}.{os.getpid()}.tmp"
+
+
+def _commit(temporary: str, path: str) -> None:
+    """Renames a finished file after its bytes have reached the disk."""
+    with open(temporary, "rb") as f:
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def written(path: str, newline: str | None = None) -> Iterator[Any]:
+    """Opens a text file for writing; it appears under its name only when complete."""
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline=newline) as f:
+            yield f
+        _commit(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        raise
+
+
 def write_json(path: str, value: Any) -> None:
-    """Writes JSON under a temporary name and renames it, so that readers never see half a file."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="utf-8") as f:
+    """Writes JSON; readers never see half a file."""
+    with written(path) as f:
         json.dump(value, f, indent=1, sort_keys=True, ensure_ascii=False)
         f.write("\n")
-    os.replace(temporary, path)
 
 
 def read_json(path: str) -> Any:
     """Reads a JSON file; a missing or broken one is a CorpusError that names it."""
     try:
-        with open(path, encoding="utf-8") as f:
+        with open(path, encoding="utf-8", errors="surrogateescape") as f:
             return json.load(f)
     except FileNotFoundError as e:
         raise CorpusError(f"{path} is missing: run the step that writes it first") from e
     except json.JSONDecodeError as e:
         raise CorpusError(f"{path} is not valid JSON ({e}): delete it and rerun its step") from e
+
+
+@contextlib.contextmanager
+def exclusive(folder: str) -> Iterator[None]:
+    """Makes `folder` and keeps other jobs out of it; the lock ends with the process, however.
+
+    Where a file system has no locks there is none; two jobs at once then cost time, not
+    correctness, as every file is renamed into place.
+
+    Raises:
+      CorpusError: another job is at work there.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, ".lock"), "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise CorpusError(f"{folder} is in use by another job: wait for it to end") from e
+        except OSError as e:
+            logging.info("%s cannot be locked: %s", folder, e)
+        yield
+
+
+def remove_temporary(folder: str) -> None:
+    """Removes what killed jobs left half-written directly in `folder`; no job may be at work."""
+    for name in os.listdir(folder):
+        if re.search(r"\.\d+\.tmp$", name):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, name))
 
 
 class ShardWriter:
@@ -158,7 +220,7 @@ class ShardWriter:
 
     def __init__(self, path: str, kind: str):
         self.path, self.kind = path, kind
-        self._temporary = f"{path}.{os.getpid()}.tmp"
+        self._temporary = _temporary(path)
         self._ids: list[str] = []
         self._writer = array_record_module.ArrayRecordWriter(self._temporary, _SHARD_OPTIONS)
 
@@ -181,7 +243,7 @@ class ShardWriter:
             os.remove(self._temporary)
             return None
         digest = file_sha256(self._temporary)
-        os.replace(self._temporary, self.path)
+        _commit(self._temporary, self.path)
         shard = Shard(os.path.basename(self.path), len(self._ids), digest, tuple(self._ids))
         write_json(self.path + ".json", dataclasses.asdict(shard))
         return shard
@@ -228,6 +290,8 @@ def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) ->
     """
     folder = builder_dir(root, name)
     os.makedirs(folder, exist_ok=True)
+    remove_temporary(folder)
+    earlier = set(os.listdir(folder))
     entry: dict[str, Any] = {"kind": kind, "splits": {}}
     split_infos = []
     for split, paths in sorted(shards.items()):
@@ -238,12 +302,10 @@ def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) ->
             if shard is None:
                 raise CorpusError(f"{path} is incomplete: rerun the step that writes it")
             shard = dataclasses.replace(shard, name=os.path.basename(target))
-            # A link leaves the work file in place, so that an interrupted publish can be repeated.
             if path != target:
-                if os.path.exists(target):
-                    os.remove(target)
-                os.link(path, target)
+                _link(path, target)
             write_json(target + ".json", dataclasses.asdict(shard))
+            earlier -= {shard.name, shard.name + ".json"}
             rows.append({"name": shard.name, "records": shard.records, "sha256": shard.sha256})
         entry["splits"][split] = rows
         size = sum(os.path.getsize(os.path.join(folder, r["name"])) for r in rows)
@@ -258,8 +320,44 @@ def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) ->
                 filename_template=template,
             )
         )
+    for stale in earlier:  # of an interrupted run with another number of shards
+        os.remove(os.path.join(folder, stale))
     _write_tfds_metadata(root, name, kind, split_infos)
     return entry
+
+
+def _link(path: str, target: str) -> None:
+    """Gives a file a second name; the first stays, so that an interrupted publish is repeatable."""
+    if os.path.exists(target) and os.path.samefile(path, target):
+        return  # renaming one name of a file onto another would do nothing and leave both
+    temporary = _temporary(target)
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, target)
+
+
+def check_present(root: str, datasets: Mapping[str, Any]) -> None:
+    """Checks, by names alone, that the shards of a manifest's `datasets` still exist.
+
+    Motion clips may have been deleted as a whole; they are temporary.
+
+    Raises:
+      CorpusError: names the first missing shard.
+    """
+    for name, entry in datasets.items():
+        folder = builder_dir(root, name)
+        if entry["kind"] == "vqa_clips" and not os.path.isdir(folder):
+            continue
+        for rows in entry["splits"].values():
+            for row in rows:
+                path = os.path.join(folder, row["name"])
+                if not os.path.exists(path):
+                    raise CorpusError(
+                        f"{path} is missing, though its manifest lists it: restore it, or delete"
+                        " the manifest and run the step that writes it again"
+                    )
 
 
 def _write_tfds_metadata(root: str, name: str, kind: str, splits: list[Any]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from vqa_jax import teachers
 
@@ -19,29 +19,42 @@ def united_votes(
     """Scores of all teachers on one scale.
 
     Args:
-      rows: rows of the video table (`scores`: built-in teacher -> score).
+      rows: rows of the video table (`scores`: built-in teacher -> score), at least one.
       imported: teacher -> video -> score, higher is better. A video is named by its id, and an
         undistorted one also by its path or file name.
       method: "rank" or "logistic", see `score_tables.unite`.
 
     Returns:
       (float64 [videos, teachers] in 0..100, higher is better, NaN where missing; names).
+
+    Raises:
+      teachers.ScoresError: an imported teacher scores none of the videos, or has a built-in name.
     """
     built_in = sorted(rows[0]["scores"])
-    columns = np.array([[row["scores"][name] for name in built_in] for row in rows], np.float64)
+    columns = [[row["scores"][name] for row in rows] for name in built_in]
     higher = [teachers.get(name).higher_is_better for name in built_in]
-    names = list(built_in)
-    if imported:
-        by_id, others, _ = teachers.collect_scores(imported, [r["video_id"] for r in rows])
-        by_path, _, _ = teachers.collect_scores(imported, [r["path"] for r in rows])
-        undistorted = np.array([r["level"] == 0 for r in rows])[:, None]
-        votes = np.where(np.isnan(by_id) & undistorted, by_path, by_id)
-        for name, missing in zip(others, np.isnan(votes).sum(axis=0), strict=True):
-            if missing:
-                logging.warning(
-                    "teacher %s: no score for %d of %d videos", name, missing, len(rows)
-                )
-        columns = np.concatenate([columns, votes], axis=1)
-        names += others
-        higher += [True] * len(others)
-    return teachers.unite(columns, method=method, higher_is_better=higher), names
+    for name, table in sorted(imported.items()):
+        if name in built_in:
+            raise teachers.ScoresError(f"teacher {name!r} is built in: rename the imported one")
+        columns.append(_imported_column(name, table, rows))
+        higher.append(True)
+    scores = np.array(columns, np.float64).reshape(len(columns), len(rows)).T
+    names = [*built_in, *sorted(imported)]
+    return teachers.unite(scores, method=method, higher_is_better=higher), names
+
+
+def _imported_column(
+    name: str, table: Mapping[str, float], rows: Sequence[Mapping[str, Any]]
+) -> np.ndarray:
+    by_id = {os.path.splitext(os.path.basename(video))[0] for video in table} | table.keys()
+    keys = [
+        row["path"] if row["level"] == 0 and row["video_id"] not in by_id else row["video_id"]
+        for row in rows
+    ]
+    scores, _, _ = teachers.collect_scores({name: table}, keys)  # warns of what is missing
+    if np.isnan(scores).all():
+        raise teachers.ScoresError(
+            f"teacher {name!r} scores none of the {len(rows)} videos: name each by its path below"
+            " the input folder, its file name, or its video_id in videos.json"
+        )
+    return scores[:, 0]
