@@ -20,7 +20,7 @@ class PrepConfig:
     Attributes:
       seed: everything random follows from it and from the keys of what is sampled.
       heldout_fraction: share of sources kept for evaluation, chosen by key hash, unless the
-        input folder brings its own split (`scenes.json`).
+        input folder brings its own split (`scenes.json`); 1 holds out everything in any case.
       segments_per_source: segments cut evenly from each source; many short ones teach more than
         few long ones.
       heldout_segments: the same for held-out sources.
@@ -51,8 +51,8 @@ class PrepConfig:
     preprocess: Preprocess
 
     def __post_init__(self) -> None:
-        if not 0 <= self.heldout_fraction < 1:
-            raise ValueError(f"heldout_fraction {self.heldout_fraction} is not in [0, 1)")
+        if not 0 <= self.heldout_fraction <= 1:
+            raise ValueError(f"heldout_fraction {self.heldout_fraction} is not in [0, 1]")
         if min(self.segments_per_source, self.heldout_segments, self.num_buckets) < 1:
             raise ValueError("segments_per_source, heldout_segments and num_buckets start at 1")
         if min(self.segment_seconds, self.simulators_per_segment, *self.window) < 0:
