@@ -100,20 +100,20 @@ def split_sources(
     """Gives every usable source its split.
 
     A `scenes.json` in `root` decides where it names a file. The others are ordered by key hash
-    and the first `heldout_fraction` (at least one, never all) is held out, so that the split does
-    not depend on listing order.
+    and the first `heldout_fraction` is held out, so that the split does not depend on listing
+    order. Between 0 and 1, at least one is held out, and one is not.
 
     Args:
       root: input folder.
       probed: path below it -> what the probe found.
       stamps: path -> `file_stamp`.
-      heldout_fraction: in [0, 1).
+      heldout_fraction: in [0, 1]; 1 holds out everything, whatever `scenes.json` says.
     """
-    given = _given_split(root)
+    given = _given_split(root) if heldout_fraction < 1 else {}
     free = sorted((p for p in probed if p not in given), key=lambda p: key_hash("split:" + p))
     count = round(heldout_fraction * len(free))
-    if heldout_fraction < 1:
-        count = min(max(1, count), len(free) - 1) if free else 0
+    if free and 0 < heldout_fraction < 1:
+        count = min(max(1, count), len(free) - 1)
     heldout = set(free[:count])
     return [
         Source(

@@ -367,15 +367,16 @@ def test_split_follows_the_names_alone_or_the_folders_own_file(tmp_path):
     names = [f"{k}.mp4" for k in range(10)]
     stamps = dict.fromkeys(names, (1, 1))
 
-    def heldout(order):
-        made = ingest.split_sources(str(tmp_path), dict.fromkeys(order, info), stamps, 0.3)
+    def heldout(order, fraction=0.3):
+        made = ingest.split_sources(str(tmp_path), dict.fromkeys(order, info), stamps, fraction)
         return {s.path for s in made if s.split == "heldout"}
 
     assert len(heldout(names)) == 3 and heldout(names) == heldout(names[::-1])
     assert heldout(names[:1]) == set() and len(heldout(names[:2])) == 1
+    assert heldout(names, 0.0) == set() and heldout(names, 1.0) == set(names)
     rows = [{"file": name, "split": "heldout" if name < "2" else "train"} for name in names]
     (tmp_path / "scenes.json").write_text(json.dumps({"scenes": rows}))
-    assert heldout(names) == {"0.mp4", "1.mp4"}
+    assert heldout(names) == {"0.mp4", "1.mp4"} and heldout(names, 1.0) == set(names)
     for text in ("{}", "[1]", '{"scenes": [{"file": "0.mp4", "split": "test"}]}'):
         (tmp_path / "scenes.json").write_text(text)
         with pytest.raises(records.CorpusError, match=r"scenes\.json"):
@@ -387,7 +388,7 @@ def test_split_follows_the_names_alone_or_the_folders_own_file(tmp_path):
     [
         ({"simulators": ("h264", "fog")}, "fog"),
         ({"teachers": ("sharpness", "sharpness")}, "repeated"),
-        ({"heldout_fraction": 1.0}, "heldout_fraction"),
+        ({"heldout_fraction": 1.1}, "heldout_fraction"),
         ({"num_buckets": 0}, "num_buckets"),
         ({"window": (-1, 0)}, "window"),
     ],
