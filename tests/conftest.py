@@ -1,10 +1,19 @@
 """Fixtures that every test file shares."""
 
+import getpass
 import os
 import pathlib
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+
+# Compiled programs are kept between tests and runs; /tmp is one machine's, as they are.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    os.path.join(tempfile.gettempdir(), f"vqa_jax_test_programs_{getpass.getuser()}"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import pytest
 
@@ -17,3 +26,19 @@ def shared() -> pathlib.Path:
     if not _SHARED.is_dir():
         pytest.skip(f"no {_SHARED}: goldens and real clips are not at hand")
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> str:
+    """Corpus of `tiny_corpus`; read only."""
+    import tiny_corpus
+
+    return tiny_corpus.write_corpus(str(tmp_path_factory.mktemp("corpus")))
+
+
+@pytest.fixture(scope="session")
+def trained(corpus, tmp_path_factory) -> str:
+    """Folder of a student that has learned `tiny_corpus`, with anchors; read only."""
+    import tiny_corpus
+
+    return tiny_corpus.train_student(corpus, str(tmp_path_factory.mktemp("trained")))

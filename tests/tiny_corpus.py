@@ -9,18 +9,19 @@ import os
 
 import numpy as np
 
-from vqa_jax import bundle, pair_shards, records
+from vqa_jax import anchor_choice, bundle, pair_shards, predictor, records
 from vqa_jax.frames import Preprocess
 from vqa_jax.input_pipeline import InputConfig
 from vqa_jax.losses import LossConfig
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.optim import OptimConfig
 from vqa_jax.pairs import all_simulator_pairs
-from vqa_jax.train import TrainConfig
+from vqa_jax.train import TrainConfig, train
 
 EXTRACTOR = "test-extractor"
 SIMULATOR = "darken"
-NUM_LEVELS = 3
+BRIGHTNESS = (1.0, 0.66, 0.33, 0.0)  # by severity level; it is all the quality there is here
+NUM_LEVELS = len(BRIGHTNESS) - 1
 MOTION_DIM = 4
 PREPROCESS = Preprocess(
     view="crops",
@@ -53,6 +54,7 @@ def student_spec() -> bundle.StudentSpec:
             tiny.llm, num_layers=2, embed_dim=32, mlp_dim=32, head_dim=8, unroll=1
         ),
         motion_dim=MOTION_DIM,
+        motion_scale=1.0,
         num_severity_classes=1 + 5,
     )
     return bundle.StudentSpec("tiny", student, PREPROCESS, 2, EXTRACTOR, (SIMULATOR,))
@@ -93,7 +95,7 @@ def tiles(source: int, level: int) -> np.ndarray:
     """Noise [4, 20, 20, 3] of a source, darker at every level."""
     rng = np.random.default_rng([source, 7])
     shape = (PREPROCESS.num_tiles, PREPROCESS.tile_size, PREPROCESS.tile_size, 3)
-    return (rng.integers(120, 250, shape) / (1.0 + level)).astype(np.uint8)
+    return (rng.integers(180, 256, shape) * BRIGHTNESS[level]).astype(np.uint8)
 
 
 def video_id(source: int, level: int) -> str:
@@ -121,7 +123,7 @@ def _video(source: int, level: int) -> dict:
     }
 
 
-def write_corpus(root: str, num_train: int = 6, num_heldout: int = 2) -> str:
+def write_corpus(root: str, num_train: int = 12, num_heldout: int = 2) -> str:
     """Writes videos, motion, the video table and the pairs of iteration 1; returns `root`."""
     splits = {"train": range(num_train), "heldout": range(num_train, num_train + num_heldout)}
     videos = {
@@ -132,7 +134,7 @@ def write_corpus(root: str, num_train: int = 6, num_heldout: int = 2) -> str:
 
     def motion(video: dict) -> dict:
         clips = 1 + int(records.key_hash(video["video_id"]) % 2)
-        features = rng.normal(size=(clips, MOTION_DIM)).astype(np.float32)
+        features = rng.normal(0.0, 0.1, (clips, MOTION_DIM)).astype(np.float32)
         return {"video_id": video["video_id"], "extractor": EXTRACTOR, "features": features}
 
     os.makedirs(os.path.join(root, "work"), exist_ok=True)
@@ -146,8 +148,9 @@ def write_corpus(root: str, num_train: int = 6, num_heldout: int = 2) -> str:
     table = [_row(video, split) for split, rows in videos.items() for video in rows]
     records.write_json(os.path.join(root, "videos.json"), table)
     pairs = all_simulator_pairs(pair_shards.simulated_sets(table, "train"))
-    # A few pairs stay unused, so that a later iteration finds new ones.
-    pair_shards.write(root, 1, {"train": pairs[::2]}, 2, {"made": "by a test"})
+    # A few pairs of every kind stay unused, so that a later iteration finds new ones.
+    used = [pair for i, pair in enumerate(pairs) if i % 5]
+    pair_shards.write(root, 1, {"train": used}, 2, {"made": "by a test"})
     return root
 
 
@@ -156,6 +159,15 @@ def _row(video: dict, split: str) -> dict:
     row["split"] = split
     row["scores"] = {"sharpness": float(video["frames"].std()), "noise": float(video["level"])}
     return row
+
+
+def train_student(data: str, workdir: str) -> str:
+    """Trains until the corpus is learned and chooses anchors; returns the student's folder."""
+    optim = OptimConfig(240, 10, 8e-3, 0.05, 1.0, 0.98)
+    config = train_config(240, optim=optim, log_every=40, checkpoint_every=240)
+    folder = train(config, student_spec(), data, workdir)
+    anchor_choice.make_anchors(predictor.load(folder), folder, data)
+    return folder
 
 
 def losses(workdir: str) -> dict[int, float]:

@@ -116,14 +116,13 @@ def summarize(
     confusion = np.zeros((5, 5), int)
     np.add.at(confusion, ([_truth(p) for p in pairs], forward.argmax(-1)), 1)
     contradicts = (preference(forward) > 0.5) == (preference(backward) > 0.5)
-    known = [v for v in srcc.values() if v is not None]
     return {
         "num_pairs": len(pairs),
         "accuracy": float(np.mean([v["accuracy"] for v in by_simulator.values()])),
         "accuracy_ci": _source_bootstrap(pairs, correct),
         "accuracy_one_order": float(one_order.mean()),
         "by_simulator": by_simulator,
-        "srcc": float(np.mean(known)) if known else None,
+        "srcc": float(np.mean(list(srcc.values()))) if srcc else None,
         "confusion": confusion.tolist(),
         "self_contradiction": float(contradicts.mean()),
     }
@@ -133,7 +132,8 @@ def _source_bootstrap(pairs: Sequence[Pair], correct: np.ndarray, draws: int = 5
     """95% interval of the macro accuracy, drawing sources (pairs of one are not independent)."""
     cells: dict[tuple[str, str], list[bool]] = collections.defaultdict(list)
     for pair, ok in zip(pairs, correct, strict=True):
-        cells[pair.first_id.split("-")[0], pair.label_source].append(bool(ok))
+        source = pair.first_id.rsplit("-", 3)[0]  # of "source-segment-simulator-level"
+        cells[source, pair.label_source].append(bool(ok))
     sources = sorted({s for s, _ in cells})
     simulators = sorted({s for _, s in cells})
     right = np.array([[sum(cells.get((s, k), [])) for k in simulators] for s in sources], float)
@@ -145,10 +145,11 @@ def _source_bootstrap(pairs: Sequence[Pair], correct: np.ndarray, draws: int = 5
     return [float(v) for v in np.percentile(values, [2.5, 97.5])]
 
 
-def severity_srcc(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def severity_srcc(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Mean over segments of the SRCC between score and severity level, by simulator.
 
-    The undistorted segment is level 0 of each of its simulators.
+    The undistorted segment is level 0 of each of its simulators. A student that gives all levels
+    of a segment the same score has no correlation there; it counts as 0.
     """
     sources = {(r["source_id"], r["segment"]): r["score"] for r in rows if r["level"] == 0}
     series: dict[tuple[str, str, int], list[tuple[int, float]]] = collections.defaultdict(list)
@@ -161,8 +162,8 @@ def severity_srcc(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
         points = [(0, sources[source, segment]), *points]
         if len(points) > 2:
             levels, scores = zip(*sorted(points), strict=True)
-            values[simulator].append(metrics.correlate(scores, levels)["srcc"])
-    return {s: float(np.nanmean(v)) if len(v) else None for s, v in values.items()}
+            values[simulator].append(np.nan_to_num(metrics.correlate(scores, levels)["srcc"]))
+    return {s: float(np.mean(v)) for s, v in values.items()}
 
 
 def evaluate(

@@ -40,7 +40,7 @@ def decay_mask(params: Any) -> Any:
 
     def is_matrix(path: tuple[Any, ...], _: Any) -> bool:
         name = str(path[-1].key)
-        return name.startswith(("w", "kernel")) or name.endswith("kernel")
+        return name.startswith("w") or name.endswith("kernel") or name in ("embedding", "head")
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 
