@@ -21,6 +21,8 @@ def get_config() -> ConfigDict:
     config.prep.num_buckets = 64
     config.pairs.simulator_per_label = 20_000
     config.pairs.teachers_per_label = 2_000
-    config.train.optim.total_steps = 3000
-    config.train.optim.warmup_steps = 100
+    config.train.input.batch_size = 64
+    config.train.input.num_frames = 2
+    config.train.optim.total_steps = 1800
+    config.train.optim.warmup_steps = 60
     return config
