@@ -66,7 +66,7 @@ def train_config(total_steps: int, **changes) -> TrainConfig:
         pair_datasets=("vqa_pairs_1",),
         init_from="",
         severity_weight=0.3,
-        mesh=(1, 1, 1),
+        mesh=(-1, 1, 1),
         log_every=1,
         checkpoint_every=4,
         seed=0,
