@@ -275,6 +275,30 @@ def test_a_file_replaced_between_runs_is_prepared_anew(tmp_path):
     assert shard.read_bytes() != first
 
 
+def test_a_file_fetched_again_between_runs_is_used(tmp_path, monkeypatch):
+    """An unfinished run found it broken; the probe's verdict must not outlive the file."""
+    folder, data = tmp_path / "in", str(tmp_path / "corpus")
+    folder.mkdir()
+    broken_files.encode(folder / "a.mp4")
+    (folder / "b.mp4").write_text("half a download")
+    with monkeypatch.context() as patch:
+        patch.setattr(build_lib, "_finish", lambda *_: {})
+        build(str(folder), data, prep_corpus.config())
+    broken_files.encode(folder / "b.mp4")
+    counts = build(str(folder), data, prep_corpus.config())["counts"]
+    assert (counts["sources"], counts["quarantined"]) == (2, 0)
+
+
+def test_stamps_tell_files_of_one_size_apart(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    os.utime(path, ns=(1, 1))
+    first = ingest.file_stamp(str(tmp_path), "a.mp4")
+    path.write_bytes(b"two")
+    assert ingest.file_stamp(str(tmp_path), "a.mp4") != first
+    assert ingest.file_stamp(str(tmp_path), "none.mp4") == (-1, -1)
+
+
 # --- files that fail late ---------------------------------------------------------------------
 
 
@@ -470,6 +494,13 @@ def _rewrite_pairs(data, **changes):
 def test_a_pair_of_an_unknown_video_is_found(damaged):
     _rewrite_pairs(damaged, second_id="nobody-000-source-0")
     assert _kinds(damaged) == {"reference"}
+
+
+def test_a_pair_of_another_iteration_or_without_probabilities_is_found(damaged):
+    _rewrite_pairs(damaged, iteration=2)
+    assert _kinds(damaged) == {"schema"}
+    _rewrite_pairs(damaged, iteration=1, level_probs=np.full(5, 0.3, np.float32))
+    assert _kinds(damaged) == {"label"}
 
 
 def test_a_pair_across_the_splits_is_found(damaged):
