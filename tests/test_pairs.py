@@ -210,3 +210,14 @@ def test_gmad_survives_equal_and_missing_scores():
     assert {x for p in found for x in (p.first_id, p.second_id)} <= set("01245")
     assert len(found) == 2  # the student's half; the weak model tells nothing apart
     assert gmad.gmad_pairs([], [], [], quota=3) == []
+
+
+def test_gmad_leaves_out_what_is_excluded_and_takes_the_next_best():
+    rng = np.random.default_rng(5)
+    ids = [f"v{i:02d}" for i in range(30)]
+    student, weak = rng.normal(size=(2, 30))
+    plain = gmad.gmad_pairs(student, weak, ids, 8, num_bins=3)
+    known = {frozenset((p.first_id, p.second_id)) for p in plain} | {frozenset(("v00", "gone"))}
+    others = gmad.gmad_pairs(student, weak, ids, 8, num_bins=3, exclude=known)
+    assert len(others) == 8
+    assert not known & {frozenset((p.first_id, p.second_id)) for p in others}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -39,6 +39,7 @@ def gmad_pairs(
     num_bins: int = 20,
     max_per_video: int = 8,
     xi: tuple[float | None, float | None] = (None, None),
+    exclude: Collection[frozenset[str]] = (),
 ) -> list[GmadPair]:
     """Pairs on which student and weak model disagree most (gMAD, Ma et al. 2018; METHOD 7b).
 
@@ -72,7 +73,10 @@ def gmad_pairs(
         raise ValueError("quota must be >= 0, num_bins and max_per_video >= 1")
     hashes = np.array([key_hash(x) for x in ids])
     left = np.full(len(ids), max_per_video)
-    taken: set[tuple[int, int]] = set()
+    row = {key: i for i, key in enumerate(ids)}
+    taken = {
+        (min(row[a], row[b]), max(row[a], row[b])) for a, b in exclude if a in row and b in row
+    }
     pairs: list[GmadPair] = []
     roles = (
         (STUDENT, student, weak, (quota + 1) // 2, xi[0]),

@@ -74,18 +74,20 @@ def _gmad(
     scores: np.ndarray,
     config: RelabelConfig,
     imported: dict[str, dict[str, float]],
+    known: set[frozenset[str]],
 ) -> list[gmad.GmadPair]:
-    """gMAD pairs of the student against every teacher, without repeats."""
+    """gMAD pairs of the student against every teacher, without repeats and `known` ones."""
     united, names = votes.united_votes(pool, imported, config.unite)
     ids = [r["video_id"] for r in pool]
     quota = -(-config.gmad_quota // len(names))
-    found: dict[frozenset[str], gmad.GmadPair] = {}
+    taken, found = set(known), []
     for column in united.T:
-        for pair in gmad.gmad_pairs(
-            scores, column, ids, quota, config.num_bins, config.max_per_video
-        ):
-            found.setdefault(frozenset((pair.first_id, pair.second_id)), pair)
-    return list(found.values())[: config.gmad_quota]
+        pairs = gmad.gmad_pairs(
+            scores, column, ids, quota, config.num_bins, config.max_per_video, exclude=taken
+        )
+        taken.update(frozenset((p.first_id, p.second_id)) for p in pairs)
+        found.extend(pairs)
+    return found[: config.gmad_quota]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -115,6 +117,10 @@ def relabel(
 
     Returns:
       Facts about the new pairs, also written to relabel_<iteration>.json.
+
+    Raises:
+      records.CorpusError: no pair is hard, an earlier iteration is missing, or this iteration's
+        pairs were made with another student or other settings.
     """
     table = records.read_json(os.path.join(data, evaluate.VIDEO_TABLE))
     identity = {
@@ -132,11 +138,8 @@ def relabel(
     encoded = evaluate.encode_videos(engine, data, [r["video_id"] for r in pool])
 
     # --- (a) simulator pairs that the student misorders -------------------------------------------
-    candidates = [
-        p
-        for p in all_simulator_pairs(pair_shards.simulated_sets(pool, "train"), config.seed)
-        if frozenset((p.first_id, p.second_id)) not in seen
-    ]
+    simulated = all_simulator_pairs(pair_shards.simulated_sets(pool, "train"), config.seed)
+    candidates = [p for p in simulated if frozenset((p.first_id, p.second_id)) not in seen]
     if candidates:
         forward, backward = evaluate.pair_preferences(engine, encoded, candidates)
         preferred = evaluate.order_consistent(forward, backward)
@@ -153,17 +156,20 @@ def relabel(
     solved = scale.solve(np.stack(probabilities))
     scores = np.array([s.q for s in solved])
     imported = teachers.read_scores_csv(scores_csv) if scores_csv else {}
-    found = [
-        p
-        for p in _gmad(pool, scores, config, imported)
-        if frozenset((p.first_id, p.second_id)) not in seen
-    ]
+    # Of two versions of one segment the simulator knows the order: the student has no say.
+    known = seen | {frozenset((p.first_id, p.second_id)) for p in simulated}
+    found = _gmad(pool, scores, config, imported, known)
     labelled: list[Pair] = []
     if found:
         forward, backward = evaluate.pair_preferences(engine, encoded, found)
         probs = 0.5 * (_softmax(forward) + _softmax(backward)[:, ::-1])
         by_id = {r["video_id"]: (s.q, s.q_std) for r, s in zip(pool, solved, strict=True)}
         labelled = gmad.label_by_student(found, probs, by_id)
+    if not hard and not labelled:
+        raise records.CorpusError(
+            f"{data}: the student orders every pair and agrees with every teacher: there is "
+            "nothing to learn in another iteration"
+        )
     pair_shards.write(data, iteration, {"train": hard + labelled}, config.num_shards, identity)
     facts = {
         "iteration": iteration,

@@ -1,0 +1,220 @@
+"""The next iteration's pairs, found by a stub student whose one mistake is known."""
+
+import dataclasses
+import itertools
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tiny_corpus
+from scipy import stats
+
+from vqa_jax import anchors, levels, pair_shards, records, relabel
+from vqa_jax.scoring import EncodedVideo, VideoInput
+
+CONFIG = relabel.RelabelConfig(
+    seed=0,
+    pool_segments=0,
+    misordered_quota=100,
+    gmad_quota=10,
+    num_bins=3,
+    max_per_video=4,
+    unite="rank",
+    num_shards=2,
+)
+# It takes level 1 for worse than level 2, and is right about all others.
+OPINION = {0: 1.0, 1: -0.4, 2: 0.4, 3: -1.0}
+
+
+class StubEngine:
+    """Knows a video's level by its brightness, and a little of its source."""
+
+    spec = tiny_corpus.student_spec()
+
+    def encode(self, videos):
+        for video in videos:
+            brightness = video.frames.mean() / 217.5
+            level = int(np.abs(np.array(tiny_corpus.BRIGHTNESS) - brightness).argmin())
+            yield EncodedVideo(np.array([OPINION[level] + 0.3 * (brightness - 0.5)]), 1, 1)
+
+    def compare(self, pairs):
+        rows = []
+        for first, second in pairs:
+            p = stats.norm.cdf(second.visual.item() - first.visual.item())
+            # Spread over all levels, so that the soft label has something to say.
+            rows.append(np.log(stats.binom.pmf(np.arange(5), 4, np.clip(p, 0.01, 0.99))))
+        return np.array(rows)
+
+    def set_anchors(self, encoded):
+        self._anchors = list(encoded)
+
+    def against_anchors(self, video):
+        return self.compare([(anchor, video) for anchor in self._anchors])
+
+
+@pytest.fixture(scope="module")
+def student():
+    engine = StubEngine()
+    inputs = tuple(
+        VideoInput(tiny_corpus.tiles(99, level)[None], np.zeros((1, 4), np.float32))
+        for level in (3, 1, 2, 0)
+    )
+    found = anchors.AnchorSet(("a", "b", "c", "d"), inputs, (0.0, 30.0, 60.0, 100.0), "test", True)
+    return engine, anchors.Scale(engine, found)
+
+
+def _digests(root):
+    return {
+        os.path.join(folder, name): records.file_sha256(os.path.join(folder, name))
+        for folder, _, names in os.walk(root)
+        for name in names
+    }
+
+
+def _read(data, iteration):
+    store = records.RecordStore(data, pair_shards.dataset_name(iteration), "vqa_pairs", "train")
+    return list(store.records())
+
+
+def _unordered(pairs):
+    return [frozenset((p["first_id"], p["second_id"])) for p in pairs]
+
+
+@pytest.fixture(scope="module")
+def relabelled(corpus, student, tmp_path_factory):
+    data = str(shutil.copytree(corpus, tmp_path_factory.mktemp("relabelled") / "data"))
+    before = _digests(data)
+    facts = relabel.relabel(*student, "student 1", data, 2, CONFIG)
+    return data, before, facts
+
+
+def _level(video_id):
+    return int(video_id.rsplit("-", 1)[1])
+
+
+def test_all_and_only_the_misordered_new_pairs_are_taken_with_the_simulators_label(
+    relabelled, corpus
+):
+    data, _, facts = relabelled
+    earlier = set(_unordered(_read(data, 1)))
+    hard = [p for p in _read(data, 2) if p["label_source"].startswith("simulator:")]
+    expected = {
+        frozenset((tiny_corpus.video_id(s, 1), tiny_corpus.video_id(s, 2))) for s in range(12)
+    } - earlier
+    assert expected and set(_unordered(hard)) == expected
+    for pair in hard:
+        order = (_level(pair["first_id"]), _level(pair["second_id"]))
+        label = levels.label_from_severity(*order)
+        assert levels.LEVELS[pair["label"]] == label
+        np.testing.assert_array_equal(pair["level_probs"], levels.level_probs(label))
+        assert pair["iteration"] == 2
+    assert facts["misordered"] == facts["misordered_taken"] == len(expected)
+    assert facts["misordered_by_simulator"] == {tiny_corpus.SIMULATOR: len(expected)}
+
+
+def test_gmad_pairs_carry_the_students_soft_label_and_join_different_segments(relabelled, student):
+    data, _, facts = relabelled
+    engine = student[0]
+    found = [p for p in _read(data, 2) if p["label_source"] == "student"]
+    assert len(found) == facts["gmad"] == CONFIG.gmad_quota
+    assert facts["gmad_by_attacker"].keys() <= {"student", "weak"}
+    videos = records.RecordStore(data, "vqa_videos")
+    for pair in found:
+        one, other = pair["first_id"], pair["second_id"]
+        assert one.split("-")[0] != other.split("-")[0]  # else the simulator knows the order
+        quality = [
+            next(engine.encode([VideoInput(videos[v]["frames"][:, 2:18, 2:18], None)]))
+            for v in (one, other)
+        ]
+        forward = np.exp(engine.compare([(quality[0], quality[1])])[0])
+        backward = np.exp(engine.compare([(quality[1], quality[0])])[0])
+        np.testing.assert_allclose(pair["level_probs"], (forward + backward[::-1]) / 2, atol=1e-5)
+        assert pair["label"] == int(np.argmax(pair["level_probs"]))
+        # The label points the way the student's scores do.
+        assert np.sign(pair["margin"]) == np.sign(pair["level_probs"] @ np.arange(5) - 2)
+        np.testing.assert_allclose(
+            pair["margin"], pair["second_mean"] - pair["first_mean"], atol=1e-5
+        )
+    uses = itertools.chain.from_iterable((p["first_id"], p["second_id"]) for p in found)
+    counts = np.unique(list(uses), return_counts=True)[1]
+    # The bound holds for each of the two teachers.
+    assert counts.max() <= 2 * CONFIG.max_per_video
+
+
+def test_only_training_videos_and_no_pair_twice(relabelled):
+    data, _, facts = relabelled
+    split = {r["video_id"]: r["split"] for r in records.read_json(f"{data}/videos.json")}
+    new = _read(data, 2)
+    assert {split[p[k]] for p in new for k in ("first_id", "second_id")} == {"train"}
+    everything = _unordered(_read(data, 1)) + _unordered(new)
+    assert len(set(everything)) == len(everything)
+    assert len(new) == facts["gmad"] + facts["misordered_taken"]
+
+
+def test_everything_that_was_there_is_untouched(relabelled):
+    data, before, _ = relabelled
+    after = _digests(data)
+    assert {path: after[path] for path in before} == before
+    new = {os.path.relpath(p, data).split(os.sep)[0] for p in after.keys() - before.keys()}
+    assert new == {"vqa_pairs_2", "pairs_2.json", "relabel_2.json"}
+
+
+def test_rerun_is_kept_and_another_student_or_quota_refused(relabelled, student, monkeypatch):
+    data, _, facts = relabelled
+    state = _digests(data)
+    monkeypatch.setattr(StubEngine, "encode", None)
+    assert relabel.relabel(*student, "student 1", data, 2, CONFIG) == facts
+    assert _digests(data) == state
+    other = dataclasses.replace(CONFIG, gmad_quota=3)
+    for fingerprint, config in (("student 2", CONFIG), ("student 1", other)):
+        with pytest.raises(records.CorpusError, match="other settings or models"):
+            relabel.relabel(*student, fingerprint, data, 2, config)
+
+
+def test_interrupted_rerun_writes_the_same_bytes(relabelled, student, tmp_path):
+    data, _, facts = relabelled
+    copy = str(shutil.copytree(data, tmp_path / "data"))
+    os.remove(os.path.join(copy, "relabel_2.json"))  # killed just before the end
+    assert relabel.relabel(*student, "student 1", copy, 2, CONFIG) == facts
+    relative = {os.path.relpath(p, copy): d for p, d in _digests(copy).items()}
+    assert relative == {os.path.relpath(p, data): d for p, d in _digests(data).items()}
+
+
+def test_third_iteration_repeats_nothing_of_the_first_two(relabelled, student, tmp_path):
+    copy = str(shutil.copytree(relabelled[0], tmp_path / "data"))
+    relabel.relabel(*student, "student 2", copy, 3, CONFIG)
+    seen = set(_unordered(_read(copy, 1) + _read(copy, 2)))
+    third = _unordered(_read(copy, 3))
+    assert third and not seen & set(third)
+
+
+def test_quota_takes_the_most_confidently_wrong_and_the_pool_whole_segments(
+    corpus, student, tmp_path
+):
+    data = str(shutil.copytree(corpus, tmp_path / "data"))
+    config = dataclasses.replace(CONFIG, misordered_quota=1, gmad_quota=2, pool_segments=8)
+    table = records.read_json(f"{data}/videos.json")
+    pool = relabel.choose_pool(table, config)
+    assert len(pool) == 8 * (tiny_corpus.NUM_LEVELS + 1)
+    assert {r["split"] for r in pool} == {"train"}
+    assert relabel.choose_pool(table[::-1], config) == pool[::-1]  # whatever the order
+    facts = relabel.relabel(*student, "x", data, 2, config)
+    assert facts["misordered_taken"] == 1 < facts["misordered"]
+    assert facts["pool_videos"] == len(pool)
+    used = {p[k] for p in _read(data, 2) for k in ("first_id", "second_id")}
+    assert used <= {r["video_id"] for r in pool}
+
+
+def test_missing_earlier_iteration_is_named(corpus, student, tmp_path):
+    data = str(shutil.copytree(corpus, tmp_path / "data"))
+    with pytest.raises(records.CorpusError, match="vqa_pairs_2"):
+        relabel.relabel(*student, "x", data, 3, CONFIG)
+
+
+def test_nothing_hard_is_said(corpus, student, tmp_path, monkeypatch):
+    data = str(shutil.copytree(corpus, tmp_path / "data"))
+    monkeypatch.setattr(relabel, "misordered", lambda *_: [])
+    config = dataclasses.replace(CONFIG, gmad_quota=0)
+    with pytest.raises(records.CorpusError, match="nothing"):
+        relabel.relabel(*student, "x", data, 2, config)
