@@ -208,7 +208,7 @@ class _Verifier:
         keys = set()
         for _, path, record in self.dataset("vqa_motion", manifest["dataset"]):
             keys.add(record["video_id"])
-            if record["extractor"] != manifest["extractor"]:
+            if record["extractor"] != manifest["identity"]["extractor"]:
                 self.wrong("schema", path, f"{record['video_id']} is of another extractor")
             if not (record["features"].size and np.isfinite(record["features"]).all()):
                 self.wrong("schema", path, f"{record['video_id']}: features are not finite numbers")

@@ -17,7 +17,6 @@ from vqa_jax.frames import Preprocess
 from vqa_jax.motion import MotionExtractor
 
 MANIFEST = "motion.json"
-CORPUS_MANIFEST = "manifest.json"  # of data_prep
 _VIDEOS_AT_ONCE = 16
 
 
@@ -49,17 +48,19 @@ def run(data: str, extractor: MotionExtractor) -> int:
     Returns:
       Number of videos with features.
     """
-    corpus = records.read_json(os.path.join(data, CORPUS_MANIFEST))
+    corpus = records.read_json(os.path.join(data, records.MANIFEST))
     fingerprint = extractor.fingerprint(Preprocess(**corpus["settings"]["preprocess"]))
+    identity = {"extractor": fingerprint, "corpus": corpus["video_table_sha256"]}
     manifest = os.path.join(data, MANIFEST)
-    if (
-        os.path.exists(manifest)
-        and (found := records.read_json(manifest))
-        and (found["extractor"] == fingerprint)
-    ):
-        logging.info("motion features of %s are complete", data)
-        return int(found["videos"])
-    work = os.path.join(data, f"work_motion_{fingerprint}")
+    work = os.path.join(data, f"work_motion_{records.key_hash(str(identity)):016x}")
+    if os.path.exists(manifest):
+        found = records.read_json(manifest)
+        if found["identity"] == identity:
+            logging.info("motion features of %s are complete", data)
+            shutil.rmtree(work, ignore_errors=True)  # left by a kill after the manifest
+            return int(found["videos"])
+        # Before the old features go: a manifest must never name features that are not there.
+        os.remove(manifest)
     os.makedirs(work, exist_ok=True)
     published: dict[str, list[str]] = {}
     count = 0
@@ -74,8 +75,7 @@ def run(data: str, extractor: MotionExtractor) -> int:
             )
         count += done.records if done else 0
         published.setdefault(split, []).append(target)
-    shutil.rmtree(os.path.join(data, "vqa_motion"), ignore_errors=True)
     entry = records.publish(data, "vqa_motion", "vqa_motion", published)
-    records.write_json(manifest, {"extractor": fingerprint, "videos": count, "dataset": entry})
+    records.write_json(manifest, {"identity": identity, "videos": count, "dataset": entry})
     shutil.rmtree(work)
     return count
