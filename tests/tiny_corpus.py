@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 
+from data_prep.encode import EncodeConfig, encode_rgb
 from vqa_jax import anchor_choice, bundle, pair_shards, predictor, records
 from vqa_jax.frames import Preprocess
 from vqa_jax.input_pipeline import InputConfig
@@ -103,7 +104,8 @@ def video_id(source: int, level: int) -> str:
     return f"s{source:02d}-000-{SIMULATOR if level else 'source'}-{level}"
 
 
-def _video(source: int, level: int) -> dict:
+def video_record(source: int, level: int) -> dict:
+    """Record of a video of the corpus."""
     return {
         "video_id": video_id(source, level),
         "source_id": f"s{source:02d}",
@@ -127,7 +129,7 @@ def write_corpus(root: str, num_train: int = 12, num_heldout: int = 2) -> str:
     """Writes videos, motion, the video table and the pairs of iteration 1; returns `root`."""
     splits = {"train": range(num_train), "heldout": range(num_train, num_train + num_heldout)}
     videos = {
-        split: [_video(s, level) for s in sources for level in range(NUM_LEVELS + 1)]
+        split: [video_record(s, level) for s in sources for level in range(NUM_LEVELS + 1)]
         for split, sources in splits.items()
     }
     rng = np.random.default_rng(1)
@@ -168,6 +170,31 @@ def train_student(data: str, workdir: str) -> str:
     folder = train(config, student_spec(), data, workdir)
     anchor_choice.make_anchors(predictor.load(folder), folder, data)
     return folder
+
+
+class StubExtractor:
+    """Motion extractor of this corpus: its features say nothing."""
+
+    def __init__(self, path=None, batch_size=16):
+        """Takes what `motion.load` takes, in whose place it stands."""
+
+    def fingerprint(self, pre: Preprocess) -> str:
+        """That of the corpus's motion records."""
+        return EXTRACTOR
+
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        """Zeros [M, MOTION_DIM] for clips [M, K, s, s, 3]."""
+        return np.zeros((len(clips), MOTION_DIM), np.float32)
+
+
+def write_video(path: str, level: int, source: int = 90) -> str:
+    """Writes an mp4 of the corpus's noise at a severity level: 20 frames at 10 a second."""
+    rng = np.random.default_rng(source)
+    first = rng.integers(180, 256, (48, 64, 3)) * BRIGHTNESS[level]
+    frames = np.stack([np.roll(first, 2 * t, axis=1) for t in range(20)]).astype(np.uint8)
+    with open(path, "wb") as f:
+        f.write(encode_rgb(frames, 10, EncodeConfig("h264", 18, "ultrafast")))
+    return path
 
 
 def losses(workdir: str) -> dict[int, float]:

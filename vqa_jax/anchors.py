@@ -117,6 +117,9 @@ class Scale:
           engine: the student.
           anchors: the set.
           tau: temperature of the level softmax (METHOD 8: 1).
+
+        Raises:
+          AnchorError: the student orders the anchors against their scores.
         """
         self.anchors, self._engine, self._tau = anchors, engine, tau
         encoded = list(engine.encode(anchors.inputs))
@@ -129,7 +132,10 @@ class Scale:
             second_wins[i, j] = p
         self.matrix = thurstone.average_orders(second_wins)
         self.anchor_q, _ = thurstone.map_scores(self.matrix)
-        self._map = thurstone.anchor_scale(self.anchor_q, anchors.scores)
+        try:
+            self._map = thurstone.anchor_scale(self.anchor_q, anchors.scores)
+        except ValueError as error:
+            raise AnchorError(f"anchors {', '.join(anchors.names)}: {error}") from error
 
     def probabilities(self, video: EncodedVideo) -> np.ndarray:
         """Probability [A] that the video is preferred to each anchor."""

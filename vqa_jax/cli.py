@@ -15,18 +15,28 @@ from typing import Any
 from absl import flags, logging
 
 
+class SettingsError(Exception):
+    """Settings that do not fit each other."""
+
+
 def _read_config(arguments: Sequence[str]) -> Any:
     """The ml_collections config named by --config, with --config.a.b=value overrides."""
     from ml_collections import config_flags
 
+    argv = ["vqa_jax", *arguments]
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "Run configuration.", flag_values=values)
-    values(["vqa_jax", *arguments])
+    config_flags.DEFINE_config_file(
+        "config", None, "Run configuration.", flag_values=values, sys_argv=argv
+    )
+    values(argv)
+    values.config.keys()  # a file that could not be loaded says so here, not somewhere later
     return values.config
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    # File names may be bytes that are no text.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def _load(folder: str | None) -> Any:
@@ -43,6 +53,8 @@ def _score(args: argparse.Namespace) -> int:
     if not paths:
         _say(f"no video in {', '.join(args.paths)}")
         return 2
+    for path in filter(None, (args.csv, args.json)):  # now, not after hours of scoring
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     student = _load(args.student)
     if args.student is None:
         _say("No --student given: scoring with the shipped tiny student.")
@@ -58,17 +70,20 @@ def _train(args: argparse.Namespace) -> int:
     from vqa_jax.input_pipeline import MAX_LEVEL
 
     config = args.config
-    settings = train.TrainConfig.from_dict(config.train.to_dict())
-    severity = config.severity_simulators if settings.severity_weight else ()
-    preprocess = Preprocess(**config.prep.preprocess.to_dict())
-    spec = bundle.make_spec(
-        config.student,
-        preprocess,
-        settings.input.num_frames,
-        motion.load(config.extractor).fingerprint(preprocess),
-        tuple(severity),
-        MAX_LEVEL,
-    )
+    try:
+        settings = train.TrainConfig.from_dict(config.train.to_dict())
+        severity = config.severity_simulators if settings.severity_weight else ()
+        preprocess = Preprocess(**config.prep.preprocess.to_dict())
+        spec = bundle.make_spec(
+            config.student,
+            preprocess,
+            settings.input.num_frames,
+            motion.load(config.extractor).fingerprint(preprocess),
+            tuple(severity),
+            MAX_LEVEL,
+        )
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"--config: {error}") from error
     _say(train.train(settings, spec, args.data, args.workdir))
     return 0
 
@@ -170,7 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if needs_config != bool(configured):
         parser.error(f"{args.command} {'needs' if needs_config else 'takes no'} --config")
     if configured:
-        args.config = _read_config([a for a in rest if a in configured or a in after])
+        try:
+            args.config = _read_config([a for a in rest if a in configured or a in after])
+        except (flags.Error, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+            parser.error(f"--config: {' '.join(str(error).split())}")
     logging.set_verbosity(os.environ.get("VQA_JAX_LOG", "info"))
     try:
         return int(args.run(args))
@@ -196,6 +214,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
         CorpusError,
         MediaError,
         ScoresError,
+        SettingsError,
         TrainingError,
         WeightsError,
         FileNotFoundError,

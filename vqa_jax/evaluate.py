@@ -232,8 +232,7 @@ def evaluate(
 
 def write_csv(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows of equal keys as CSV, under a temporary name first."""
-    with open(path + ".tmp", "w", newline="", encoding="utf-8") as f:
+    with records.written(path, newline="") as f:
         writer = csv.DictWriter(f, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(path + ".tmp", path)

@@ -28,6 +28,7 @@ from vqa_jax.weights import student_io
 
 MOTION_WEIGHTS = "slowfast.safetensors"
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
+CONFIG_NAME = "config.json"  # of a published checkpoint
 SHIPPED = os.path.join(os.path.dirname(__file__), "assets", "tiny_student")
 
 
@@ -218,7 +219,13 @@ def load(path: str | os.PathLike[str] | None = None) -> Predictor:
     """
     folder = os.fspath(path) if path is not None else SHIPPED
     if not os.path.isdir(folder):
-        raise bundle.BundleError(f"{folder} is not a folder: give a student's folder")
+        what = "is not a folder" if path is not None else "(the shipped student) is missing"
+        raise bundle.BundleError(f"{folder} {what}: name a student's folder")
+    if not any(os.path.exists(os.path.join(folder, n)) for n in (bundle.CONFIG_FILE, CONFIG_NAME)):
+        raise bundle.BundleError(
+            f"{folder} holds no student (neither {bundle.CONFIG_FILE} nor {CONFIG_NAME}): "
+            "name a student's folder"
+        )
     if os.path.exists(os.path.join(folder, bundle.CONFIG_FILE)):
         spec = bundle.load_spec(folder)
         params = bundle.load_params(folder, FunctionalStudent(spec.student))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 from collections.abc import Sequence
 
 from tqdm import tqdm
 
 from vqa_jax.predictor import Predictor, Result
-from vqa_jax.records import write_json
+from vqa_jax.records import write_json, written
 
 DIRECTION = "higher is better"
 
@@ -41,10 +40,9 @@ def write(results: Sequence[Result], csv_path: str | None, json_path: str | None
     """Writes one row a file, in the given order; a path that is None is not written."""
     rows = [{**dataclasses.asdict(r), "direction": DIRECTION} for r in results]
     if csv_path:
-        with open(csv_path + ".tmp", "w", newline="", encoding="utf-8") as f:
+        with written(csv_path, newline="") as f:
             writer = csv.DictWriter(f, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(csv_path + ".tmp", csv_path)
     if json_path:
         write_json(json_path, rows)

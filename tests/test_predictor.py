@@ -1,0 +1,109 @@
+"""The Python entry point: published checkpoints, our students, files that fail."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tiny_corpus
+from faults import broken_files
+from tolerances import TOLERANCES
+
+from vqa_jax import anchors, bundle, motion, predictor
+
+
+@pytest.fixture
+def student(trained, monkeypatch):
+    monkeypatch.setattr(motion, "load", tiny_corpus.StubExtractor)
+    return predictor.load(trained)
+
+
+def test_published_names_give_the_published_level_logits(shared):
+    golden = np.load(shared / "golden/lmm_pair/io.npz")
+    found = predictor.load(shared / "golden/lmm_pair").level_logits(
+        (golden["frames_0"], golden["frames_1"]),
+        (golden["motion_0"], golden["motion_1"]),
+        golden["input_ids"].tolist(),
+        golden["level_ids"].tolist(),
+    )
+    np.testing.assert_allclose(found, golden["level_logits"], **TOLERANCES["level_logits"])
+
+
+def test_model_without_tokenizer_or_preprocessing_says_what_is_missing(shared):
+    student = predictor.load(shared / "golden/lmm_pair")
+    frames = (np.zeros((1, 8, 8, 3), np.uint8),) * 2
+    with pytest.raises(bundle.BundleError, match="input_ids"):
+        student.level_logits(frames, (np.zeros((1, 8), np.float32),) * 2)
+    with pytest.raises(bundle.BundleError, match="only level_logits"):
+        _ = student.engine
+
+
+def test_files_are_scored_in_order_and_bad_ones_become_rows(student, tmp_path):
+    bright = tiny_corpus.write_video(str(tmp_path / "b right.mp4"), 0)
+    dark = tiny_corpus.write_video(str(tmp_path / "d\u00e4rk.MP4"), 3)
+    text = tmp_path / "text.mp4"
+    text.write_text("this is no video")
+    results = student.score([bright, str(text), dark, tmp_path / "gone.mp4"])
+    assert [r.path for r in results] == [bright, str(text), dark, str(tmp_path / "gone.mp4")]
+    for result in results:
+        assert (result.score is None) is not (result.error is None)
+        assert result.model == student.fingerprint and "arbitrary" in result.scale
+    assert results[0].score > results[2].score
+    assert results[0].std > 0
+    assert results[1].std is None and "[" in results[1].error
+    single = student.score(bright)
+    assert single.score == pytest.approx(results[0].score, abs=1e-6)
+
+
+def test_every_kind_of_broken_file_is_a_result(student, tmp_path):
+    made = {}
+    for name, (make, *_) in {**broken_files.REFUSED, **broken_files.USABLE}.items():
+        (tmp_path / name).mkdir()
+        made[name] = str(make(tmp_path / name))
+    results = list(student.iter_scores(made.values()))
+    assert [r.path for r in results] == list(made.values())
+    for name, result in zip(made, results, strict=True):
+        assert (result.error is not None) is (name in broken_files.REFUSED), (name, result)
+        assert (result.score is None) is (name in broken_files.REFUSED), (name, result)
+
+
+def test_level_logits_default_to_the_scoring_prompt(student):
+    frames = [tiny_corpus.tiles(0, level)[:1, 2:18, 2:18] for level in (0, 3)]
+    motion_features = [np.zeros((1, tiny_corpus.MOTION_DIM), np.float32)] * 2
+    found = student.level_logits(tuple(frames), tuple(motion_features))
+    assert found.shape == (5,) and found.argmax() == 0  # far darker: inferior
+
+
+def test_missing_parts_are_named(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "SHIPPED", str(tmp_path / "shipped"))
+    with pytest.raises(bundle.BundleError, match=r"shipped student\) is missing"):
+        predictor.load()
+    with pytest.raises(bundle.BundleError, match="not a folder"):
+        predictor.load(tmp_path / "nowhere")
+    with pytest.raises(bundle.BundleError, match="holds no student"):
+        predictor.load(tmp_path)
+    folder = shutil.copytree(trained, tmp_path / "bare")
+    os.remove(folder / anchors.ANCHOR_FILE)
+    with pytest.raises(anchors.AnchorError, match="vqa_jax anchors"):
+        predictor.load(folder).score("clip.mp4")
+
+
+def test_other_motion_weights_are_refused(trained, tmp_path, monkeypatch):
+    class OtherExtractor(tiny_corpus.StubExtractor):
+        def fingerprint(self, pre):
+            return "other"
+
+    monkeypatch.setattr(motion, "load", OtherExtractor)
+    video = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 0)
+    with pytest.raises(bundle.BundleError, match="other motion weights"):
+        predictor.load(trained).score(video)
+
+
+def test_other_weights_have_another_fingerprint(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "student")
+    assert bundle.fingerprint(str(folder)) == bundle.fingerprint(trained)
+    path = folder / bundle.WEIGHTS_FILE
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    assert bundle.fingerprint(str(folder)) != bundle.fingerprint(trained)
