@@ -102,7 +102,7 @@ def get_config() -> ConfigDict:
             "swap": True,
             "same_crops": 0.5,
             "answer": "level",
-            "mix": {"simulator": 0.85, "teachers": 0.15, "student": 0.15},
+            "mix": {"simulator": 0.9, "teachers": 0.1, "student": 0.1},
             "seed": 0,
         }
     )

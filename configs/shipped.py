@@ -23,6 +23,8 @@ def get_config() -> ConfigDict:
     config.pairs.teachers_per_label = 2_000
     config.train.input.batch_size = 64
     config.train.input.num_frames = 2
-    config.train.optim.total_steps = 1800
-    config.train.optim.warmup_steps = 60
+    config.train.optim.total_steps = 1550
+    config.train.optim.warmup_steps = 75
+    config.train.optim.peak_lr = 1.5e-3
+    config.train.severity_weight = 0.5
     return config

@@ -550,7 +550,8 @@ def test_motion_features_are_checked(damaged):
                 ),
             )
         entry = records.publish(str(damaged), "vqa_motion", "vqa_motion", published)
-        manifest = {"extractor": "x", "videos": len(rows), "dataset": {"vqa_motion": entry}}
+        identity = {"extractor": "x", "corpus": ""}
+        manifest = {"identity": identity, "videos": len(rows), "dataset": {"vqa_motion": entry}}
         records.write_json(str(damaged / "motion.json"), {**manifest, "dataset": entry})
 
     write(0)

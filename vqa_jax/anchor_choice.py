@@ -14,7 +14,7 @@ from vqa_jax.predictor import Predictor
 from vqa_jax.scoring import VideoInput, video_input
 
 STEPS = (1.0, 0.75, 0.5, 0.25, 0.0)  # share of a simulator's severity, worst first
-CANDIDATES_PER_STEP = 8
+CANDIDATES_PER_STEP = 6
 SCALE = "simulated severity (100 = undistorted, 0 = a simulator's worst level)"
 
 

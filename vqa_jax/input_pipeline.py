@@ -7,6 +7,7 @@ tokens and padded on the right to a bucket of frames and motion clips.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -35,7 +36,8 @@ class InputConfig:
       same_crops: share of examples whose two videos show the same crops, where both have as many.
       answer: "level" trains the level word alone, "sentence" the whole answer.
       mix: (group, weight) of the pair groups "simulator", "teachers", "student"; groups that a
-        corpus lacks are left out and the weights of the others rescaled.
+        corpus lacks are left out and the weights of the others rescaled. Simulators share theirs
+        equally.
       seed: order, crops and swaps follow from it.
     """
 
@@ -286,15 +288,22 @@ def training_batches(
     num_motion: int,
 ) -> grain.MapDataset:
     """Endless dataset of batches; element t is the batch of step t (checkpointable, seekable)."""
-    groups: dict[str, list[int]] = {}
+    members: dict[str, list[int]] = {}
     for i, pair in enumerate(corpus.pairs):
-        groups.setdefault(label_group(pair["label_source"]), []).append(i)
-    weights = {g: w for g, w in config.mix if g in groups and w > 0}
+        members.setdefault(pair["label_source"], []).append(i)
+    # Simulators with few levels have few pairs: each gets the same share of its group's weight.
+    sizes = collections.Counter(label_group(source) for source in members)
+    mix = dict(config.mix)
+    weights = {
+        source: mix[group] / sizes[group]
+        for source in sorted(members)
+        if mix.get(group := label_group(source), 0) > 0
+    }
     if not weights:
-        raise CorpusError(f"{corpus.root}: no pairs of the groups {dict(config.mix)}")
+        raise CorpusError(f"{corpus.root}: no pairs of the groups {mix}")
     total = sum(weights.values())
     parts = [
-        grain.MapDataset.source(groups[g]).seed(config.seed + k).shuffle().repeat(None)
+        grain.MapDataset.source(members[g]).seed(config.seed + k).shuffle().repeat(None)
         for k, g in enumerate(weights)
     ]
     pairs = grain.MapDataset.mix(parts, [w / total for w in weights.values()])
