@@ -6,6 +6,8 @@ Parts of the run that do not exist yet are named as such; nothing in the run is 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from absl import logging
 
@@ -44,6 +46,17 @@ def build_report(run: str) -> str:
     os.replace(temporary, path)
     logging.info("report written to %s", path)
     return path
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> str:
+    """One evaluation (see `evaluate.summarize`) as plain text, a line a simulator."""
+    lines = [f"{'held-out pairs':16}{'right':>8}{'SRCC':>8}{'pairs':>8}"]
+    rows = [*evaluation["by_simulator"].items(), ("all (mean)", evaluation)]
+    for name, entry in rows:
+        srcc = "-" if entry["srcc"] is None else f"{entry['srcc']:.3f}"
+        pairs = entry.get("pairs", evaluation["num_pairs"])
+        lines.append(f"{name:16}{100 * entry['accuracy']:7.1f}%{srcc:>8}{pairs:8d}")
+    return "\n".join(lines)
 
 
 def summary_table(run: str) -> str:
