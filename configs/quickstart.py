@@ -24,15 +24,18 @@ def get_config(iteration: str = "1") -> ConfigDict:
 
     prep = config.prep
     prep.segments_per_source = 5
-    prep.heldout_segments = 2
+    prep.heldout_segments = 1
     prep.simulators_per_segment = 3
     prep.window = (256, 192)
     prep.h265_preset = "faster"
 
+    # About half of the simulator pairs: the others are there for relabeling to find hard ones in.
+    config.pairs.simulator_per_label = 1000
     config.relabel.pool_segments = 60
 
     train = config.train
     train.pair_datasets = tuple(f"vqa_pairs_{i}" for i in range(1, number + 1))
+    train.severity_weight = 0.5
     train.input.num_frames = 2
     train.input.seed = number  # another order and other crops than the iteration before
     train.optim.total_steps = 600
