@@ -58,9 +58,10 @@ def _score(args: argparse.Namespace) -> int:
     student = _load(args.student)
     if args.student is None:
         _say("No --student given: scoring with the shipped tiny student.")
-    results = score_table.collect(student, paths)
+    results = score_table.collect(student, paths, args.csv)
     _say(score_table.render(results))
-    score_table.write(results, args.csv, args.json)
+    if args.json:
+        score_table.write_results(results, args.json)
     return 0 if any(r.error is None for r in results) else 1
 
 

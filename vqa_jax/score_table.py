@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import os
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
 from vqa_jax.predictor import Predictor, Result
-from vqa_jax.records import write_json, written
+from vqa_jax.records import write_json
 
 DIRECTION = "higher is better"
+PARTIAL = ".partial"
 
 
-def collect(student: Predictor, paths: Sequence[str]) -> list[Result]:
-    """Scores all paths with a progress bar; failures are results with an error."""
-    return list(tqdm(student.iter_scores(paths), total=len(paths), desc="score", unit="video"))
+def _row(result: Result) -> dict[str, Any]:
+    return {**dataclasses.asdict(result), "direction": DIRECTION}
+
+
+def collect(student: Predictor, paths: Sequence[str], csv_path: str | None) -> list[Result]:
+    """Scores all paths with a progress bar; failures are results with an error.
+
+    Rows go to `csv_path` + ".partial" as they come, renamed at the end: an interrupted run keeps
+    what it has scored.
+    """
+    results = []
+    columns = [f.name for f in dataclasses.fields(Result)] + ["direction"]
+    with contextlib.ExitStack() as stack:
+        writer = None
+        if csv_path:
+            file = stack.enter_context(
+                open(
+                    csv_path + PARTIAL, "w", newline="", encoding="utf-8", errors="surrogateescape"
+                )
+            )
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+        found = student.iter_scores(paths)
+        for result in tqdm(found, total=len(paths), desc="score", unit="video"):
+            results.append(result)
+            if writer is not None:
+                writer.writerow(_row(result))
+                file.flush()
+    if csv_path:
+        os.replace(csv_path + PARTIAL, csv_path)
+    return results
 
 
 def render(results: Sequence[Result]) -> str:
@@ -36,13 +68,6 @@ def render(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def write(results: Sequence[Result], csv_path: str | None, json_path: str | None) -> None:
-    """Writes one row a file, in the given order; a path that is None is not written."""
-    rows = [{**dataclasses.asdict(r), "direction": DIRECTION} for r in results]
-    if csv_path:
-        with written(csv_path, newline="") as f:
-            writer = csv.DictWriter(f, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    if json_path:
-        write_json(json_path, rows)
+def write_results(results: Sequence[Result], path: str) -> None:
+    """Writes the CSV's rows as JSON."""
+    write_json(path, [_row(r) for r in results])
