@@ -148,3 +148,9 @@ def test_help_comes_without_loading_jax():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert result.returncode == 0 and b"score" in result.stdout
+
+
+def test_report_names_its_file_even_for_an_empty_run(tmp_path, capsys):
+    assert cli.main(["report", "--run", str(tmp_path)]) == 0
+    assert str(tmp_path / "report.html") in capsys.readouterr().out
+    assert (tmp_path / "report.html").stat().st_size > 1000

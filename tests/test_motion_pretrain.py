@@ -5,10 +5,12 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from tolerances import TOLERANCES
 
 from vqa_jax import motion_pretrain as pretrain
 from vqa_jax import motion_synthesis as synthesis
+from vqa_jax.models import slowfast
 
 CONFIG = pretrain.PretrainConfig(steps=3, whole_steps=2, num_pairs=4)
 
@@ -17,7 +19,7 @@ def test_loss_counts_errors_and_differences_inside_pairs():
     rng = np.random.default_rng(0)
     true, predicted = rng.uniform(size=(2, 6, len(synthesis.SEVERITIES))).astype(np.float32)
     want = 0.0
-    for column, weight in enumerate((1, 1, 0.2, 0.2, 0.2, 0.2, 0.2)):
+    for column, weight in enumerate((1, 2, 0.2, 0.2, 0.2, 0.2, 0.2)):
         error = predicted[:, column] - true[:, column]
         pairs = [(error[i] - error[i + 1]) ** 2 for i in (0, 2, 4)]
         want += weight * (np.mean(error**2) + 0.5 * np.mean(pairs))
@@ -47,3 +49,12 @@ def test_state_is_restored_for_the_same_run_only(tmp_path):
     np.testing.assert_array_equal(restored[0]["a"], state[0]["a"])
     with pytest.raises(ValueError, match=r"w\.state is of another config"):
         pretrain._restore(path, blank, dataclasses.replace(CONFIG, seed=1))
+
+
+def test_the_stem_starts_blind_to_still_pictures_in_its_differencing_channels():
+    model = pretrain.SeverityModel(slowfast.FastPathwayConfig(4), nnx.Rngs(0))
+    kernel = np.asarray(model.pathway.stem.kernel[...])
+    over_time = kernel.sum(axis=0)  # what a clip of equal frames meets
+    np.testing.assert_allclose(over_time[..., :2], 0.0, atol=1e-7)
+    np.testing.assert_allclose(kernel[..., 0], -kernel[..., 1])
+    assert np.abs(over_time[..., 2:]).max() > 0.01

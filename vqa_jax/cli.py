@@ -146,9 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vqa_jax", description="Video quality from ranked pairs.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, run: Any, text: str, *required: str) -> argparse.ArgumentParser:
+    def command(name: str, handler: Any, text: str, *required: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
+        sub.set_defaults(handler=handler)
         for option in required:
             sub.add_argument(f"--{option}", required=True)
         return sub
@@ -191,8 +191,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (flags.Error, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
             parser.error(f"--config: {' '.join(str(error).split())}")
     logging.set_verbosity(os.environ.get("VQA_JAX_LOG", "info"))
+    # Orbax tells every step of a save at the level of our own messages.
+    logging.get_absl_logger().addFilter(
+        lambda record: record.levelname != "INFO" or "orbax" not in record.pathname
+    )
     try:
-        return int(args.run(args))
+        return int(args.handler(args))
     except _known_errors() as error:
         sys.stderr.write(f"vqa_jax {args.command}: {error}\n")
         return 1
