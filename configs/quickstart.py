@@ -19,7 +19,7 @@ def get_config(iteration: str = "1") -> ConfigDict:
     Args:
       iteration: "1", "2", ...: pairs of all iterations up to this one are trained on.
     """
-    config = base.get_config().lock()
+    config = base.get_config()
     number = int(iteration)
 
     prep = config.prep

@@ -8,7 +8,6 @@ from typing import Any
 
 from vqa_jax import records
 from vqa_jax.anchors import ANCHOR_FILE, AnchorError, AnchorSet, choose
-from vqa_jax.evaluate import VIDEO_TABLE
 from vqa_jax.input_pipeline import VideoStore
 from vqa_jax.predictor import Predictor
 from vqa_jax.scoring import VideoInput, video_input
@@ -53,7 +52,7 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
     target = os.path.join(folder, ANCHOR_FILE)
     if os.path.exists(target):
         return target
-    table = records.read_json(os.path.join(data, VIDEO_TABLE))
+    table = records.read_json(os.path.join(data, records.VIDEO_TABLE))
     spec = student.engine.spec
     named = spec.severity_simulators or sorted({r["simulator"] for r in table} - {"source"})
     steps = _candidates(table, named)

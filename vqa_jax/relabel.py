@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from scipy.special import softmax
 from tqdm import tqdm
 
 from vqa_jax import anchors as anchors_lib
@@ -90,11 +91,6 @@ def _gmad(
     return found[: config.gmad_quota]
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exp = np.exp(logits - logits.max(-1, keepdims=True))
-    return exp / exp.sum(-1, keepdims=True)
-
-
 def relabel(
     engine: Engine,
     scale: anchors_lib.Scale,
@@ -122,11 +118,11 @@ def relabel(
       records.CorpusError: no pair is hard, an earlier iteration is missing, or this iteration's
         pairs were made with another student or other settings.
     """
-    table = records.read_json(os.path.join(data, evaluate.VIDEO_TABLE))
+    table = records.read_json(os.path.join(data, records.VIDEO_TABLE))
     identity = {
         "student": fingerprint,
         "settings": dataclasses.asdict(config),
-        "corpus": records.file_sha256(os.path.join(data, evaluate.VIDEO_TABLE)),
+        "corpus": records.file_sha256(os.path.join(data, records.VIDEO_TABLE)),
         "scores": records.file_sha256(scores_csv) if scores_csv else "",
     }
     facts_path = os.path.join(data, f"relabel_{iteration}.json")
@@ -162,7 +158,7 @@ def relabel(
     labelled: list[Pair] = []
     if found:
         forward, backward = evaluate.pair_preferences(engine, encoded, found)
-        probs = 0.5 * (_softmax(forward) + _softmax(backward)[:, ::-1])
+        probs = 0.5 * (softmax(forward, axis=-1) + softmax(backward, axis=-1)[:, ::-1])
         by_id = {r["video_id"]: (s.q, s.q_std) for r, s in zip(pool, solved, strict=True)}
         labelled = gmad.label_by_student(found, probs, by_id)
     if not hard and not labelled:
