@@ -4,7 +4,11 @@ python -m data_prep.scenes --out scenes --num 240 --seed 1 --photos PHOTOS
 python -m data_prep.build --config configs/shipped.py --videos scenes --data corpus
 python -m vqa_jax motion --data corpus
 python -m data_prep.pairs --config configs/shipped.py --data corpus
-python -m vqa_jax train --config configs/shipped.py --data corpus --workdir student
+python -m vqa_jax train --config configs/shipped.py --data corpus --workdir first
+python -m vqa_jax train --config configs/shipped.py:2 --data corpus --workdir second \
+    --config.train.init_from=first/student
+
+The second stage shows more of the simulators that the first one leaves weak.
 """
 
 from ml_collections import ConfigDict
@@ -12,8 +16,8 @@ from ml_collections import ConfigDict
 from configs import base
 
 
-def get_config() -> ConfigDict:
-    """Three segments of every scene, three simulators each."""
+def get_config(stage: str = "1") -> ConfigDict:
+    """Three segments of every scene, three simulators each; `stage` is "1" or "2"."""
     config = base.get_config()
     config.prep.segments_per_source = 3
     config.prep.simulators_per_segment = 3
@@ -27,4 +31,17 @@ def get_config() -> ConfigDict:
     config.train.optim.warmup_steps = 75
     config.train.optim.peak_lr = 1.5e-3
     config.train.severity_weight = 0.5
+    if stage == "2":
+        config.train.optim.total_steps = 1200
+        config.train.optim.warmup_steps = 40
+        config.train.optim.peak_lr = 1.2e-3
+        config.train.input.seed = 3
+        config.train.input.mix = {
+            "simulator": 0.3,
+            "simulator:brighten": 0.2,
+            "simulator:darken": 0.15,
+            "simulator:h264": 0.12,
+            "simulator:stutter": 0.15,
+            "teachers": 0.08,
+        }
     return config

@@ -165,14 +165,15 @@ def test_groups_are_mixed_by_weight_and_missing_ones_left_out(pairs):
         _batches(pairs, mix=(("student", 1.0),))
 
 
-def test_simulators_share_their_groups_weight_equally(pairs):
+@pytest.mark.parametrize("named,share", [((), 0.5), ((("simulator:rare", 0.3),), 0.25)])
+def test_simulators_share_their_groups_weight_equally_unless_named(pairs, named, share):
     rare = [{**p, "label_source": "simulator:rare"} for p in pairs.pairs[:2]]
     keys = {(p["first_id"], p["second_id"]) for p in rare}
     pairs.pairs = pairs.pairs[2:] + rare
     motions = {tuple(pairs.videos[v][1][0, 0] for v in key) for key in keys}
-    batches = _batches(pairs, swap=False)
+    batches = _batches(pairs, swap=False, mix=(("simulator", 0.9), *named))
     got = [(m[0, 0, 0], m[1, 0, 0]) in motions for t in range(5) for m in batches[t]["motion"]]
-    assert len(pairs.pairs) > 40 and abs(sum(got) - len(got) / 2) <= 1
+    assert len(pairs.pairs) > 40 and abs(sum(got) - len(got) * share) <= 1
 
 
 def test_every_pair_is_seen_once_an_epoch(corpus):

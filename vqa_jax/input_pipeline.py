@@ -37,7 +37,7 @@ class InputConfig:
       answer: "level" trains the level word alone, "sentence" the whole answer.
       mix: (group, weight) of the pair groups "simulator", "teachers", "student"; groups that a
         corpus lacks are left out and the weights of the others rescaled. Simulators share theirs
-        equally.
+        equally; one that is named ("simulator:stutter") has its own weight instead.
       seed: order, crops and swaps follow from it.
     """
 
@@ -292,13 +292,14 @@ def training_batches(
     for i, pair in enumerate(corpus.pairs):
         members.setdefault(pair["label_source"], []).append(i)
     # Simulators with few levels have few pairs: each gets the same share of its group's weight.
-    sizes = collections.Counter(label_group(source) for source in members)
     mix = dict(config.mix)
-    weights = {
-        source: mix[group] / sizes[group]
-        for source in sorted(members)
-        if mix.get(group := label_group(source), 0) > 0
-    }
+    sizes = collections.Counter(label_group(source) for source in members if source not in mix)
+    weights = {}
+    for source in sorted(members):
+        group = label_group(source)
+        weight = mix[source] if source in mix else mix.get(group, 0) / sizes[group]
+        if weight > 0:
+            weights[source] = weight
     if not weights:
         raise CorpusError(f"{corpus.root}: no pairs of the groups {mix}")
     total = sum(weights.values())
