@@ -43,6 +43,7 @@ def _example(pair: Pair, iteration: int) -> dict[str, Any]:
         "level_probs": np.asarray(probs, np.float32),
         "label_source": pair.label_source,
         "margin": pair.margin,
+        "normalized_margin": pair.normalized_margin,
         "first_mean": pair.first_mean,
         "first_std": pair.first_std,
         "second_mean": pair.second_mean,
@@ -57,6 +58,7 @@ def write(
     splits: Mapping[str, Sequence[Pair]],
     num_shards: int,
     identity: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes one iteration's pairs, sharded by key hash; the manifest comes last.
 
@@ -66,9 +68,10 @@ def write(
       splits: split -> pairs; an empty split is left out.
       num_shards: shards of a split (empty ones do not exist).
       identity: what the pairs follow from; kept in the manifest.
+      facts: what else the manifest tells, such as the teachers' fitted constants.
 
     Returns:
-      The manifest: {"identity", "counts", "labels", "dataset"}.
+      The manifest: {"identity", "counts", "labels", "dataset"} and `facts`.
     """
     name = dataset_name(iteration)
     work = _work(root, iteration)
@@ -88,6 +91,7 @@ def write(
     entry = records.publish(root, name, "vqa_pairs", published)
     everything = [p for pairs in splits.values() for p in pairs]
     manifest = {
+        **(facts or {}),
         "identity": dict(identity),
         "counts": {split: len(pairs) for split, pairs in splits.items()},
         "labels": {x: sum(p.label == x for p in everything) for x in levels.LEVELS},

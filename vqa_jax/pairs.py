@@ -36,6 +36,8 @@ class Pair:
       second_mean: as first_mean.
       second_std: as first_std.
       level_probs: soft label over `LEVELS`, or None for the one-hot of `label`.
+      normalized_margin: margin / s_D, the margin in standard deviations (METHOD 3.1); 0 for
+        simulators and where s_D is 0.
     """
 
     first_id: str
@@ -48,6 +50,7 @@ class Pair:
     second_mean: float
     second_std: float
     level_probs: tuple[float, ...] | None = None
+    normalized_margin: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,6 +83,7 @@ FEATURES: dict[str, _F.FeaturesDict] = {
             "level_probs": _F.Tensor(shape=(len(LEVELS),), dtype=np.float32),
             "label_source": _F.Text(),  # "teachers", "simulator:<name>" or "student"
             "margin": _F.Scalar(np.float32),
+            "normalized_margin": _F.Scalar(np.float32),  # margin / s_D, 0 without one
             "first_mean": _F.Scalar(np.float32),
             "first_std": _F.Scalar(np.float32),
             "second_mean": _F.Scalar(np.float32),
