@@ -84,8 +84,8 @@ def run_units(
     missing = set(targets) - existing(targets)
     if missing:
         raise UnfinishedWorkError(
-            f"{title}: the runner ended, but {len(missing)} of {len(targets)} files are missing, the"
-            f" first is {min(missing)}: do all workers see that folder? Run the command again"
+            f"{title}: the run ended, but {len(missing)} of {len(targets)} files are missing, first"
+            f" {min(missing)}: do all workers see that folder? Run the command again"
         )
 
 
