@@ -44,6 +44,14 @@ def get_config() -> ConfigDict:
         "temporal_smoothness",
     )
     prep.num_buckets = 16
+    prep.sources_per_bucket = 64
+    prep.pools = ()
+    prep.hdr = "tone_map"
+    prep.stills = False
+    prep.deduplicate = "near"
+    prep.limit_seconds = 900.0
+    prep.limit_pixels = 8192 * 4608
+    prep.limit_memory_mb = 4096
     prep.preprocess = ConfigDict(
         {
             "view": "crops",

@@ -6,9 +6,13 @@ import dataclasses
 import hashlib
 import json
 
+from data_prep.pools import Pool
 from data_prep.simulators import SIMULATORS
 from vqa_jax import teachers as teachers_lib
 from vqa_jax.frames import Preprocess
+
+HDR_RULES = ("tone_map", "refuse")
+DUPLICATE_RULES = ("near", "exact", "off")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +37,17 @@ class PrepConfig:
         held-out segments always get all.
       h265_preset: x265 preset; the paper's is "veryslow", recorded in every record.
       teachers: names of the built-in teachers that score every video.
-      num_buckets: shards are formed from this many hash buckets of sources.
+      num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
       preprocess: how the student sees a video (frames.Preprocess fields).
+      sources_per_bucket: there are as many more buckets as this many sources in each ask for.
+      pools: parts of the training sources with simulators of their own (METHOD 3.3); without any,
+        all training sources get `simulators`. Held-out sources get `simulators` in any case.
+      hdr: what becomes of PQ and HLG videos, one of HDR_RULES.
+      stills: still images are inputs too, as videos of one frame.
+      deduplicate: copies of which kind are left out, one of DUPLICATE_RULES.
+      limit_seconds: longest time that one file may take, to probe and again to prepare; 0: any.
+      limit_pixels: most pixels of a frame; 0: any.
+      limit_memory_mb: most memory, in MB, of the process that decodes a file; 0: any.
     """
 
     seed: int
@@ -49,6 +62,14 @@ class PrepConfig:
     teachers: tuple[str, ...]
     num_buckets: int
     preprocess: Preprocess
+    sources_per_bucket: int = 64
+    pools: tuple[Pool, ...] = ()
+    hdr: str = "tone_map"
+    stills: bool = False
+    deduplicate: str = "near"
+    limit_seconds: float = 0.0
+    limit_pixels: int = 0
+    limit_memory_mb: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.heldout_fraction <= 1:
@@ -57,8 +78,22 @@ class PrepConfig:
             raise ValueError("segments_per_source, heldout_segments and num_buckets start at 1")
         if min(self.segment_seconds, self.simulators_per_segment, *self.window) < 0:
             raise ValueError("segment_seconds, simulators_per_segment and window start at 0")
+        if self.sources_per_bucket < 1:
+            raise ValueError("sources_per_bucket starts at 1")
+        if min(self.limit_seconds, self.limit_pixels, self.limit_memory_mb) < 0:
+            raise ValueError(
+                "limit_seconds, limit_pixels and limit_memory_mb start at 0 (no limit)"
+            )
+        if self.hdr not in HDR_RULES or self.deduplicate not in DUPLICATE_RULES:
+            raise ValueError(
+                f'hdr "{self.hdr}" is one of {HDR_RULES}, deduplicate "{self.deduplicate}" one of'
+                f" {DUPLICATE_RULES}"
+            )
+        if len({pool.name for pool in self.pools}) != len(self.pools):
+            raise ValueError(f"pools: repeated names {[pool.name for pool in self.pools]}")
         for kind, names, known in (
             ("simulator", self.simulators, SIMULATORS),
+            *(("simulator", pool.simulators, SIMULATORS) for pool in self.pools),
             ("teacher", self.teachers, teachers_lib.names()),
         ):
             unknown = sorted(set(names) - set(known))
@@ -72,6 +107,10 @@ class PrepConfig:
         fields["preprocess"] = Preprocess(**dict(fields["preprocess"]))
         for name in ("window", "simulators", "teachers"):
             fields[name] = tuple(fields[name])
+        fields["pools"] = tuple(
+            Pool(**{**dict(pool), "simulators": tuple(pool["simulators"])})
+            for pool in fields.get("pools", ())
+        )
         return cls(**fields)
 
     def fingerprint(self) -> str:

@@ -24,6 +24,7 @@ class Source:
       split: one of SPLITS.
       info: what the probe found.
       stamp: see `file_stamp`.
+      pool: name of its part of the training sources, see `data_prep.pools`.
     """
 
     source_id: str
@@ -31,6 +32,7 @@ class Source:
     split: str
     info: VideoInfo
     stamp: tuple[int, int]
+    pool: str = "all"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from absl import logging
 
 from data_prep.config import PrepConfig
 from data_prep.ingest import Source, printable
+from data_prep.pools import ALL
 from data_prep.simulators import SIMULATORS, effective_levels, simulate
 from vqa_jax import frames as frames_lib
 from vqa_jax import teachers as teachers_lib
@@ -58,8 +59,10 @@ def cut_window(frame: np.ndarray, window: tuple[int, int], key: str) -> np.ndarr
 
 
 def segment_simulators(source: Source, segment: int, config: PrepConfig) -> list[str]:
-    """Simulators applied to a segment: all when held out, else a rotating share of them."""
+    """Simulators applied to a segment: all when held out, else a rotating share of its pool's."""
     names = list(config.simulators)
+    if source.split != "heldout" and source.pool != ALL:
+        names = [n for pool in config.pools if pool.name == source.pool for n in pool.simulators]
     count = config.simulators_per_segment
     if source.split == "heldout" or count == 0 or count >= len(names):
         return names
