@@ -1,0 +1,88 @@
+"""Kill -9 of whole training and relabel processes, at random moments, again and again."""
+
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import tiny_corpus
+
+from vqa_jax import bundle, predictor, records, relabel, train
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STEPS = 60
+KILLS = 10
+RELABEL = relabel.RelabelConfig(0, 0, 100, 10, 3, 4, "rank", 2)
+
+
+def _train(data: str, workdir: str, told) -> None:
+    config = tiny_corpus.train_config(STEPS, checkpoint_every=5)
+    told.set()
+    train.train(config, tiny_corpus.student_spec(), data, workdir)
+
+
+def _relabel(data: str, student: str, told) -> None:
+    loaded = predictor.load(student)
+    told.set()
+    relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, data, 2, RELABEL)
+
+
+def _killed_until_done(job, *args: str, most_seconds: float, seed: int) -> int:
+    """Runs the job, killed at random moments after its imports, then once in peace.
+
+    Returns how many of the runs were really killed; one that was quicker has finished.
+    """
+    context = multiprocessing.get_context("spawn")
+    rng = np.random.default_rng(seed)
+    killed = 0
+    for wait in [*rng.uniform(0, most_seconds, KILLS), None]:
+        told = context.Event()
+        process = context.Process(target=job, args=(*args, told))
+        process.start()
+        told.wait()
+        process.join(wait)
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+    assert process.exitcode == 0
+    return killed
+
+
+@pytest.fixture(autouse=True)
+def _paths_of_children(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+
+
+@pytest.mark.slow
+def test_kill_9_during_training(corpus, tmp_path):
+    config = tiny_corpus.train_config(STEPS, checkpoint_every=5)
+    quiet, other = str(tmp_path / "quiet"), str(tmp_path / "killed")
+    train.train(config, tiny_corpus.student_spec(), corpus, quiet)
+    assert _killed_until_done(_train, corpus, other, most_seconds=6.0, seed=0) >= KILLS // 2
+    assert tiny_corpus.losses(other) == tiny_corpus.losses(quiet)
+    name = os.path.join("student", bundle.WEIGHTS_FILE)
+    shas = {records.file_sha256(os.path.join(w, name)) for w in (quiet, other)}
+    assert len(shas) == 1
+
+
+@pytest.mark.slow
+def test_kill_9_during_relabelling(corpus, trained, tmp_path):
+    quiet, other = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "killed"))
+    loaded = predictor.load(trained)
+    relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, quiet, 2, RELABEL)
+    assert _killed_until_done(_relabel, other, trained, most_seconds=4.0, seed=1) >= KILLS // 2
+    wanted, got = (
+        {
+            os.path.relpath(os.path.join(folder, name), root): records.file_sha256(
+                os.path.join(folder, name)
+            )
+            for folder, _, names in os.walk(root)
+            for name in names
+            if ".tmp" not in name
+        }
+        for root in (quiet, other)
+    )
+    assert got == wanted
