@@ -36,7 +36,17 @@ def pair(key: str, label: str) -> dict:
     means = {"first_mean": 1.5, "first_std": 0.25, "second_mean": -2.0, "second_std": 0.0}
     probs = np.array([0.1, 0.2, 0.3, 0.4, 0], np.float32)
     keys = {"pair_id": key, "first_id": "a", "second_id": "b", "label_source": "teachers"}
-    return keys | means | {"label": label, "level_probs": probs, "margin": -3.5, "iteration": 2}
+    return (
+        keys
+        | means
+        | {
+            "label": label,
+            "level_probs": probs,
+            "margin": -3.5,
+            "normalized_margin": -1.25,
+            "iteration": 2,
+        }
+    )
 
 
 EXAMPLES = {

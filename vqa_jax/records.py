@@ -9,22 +9,25 @@ shards must be addressed by key hash, appear under their name only when complete
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-import hashlib
-import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 from array_record.python import array_record_data_source, array_record_module
 
+# Importers of these names find them here too.
+from vqa_jax.files import CorpusError as CorpusError
+from vqa_jax.files import commit, remove_temporary, temporary_name
+from vqa_jax.files import exclusive as exclusive
+from vqa_jax.files import file_sha256 as file_sha256
+from vqa_jax.files import key_hash as key_hash
+from vqa_jax.files import read_json as read_json
+from vqa_jax.files import write_json as write_json
+from vqa_jax.files import written as written
 from vqa_jax.levels import LEVELS
 
 VERSION = "1.0.0"
@@ -101,10 +104,6 @@ DESCRIPTIONS = {
 }
 
 
-class CorpusError(Exception):
-    """A corpus folder is incomplete, inconsistent or damaged; the message names file and remedy."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Shard:
     """One finished shard: file name, number of records, SHA-256 of its bytes, ids in order."""
@@ -113,12 +112,6 @@ class Shard:
     records: int
     sha256: str
     ids: tuple[str, ...]
-
-
-def key_hash(key: str) -> int:
-    """Stable 64-bit hash of a key, the same on every machine and Python."""
-    data = key.encode("utf-8", "surrogateescape")  # file names may be any bytes
-    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
@@ -135,84 +128,6 @@ def deserialize(kind: str, data: bytes) -> dict[str, Any]:
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in example.items()}
 
 
-def file_sha256(path: str) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def _temporary(path: str) -> str:
-    return f"{path}.{os.getpid()}.tmp"
-
-
-def _commit(temporary: str, path: str) -> None:
-    """Renames a finished file after its bytes have reached the disk."""
-    with open(temporary, "rb") as f:
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def written(path: str, newline: str | None = None) -> Iterator[Any]:
-    """Opens a text file for writing; it appears under its name only when complete."""
-    temporary = _temporary(path)
-    try:
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline=newline) as f:
-            yield f
-        _commit(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
-
-
-def write_json(path: str, value: Any) -> None:
-    """Writes JSON; readers never see half a file."""
-    with written(path) as f:
-        json.dump(value, f, indent=1, sort_keys=True, ensure_ascii=False)
-        f.write("\n")
-
-
-def read_json(path: str) -> Any:
-    """Reads a JSON file; a missing or broken one is a CorpusError that names it."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as f:
-            return json.load(f)
-    except FileNotFoundError as e:
-        raise CorpusError(f"{path} is missing: run the step that writes it first") from e
-    except json.JSONDecodeError as e:
-        raise CorpusError(f"{path} is not valid JSON ({e}): delete it and rerun its step") from e
-
-
-@contextlib.contextmanager
-def exclusive(folder: str) -> Iterator[None]:
-    """Makes `folder` and keeps other jobs out of it; the lock ends with the process, however.
-
-    Where a file system has no locks there is none; two jobs at once then cost time, not
-    correctness, as every file is renamed into place.
-
-    Raises:
-      CorpusError: another job is at work there.
-    """
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, ".lock"), "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise CorpusError(f"{folder} is in use by another job: wait for it to end") from e
-        except OSError as e:
-            logging.info("%s cannot be locked: %s", folder, e)
-        yield
-
-
-def remove_temporary(folder: str) -> None:
-    """Removes what killed jobs left half-written directly in `folder`; no job may be at work."""
-    for name in os.listdir(folder):
-        if re.search(r"\.\d+\.tmp$", name):
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(os.path.join(folder, name))
-
-
 class ShardWriter:
     """Writes one shard under a temporary name; `finish` hashes, renames and returns it.
 
@@ -221,7 +136,7 @@ class ShardWriter:
 
     def __init__(self, path: str, kind: str):
         self.path, self.kind = path, kind
-        self._temporary = _temporary(path)
+        self._temporary = temporary_name(path)
         self._ids: list[str] = []
         self._writer = array_record_module.ArrayRecordWriter(self._temporary, _SHARD_OPTIONS)
 
@@ -244,7 +159,7 @@ class ShardWriter:
             os.remove(self._temporary)
             return None
         digest = file_sha256(self._temporary)
-        _commit(self._temporary, self.path)
+        commit(self._temporary, self.path)
         shard = Shard(os.path.basename(self.path), len(self._ids), digest, tuple(self._ids))
         write_json(self.path + ".json", dataclasses.asdict(shard))
         return shard
@@ -331,7 +246,7 @@ def _link(path: str, target: str) -> None:
     """Gives a file a second name; the first stays, so that an interrupted publish is repeatable."""
     if os.path.exists(target) and os.path.samefile(path, target):
         return  # renaming one name of a file onto another would do nothing and leave both
-    temporary = _temporary(target)
+    temporary = temporary_name(target)
     try:
         os.link(path, temporary)
     except OSError:  # a file system without hard links

@@ -1,0 +1,184 @@
+"""The table of a corpus's videos: one row a video, in Parquet, for millions of rows.
+
+`videos.parquet` says of every video where it comes from, what was done to it, its split and the
+built-in teachers' scores, so that pairs are drawn and labelled without reading a frame. Columns are
+those of FIELDS and one `score:NAME` a teacher; any Parquet reader can use them. Equal rows give
+equal bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vqa_jax.files import CorpusError, file_sha256, replacing
+
+VIDEO_TABLE = "videos.parquet"
+FIELDS = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("source_id", pa.string()),
+        ("path", pa.string()),
+        ("segment", pa.int32()),
+        ("simulator", pa.string()),  # "source" for the undistorted segment
+        ("level", pa.int32()),  # 0 is the source, higher is worse
+        ("effective", pa.bool_()),  # differs, as the student sees it, from the level before
+        ("parameter", pa.string()),  # JSON of the simulator's parameters
+        ("split", pa.string()),
+    ]
+)
+_SCORE = "score:"
+_REPEATED = ["source_id", "path", "simulator", "parameter", "split"]  # stored once a value
+_GROUP_ROWS = 16384  # rows of a row group: what writing holds in memory
+_BATCH_ROWS = 4096  # rows that become dicts at a time
+
+
+class VideoTable(Sequence[dict[str, Any]]):
+    """Rows of the video table: a sequence of dicts made on demand over compact columns.
+
+    A row is {"video_id", ..., "split", "scores": {teacher: score}} with the fields that were read;
+    a score that is missing has no entry. `column` and `scores` give whole columns without rows.
+    """
+
+    def __init__(self, table: pa.Table):
+        """Takes a table of columns as `read_video_table` reads them."""
+        self._table = table
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> VideoTable: ...
+
+    def __getitem__(self, index):
+        """A row, or a table of the rows of a slice."""
+        if isinstance(index, slice):
+            return VideoTable(self._table.take(np.arange(len(self))[index]))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        return _rows(self._table.slice(index % len(self), 1))[0]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(self), _BATCH_ROWS):
+            yield from _rows(self._table.slice(start, _BATCH_ROWS))
+
+    def column(self, name: str) -> np.ndarray:
+        """One of FIELDS [rows]: integers, bools, or str objects."""
+        values = self._table.column(name)
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(pa.string())
+        return values.to_numpy()
+
+    def scores(self) -> dict[str, np.ndarray]:
+        """Teacher -> float64 scores [rows] as written, NaN where missing."""
+        names = [name for name in self._table.column_names if name.startswith(_SCORE)]
+        return {name.removeprefix(_SCORE): self._table.column(name).to_numpy() for name in names}
+
+    def where(self, **wanted: str | int | bool) -> VideoTable:
+        """The rows whose fields equal the values given, e.g. where(split="train", level=0)."""
+        table = self._table
+        for name, value in wanted.items():
+            table = table.filter(pc.equal(table.column(name), value))
+        return VideoTable(table)
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    rows = table.to_pylist()
+    names = [name for name in table.column_names if name.startswith(_SCORE)]
+    for row in rows:
+        scores = {name.removeprefix(_SCORE): row.pop(name) for name in names}
+        row["scores"] = {name: score for name, score in scores.items() if score is not None}
+    return rows
+
+
+def table_path(data: str) -> str:
+    """Path of a corpus's video table."""
+    return os.path.join(data, VIDEO_TABLE)
+
+
+def table_sha256(data: str) -> str:
+    """SHA-256 of a corpus's video table: what pairs and evaluations say they follow from.
+
+    Raises:
+      CorpusError: there is none.
+    """
+    try:
+        return file_sha256(table_path(data))
+    except FileNotFoundError as e:
+        raise _missing(data) from e
+
+
+def write_video_table(data: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Writes the video table of a corpus, a row group in memory at a time.
+
+    Args:
+      data: corpus folder.
+      rows: every field of FIELDS and "scores": teacher -> score. The first row's teachers are the
+        columns; others' may be missing there.
+
+    Returns:
+      SHA-256 of the file.
+
+    Raises:
+      ValueError: a row has other fields, or a teacher that the first row has not.
+    """
+    rows = iter(rows)
+    first = next(rows, None)
+    teachers = sorted(first["scores"]) if first else []
+    schema = pa.schema([*FIELDS, *(pa.field(_SCORE + name, pa.float64()) for name in teachers)])
+    everything = itertools.chain([first] if first else [], rows)
+    with (
+        replacing(table_path(data)) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        while group := list(itertools.islice(everything, _GROUP_ROWS)):
+            flat = [_flat(row, teachers) for row in group]
+            writer.write_table(pa.Table.from_pylist(flat, schema=schema))
+    return file_sha256(table_path(data))
+
+
+def _flat(row: Mapping[str, Any], teachers: Sequence[str]) -> dict[str, Any]:
+    wrong = row.keys() ^ {*FIELDS.names, "scores"} or row["scores"].keys() - set(teachers)
+    if wrong:
+        raise ValueError(f"row {row.get('video_id')!r} lacks, or should not have, {sorted(wrong)}")
+    scores = {_SCORE + name: row["scores"].get(name) for name in teachers}
+    return {**{name: row[name] for name in FIELDS.names}, **scores}
+
+
+def read_video_table(data: str, columns: Sequence[str] | None = None) -> VideoTable:
+    """Reads the video table of a corpus.
+
+    Args:
+      data: corpus folder.
+      columns: the fields needed; None reads all, and the scores.
+
+    Raises:
+      CorpusError: there is none, or it cannot be read.
+    """
+    path = table_path(data)
+    try:
+        table = pq.read_table(
+            path, columns=None if columns is None else list(columns), read_dictionary=_REPEATED
+        )
+    except FileNotFoundError as e:
+        raise _missing(data) from e
+    except (pa.ArrowException, OSError) as e:
+        raise CorpusError(f"{path} cannot be read ({e}): delete {data} and prepare it anew") from e
+    lacking = set(FIELDS.names if columns is None else columns) - set(table.column_names)
+    if lacking:
+        raise CorpusError(f"{path} has no columns {sorted(lacking)}: prepare {data} anew")
+    return VideoTable(table)
+
+
+def _missing(data: str) -> CorpusError:
+    return CorpusError(f"{table_path(data)} is missing: run `python -m data_prep build` first")
