@@ -45,9 +45,10 @@ class PrepConfig:
       hdr: what becomes of PQ and HLG videos, one of HDR_RULES.
       stills: still images are inputs too, as videos of one frame.
       deduplicate: copies of which kind are left out, one of DUPLICATE_RULES.
-      limit_seconds: longest time that one file may take, to probe and again to prepare; 0: any.
+      limit_seconds: longest time that one file may take, to probe and again to prepare.
       limit_pixels: most pixels of a frame; 0: any.
-      limit_memory_mb: most memory, in MB, of the process that decodes a file; 0: any.
+      limit_memory_mb: most memory, in MB, that a file may take. With both this and limit_seconds 0,
+        files are decoded in the worker itself, and one that hangs or crashes takes it along.
     """
 
     seed: int
@@ -81,9 +82,9 @@ class PrepConfig:
         if self.sources_per_bucket < 1:
             raise ValueError("sources_per_bucket starts at 1")
         if min(self.limit_seconds, self.limit_pixels, self.limit_memory_mb) < 0:
-            raise ValueError(
-                "limit_seconds, limit_pixels and limit_memory_mb start at 0 (no limit)"
-            )
+            raise ValueError("limit_seconds, limit_pixels, limit_memory_mb start at 0 (none)")
+        if bool(self.limit_seconds) != bool(self.limit_memory_mb):
+            raise ValueError("set both limit_seconds and limit_memory_mb, or neither (0)")
         if self.hdr not in HDR_RULES or self.deduplicate not in DUPLICATE_RULES:
             raise ValueError(
                 f'hdr "{self.hdr}" is one of {HDR_RULES}, deduplicate "{self.deduplicate}" one of'

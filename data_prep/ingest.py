@@ -25,6 +25,7 @@ class Source:
       info: what the probe found.
       stamp: see `file_stamp`.
       pool: name of its part of the training sources, see `data_prep.pools`.
+      location: local path or URL to read it from.
     """
 
     source_id: str
@@ -33,6 +34,7 @@ class Source:
     info: VideoInfo
     stamp: tuple[int, int]
     pool: str = "all"
+    location: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

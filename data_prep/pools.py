@@ -1,9 +1,13 @@
-"""Which training sources get which simulators: METHOD 3.3 gives every group its own videos."""
+"""Which sources are held out, and which of the others get which simulators.
+
+METHOD 3.3 gives every group of simulators its own videos. Both choices go by key hash, so neither
+depends on the order of the listing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vqa_jax.records import CorpusError, key_hash
 
@@ -37,6 +41,29 @@ class Pool:
     def count(self, num_sources: int) -> int:
         """How many of `num_sources` training sources the pool takes."""
         return int(self.sources) if self.sources >= 1 else round(self.sources * num_sources)
+
+
+def assign_splits(given: Mapping[str, str], heldout_fraction: float) -> dict[str, str]:
+    """Gives every usable input its split.
+
+    The inputs whose split nobody decided are ordered by key hash and the first `heldout_fraction`
+    of them is held out. Between 0 and 1, at least one is held out, and one is not.
+
+    Args:
+      given: key -> "train", "heldout" or "" (undecided).
+      heldout_fraction: in [0, 1]; 1 holds out everything, whatever is given.
+
+    Returns:
+      Key -> split, in the order of `given`.
+    """
+    if heldout_fraction == 1:
+        return dict.fromkeys(given, "heldout")
+    free = sorted((k for k, s in given.items() if not s), key=lambda k: key_hash("split:" + k))
+    count = round(heldout_fraction * len(free))
+    if free and heldout_fraction > 0:
+        count = min(max(1, count), len(free) - 1)
+    heldout = set(free[:count])
+    return {k: s or ("heldout" if k in heldout else "train") for k, s in given.items()}
 
 
 def assign_pools(source_ids: Iterable[str], pools: Sequence[Pool]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,11 +69,16 @@ def segment_simulators(source: Source, segment: int, config: PrepConfig) -> list
     return [names[(first + k) % len(names)] for k in range(count)]
 
 
-def prepare_source(root: str, source: Source, config: PrepConfig) -> Iterator[PreparedVideo]:
+def prepare_source(path: str, source: Source, config: PrepConfig) -> Iterator[PreparedVideo]:
     """Yields every video of one source, segment by segment, the undistorted one first.
 
     The file is decoded once, before anything is yielded. If fewer frames decode than it promises,
     segments are laid into those that do, provided that one fits.
+
+    Args:
+      path: the file, on this machine.
+      source: what is known of it.
+      config: see PrepConfig.
 
     Raises:
       frames.MediaError: (before the first video) the file cannot be used.
@@ -85,7 +89,7 @@ def prepare_source(root: str, source: Source, config: PrepConfig) -> Iterator[Pr
     length = segment_length(source.info.fps, num_frames, config)
     starts = segment_starts(num_frames, length, count)
     try:
-        segments = _decode(root, source, starts, length, config)
+        segments = _decode(path, source, starts, length, config)
     except frames_lib.TruncatedVideoError as error:
         if config.segment_seconds <= 0:
             length = min(length, max(error.num_frames, config.preprocess.clip_len))
@@ -93,16 +97,15 @@ def prepare_source(root: str, source: Source, config: PrepConfig) -> Iterator[Pr
             raise
         logging.warning("%s: using the %d frames that decode", error.path, error.num_frames)
         starts = segment_starts(error.num_frames, length, count)
-        segments = _decode(root, source, starts, length, config)
+        segments = _decode(path, source, starts, length, config)
     for segment, start in enumerate(starts):
         yield from _prepare_segment(segments[segment], source, segment, start, config)
 
 
 def _decode(
-    root: str, source: Source, starts: list[int], length: int, config: PrepConfig
+    path: str, source: Source, starts: list[int], length: int, config: PrepConfig
 ) -> np.ndarray:
     """All segments, cut to their windows, in one pass: uint8 [segments, length, h, w, 3]."""
-    path = os.path.join(root, source.path)
     wanted = {start + t for start in starts for t in range(length)}
     segments = np.empty(0, np.uint8)
     for number, frame in frames_lib.iter_frames(path, wanted):

@@ -14,13 +14,14 @@ import prep_corpus
 import pytest
 from faults import broken_files
 
+from data_prep import buckets, ingest, listing, pools, segments, verify
 from data_prep import build as build_lib
-from data_prep import ingest, segments, verify
 from data_prep.build import build
 from data_prep.encode import EncodeError
 from data_prep.pairs import PairConfig, label_pairs
 from data_prep.simulators import SIMULATORS
 from vqa_jax import frames, records
+from vqa_jax.video_table import read_video_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAIRS = PairConfig(
@@ -54,7 +55,7 @@ def damaged(corpus, tmp_path):
 
 
 def table_of(data) -> list[dict]:
-    return records.read_json(str(data / "videos.json"))
+    return list(read_video_table(str(data)))
 
 
 # --- what is made -----------------------------------------------------------------------------
@@ -215,7 +216,8 @@ def test_worker_processes_give_the_same_bytes_and_stay_quiet(corpus, videos, tmp
 def test_a_rerun_does_nothing(damaged, videos, monkeypatch):
     (damaged / "work").mkdir()  # as a kill after the manifest leaves it
     before = {p: p.stat().st_mtime_ns for p in damaged.rglob("*") if p.is_file()}
-    monkeypatch.setattr(build_lib, "_run", None)
+    monkeypatch.setattr(build_lib, "probe_inputs", None)
+    monkeypatch.setattr(build_lib, "prepare_buckets", None)
     manifest = build(str(videos), str(damaged), prep_corpus.config())
     assert manifest == records.read_json(str(damaged / "manifest.json"))
     assert label_pairs(str(damaged), PAIRS)["counts"]["train"] > 0
@@ -251,12 +253,14 @@ def test_a_rerun_notices_lost_shards(damaged, videos):
 
 
 def _sources(folder: pathlib.Path, *names: str) -> list[ingest.Source]:
-    probed = {name: frames.probe(folder / name) for name in names}
-    stamps = {name: ingest.file_stamp(str(folder), name) for name in names}
-    return [
-        dataclasses.replace(s, split="train")
-        for s in ingest.split_sources(str(folder), probed, stamps, 0.2)
-    ]
+    made = []
+    for name in names:
+        stamp = listing.file_stamp(listing.Input(str(folder / name), name))
+        info, place = frames.probe(folder / name), str(folder / name)
+        made.append(
+            ingest.Source(ingest.source_id(name), name, "train", info, stamp, location=place)
+        )
+    return made
 
 
 def test_a_file_replaced_between_runs_is_prepared_anew(tmp_path):
@@ -264,8 +268,8 @@ def test_a_file_replaced_between_runs_is_prepared_anew(tmp_path):
     config, work = prep_corpus.config(), tmp_path / "work"
     work.mkdir()
     path = broken_files.encode(tmp_path / "a.mp4")
-    make = lambda: build_lib.build_bucket(  # noqa: E731
-        ("train-00000", _sources(tmp_path, "a.mp4")), str(tmp_path), str(work), config
+    make = lambda: buckets.build_bucket(  # noqa: E731
+        ("train-00000", _sources(tmp_path, "a.mp4")), str(work), config
     )
     shard = work / "train-00000.vqa_videos.array_record"
     make()
@@ -302,13 +306,17 @@ def test_stamps_tell_files_of_one_size_apart(tmp_path):
 # --- files that fail late ---------------------------------------------------------------------
 
 
+def _rows(work: pathlib.Path, bucket: str) -> list[dict]:
+    return list(buckets.bucket_rows(str(work), bucket))
+
+
 def test_a_file_that_vanishes_after_the_probe_is_quarantined(tmp_path):
     for name in ("a.mp4", "b.mp4"):
         broken_files.encode(tmp_path / name)
     bucket = ("train-00000", _sources(tmp_path, "a.mp4", "b.mp4"))
     os.remove(tmp_path / "a.mp4")
-    summary = build_lib.build_bucket(bucket, str(tmp_path), str(tmp_path), prep_corpus.config())
-    assert {row["path"] for row in summary["rows"]} == {"b.mp4"}
+    summary = buckets.build_bucket(bucket, str(tmp_path), prep_corpus.config())
+    assert {row["path"] for row in _rows(tmp_path, "train-00000")} == {"b.mp4"}
     (rejected,) = summary["rejected"]
     assert rejected == {"path": "a.mp4", "stage": "decode", "reason": "no such file"}
 
@@ -318,18 +326,19 @@ def test_a_source_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
         broken_files.encode(tmp_path / name)
     sources = _sources(tmp_path, "a.mp4", "b.mp4")
     config = prep_corpus.config()
-    alone = build_lib.build_bucket(("x", sources[1:]), str(tmp_path), str(tmp_path), config)
-    whole = build_lib.prepare_source
+    alone = buckets.build_bucket(("x", sources[1:]), str(tmp_path), config)
+    whole = buckets.prepare_source
 
-    def fails_late(root, source, config):
-        for k, video in enumerate(whole(root, source, config)):
+    def fails_late(path, source, config):
+        for k, video in enumerate(whole(path, source, config)):
             if source is sources[0] and k == 3:
                 raise EncodeError("x264 refuses")
             yield video
 
-    monkeypatch.setattr(build_lib, "prepare_source", fails_late)
-    summary = build_lib.build_bucket(("y", sources), str(tmp_path), str(tmp_path), config)
-    assert summary["rows"] == alone["rows"]
+    monkeypatch.setattr(buckets, "prepare_source", fails_late)
+    summary = buckets.build_bucket(("y", sources), str(tmp_path), config)
+    assert (summary["videos"], summary["sources"]) == (alone["videos"], alone["sources"])
+    assert _rows(tmp_path, "y") == _rows(tmp_path, "x")
     assert [r["path"] for r in summary["rejected"]] == ["a.mp4"]
     assert [r["reason"] for r in summary["rejected"]] == ["x264 refuses"]
     for kind in ("vqa_videos", "vqa_clips"):
@@ -341,21 +350,20 @@ def test_a_file_that_breaks_off_is_used_as_far_as_it_decodes(tmp_path):
     """The probe promised 60 frames, 24 decode: segments of 8 lie in those 24."""
     broken_files.encode(tmp_path / "a.mp4")
     (source,) = _sources(tmp_path, "a.mp4")
-    honest = segments.prepare_source(str(tmp_path), source, prep_corpus.config())
+    honest = segments.prepare_source(source.location, source, prep_corpus.config())
     promised = dataclasses.replace(source.info, num_frames=60)
     source = dataclasses.replace(source, info=promised)
-    made = segments.prepare_source(str(tmp_path), source, prep_corpus.config())
+    made = segments.prepare_source(source.location, source, prep_corpus.config())
     for a, b in zip(honest, made, strict=True):
         np.testing.assert_array_equal(a.video["frames"], b.video["frames"])
         assert a.video["start_frame"] == b.video["start_frame"]
     # No whole segment decodes.
     with pytest.raises(frames.TruncatedVideoError, match="ends after 24 frames"):
-        list(
-            segments.prepare_source(str(tmp_path), source, prep_corpus.config(segment_seconds=3.0))
-        )
+        long = prep_corpus.config(segment_seconds=3.0)
+        list(segments.prepare_source(source.location, source, long))
     # Without a length, all that decodes is the segment.
     whole = prep_corpus.config(segment_seconds=0, segments_per_source=1)
-    first = next(segments.prepare_source(str(tmp_path), source, whole))
+    first = next(segments.prepare_source(source.location, source, whole))
     assert first.video["num_frames"] == 24
 
 
@@ -363,11 +371,8 @@ def test_a_segment_larger_than_memory_is_refused_with_the_remedy(tmp_path, monke
     broken_files.encode(tmp_path / "a.mp4")
     monkeypatch.setattr(segments, "_MAX_DECODED_BYTES", 2 * 8 * 48 * 64 * 3 - 1)
     with pytest.raises(frames.MediaError, match="segment_seconds"):
-        next(
-            segments.prepare_source(
-                str(tmp_path), *_sources(tmp_path, "a.mp4"), prep_corpus.config()
-            )
-        )
+        (source,) = _sources(tmp_path, "a.mp4")
+        next(segments.prepare_source(source.location, source, prep_corpus.config()))
 
 
 def test_a_folder_without_a_usable_video(tmp_path):
@@ -379,32 +384,63 @@ def test_a_folder_without_a_usable_video(tmp_path):
     with pytest.raises(records.CorpusError, match=r"none of 1 inputs is usable: see .*csv"):
         build(str(folder), str(tmp_path / "out"), prep_corpus.config())
     assert "a.mp4,probe," in (tmp_path / "out" / "quarantine.csv").read_text()
-    with pytest.raises(FileNotFoundError, match="not a folder"):
+    with pytest.raises(records.CorpusError, match="is no folder"):
         build(str(tmp_path / "none"), str(tmp_path / "out"), prep_corpus.config())
 
 
 # --- splits and settings ----------------------------------------------------------------------
 
 
-def test_split_follows_the_names_alone_or_the_folders_own_file(tmp_path):
-    info = frames.VideoInfo("", "mp4", "h264", 64, 48, 10.0, 24, 2.4)
+def test_split_follows_the_names_alone_or_what_is_given():
     names = [f"{k}.mp4" for k in range(10)]
-    stamps = dict.fromkeys(names, (1, 1))
 
-    def heldout(order, fraction=0.3):
-        made = ingest.split_sources(str(tmp_path), dict.fromkeys(order, info), stamps, fraction)
-        return {s.path for s in made if s.split == "heldout"}
+    def heldout(order, fraction=0.3, **given):
+        splits = pools.assign_splits(dict.fromkeys(order, "") | given, fraction)
+        return {name for name, split in splits.items() if split == "heldout"}
 
     assert len(heldout(names)) == 3 and heldout(names) == heldout(names[::-1])
     assert heldout(names[:1]) == set() and len(heldout(names[:2])) == 1
     assert heldout(names, 0.0) == set() and heldout(names, 1.0) == set(names)
-    rows = [{"file": name, "split": "heldout" if name < "2" else "train"} for name in names]
-    (tmp_path / "scenes.json").write_text(json.dumps({"scenes": rows}))
-    assert heldout(names) == {"0.mp4", "1.mp4"} and heldout(names, 1.0) == set(names)
-    for text in ("{}", "[1]", '{"scenes": [{"file": "0.mp4", "split": "test"}]}'):
-        (tmp_path / "scenes.json").write_text(text)
-        with pytest.raises(records.CorpusError, match=r"scenes\.json"):
-            heldout(names)
+    given = {name: "heldout" if name < "2" else "train" for name in names}
+    assert heldout(names, **given) == {"0.mp4", "1.mp4"} and heldout(names, 1.0, **given) == set(
+        names
+    )
+
+
+POOLS = (
+    {"name": "spatial", "simulators": ("gaussian_blur",), "sources": 3},
+    {"name": "streaming", "simulators": ("h264",), "sources": 0.2},
+)
+
+
+def test_pools_are_as_large_as_asked_for_and_stable():
+    config = prep_corpus.config(pools=POOLS)
+    ids = [ingest.source_id(f"{k}.mp4") for k in range(20)]
+    dealt = pools.assign_pools(ids, config.pools)
+    assert dealt == pools.assign_pools(ids[::-1], config.pools)
+    sizes = {name: list(dealt.values()).count(name) for name in set(dealt.values())}
+    assert sizes == {"spatial": 3, "streaming": 4, pools.REST: 13}
+    assert set(pools.assign_pools(ids, ()).values()) == {pools.ALL}
+    with pytest.raises(records.CorpusError, match=r"want 3 training sources .*spatial 3"):
+        pools.assign_pools(ids[:2], config.pools)
+
+
+def test_a_pool_gets_its_simulators_and_no_others(tmp_path):
+    config = prep_corpus.config(pools=POOLS, simulators_per_segment=0)
+    source = ingest.Source("00", "a.mp4", "train", None, (1, 1))
+
+    def names(pool, split="train"):
+        made = dataclasses.replace(source, pool=pool, split=split)
+        return segments.segment_simulators(made, 0, config)
+
+    assert names("spatial") == ["gaussian_blur"] and names("streaming") == ["h264"]
+    assert names(pools.REST) == []
+    assert names(pools.ALL, "heldout") == names(pools.ALL) == list(config.simulators)
+
+
+def test_more_sources_make_more_buckets_not_larger_ones():
+    config = prep_corpus.config(sources_per_bucket=64)
+    assert [buckets.num_buckets(n, config) for n in (1, 192, 193, 3_000_000)] == [3, 3, 4, 46875]
 
 
 @pytest.mark.parametrize(
@@ -415,6 +451,13 @@ def test_split_follows_the_names_alone_or_the_folders_own_file(tmp_path):
         ({"heldout_fraction": 1.1}, "heldout_fraction"),
         ({"num_buckets": 0}, "num_buckets"),
         ({"window": (-1, 0)}, "window"),
+        ({"limit_seconds": 5.0}, "limit_memory_mb"),
+        ({"hdr": "clip"}, "tone_map"),
+        ({"deduplicate": "all"}, "deduplicate"),
+        ({"pools": (POOLS[0], POOLS[0])}, "repeated"),
+        ({"pools": ({**POOLS[0], "simulators": ("fog",)},)}, "fog"),
+        ({"pools": ({**POOLS[0], "sources": 2.5},)}, "spatial"),
+        ({"sources_per_bucket": 0}, "sources_per_bucket"),
     ],
 )
 def test_impossible_settings_are_refused(change, words):
