@@ -71,6 +71,7 @@ def get_config() -> ConfigDict:
     pairs.simulator_per_label = 10_000
     pairs.teachers_per_label = 1_000
     pairs.unite = "rank"
+    pairs.lower_is_better = ()
     pairs.std_floor = 3.0
     pairs.num_shards = 4
 
@@ -82,6 +83,7 @@ def get_config() -> ConfigDict:
     relabel.num_bins = 20
     relabel.max_per_video = 8
     relabel.unite = "rank"
+    relabel.lower_is_better = ()
     relabel.num_shards = 4
 
     # Simulators that single frames show: the auxiliary loss asks for kind and level.

@@ -1,8 +1,9 @@
 """Labels the first iteration's pairs: by the simulators' order and by the teachers' votes.
 
-    python -m data_prep.pairs --config configs/quickstart.py --data DIR [--scores scores.csv]
+    python -m data_prep.pairs --config configs/quickstart.py --data DIR [--scores scores.csv ...]
 
-Reads the video table that `data_prep.build` wrote and writes the dataset `vqa_pairs_1`.
+Reads the video table that `data_prep.build` wrote and writes the dataset `vqa_pairs_1`. Its
+manifest tells the teachers' fitted constants and how many scores each is missing.
 """
 
 from __future__ import annotations
@@ -10,93 +11,142 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from vqa_jax import pair_shards, records, votes
-from vqa_jax import pairs as pairs_lib
-from vqa_jax import teachers as teachers_lib
-from vqa_jax.records import MANIFEST, VIDEO_TABLE
+from data_prep.simulators import SIMULATORS
+from vqa_jax import pair_shards, records, score_tables, votes
+from vqa_jax.levels import LEVELS
+from vqa_jax.pairs import PairTable, SimulatedSet, all_simulator_pairs, sample_simulator_pairs
+from vqa_jax.records import MANIFEST
+from vqa_jax.video_table import read_video_table, table_path, table_sha256
+from vqa_jax.teacher_pairs import sample_teacher_pairs
+
+Wanted = int | Mapping[str, float]
+_KINDS = ("spatial", "temporal", "streaming")
 
 
 @dataclasses.dataclass(frozen=True)
 class PairConfig:
     """How many pairs are drawn and how the teachers vote.
 
+    Numbers of pairs are one number for every label, or label -> number, or
+    {"total": N, label: share, ...} (a total alone is shared equally); see `pairs.label_quota`.
+
     Attributes:
       seed: of the draws.
-      simulator_per_label: training pairs of each of the four simulator labels.
-      teachers_per_label: training pairs of each of the five labels by teachers.
+      simulator_per_label: training pairs of the four simulator labels; or kind of simulator
+        (spatial, temporal, streaming) -> such numbers, as in METHOD 3.3.
+      teachers_per_label: training pairs of the five labels by teachers.
       unite: "rank" or "logistic": how the teachers' scales become one.
       std_floor: lowest s_D in united score units (0..100); see METHOD 3.1.
       num_shards: pair shards of a split.
+      lower_is_better: imported teachers whose lower scores are the better ones.
     """
 
     seed: int
-    simulator_per_label: int
-    teachers_per_label: int
+    simulator_per_label: Wanted | Mapping[str, Wanted]
+    teachers_per_label: Wanted
     unite: str
     std_floor: float
     num_shards: int
+    lower_is_better: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as a JSON file gives them back."""
+        return {**dataclasses.asdict(self), "lower_is_better": sorted(self.lower_is_better)}
 
 
-def label_pairs(data: str, config: PairConfig, scores_csv: str | None = None) -> dict[str, Any]:
+def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) -> dict[str, Any]:
     """Draws, labels and writes iteration 1's pairs; returns their manifest.
 
     Args:
       data: corpus folder that `data_prep.build` has finished.
       config: see PairConfig.
-      scores_csv: scores of further teachers, see `teachers.read_scores_csv`.
+      score_files: scores of further teachers, see `score_tables.read_scores`.
+
+    Returns:
+      The manifest of `pair_shards.write` with `teachers` (see `Votes.facts`) and `drawn` (training
+      pairs by who labels them and by label).
 
     Raises:
       records.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
-      teachers.ScoresError: the CSV cannot be read, or a teacher in it scores none of the videos.
+      score_tables.ScoresError: a score file cannot be read, or a teacher in it scores none of the
+        videos.
+      ValueError: numbers of pairs that cannot be; see `pairs.label_quota`.
     """
     corpus = records.read_json(os.path.join(data, MANIFEST))
     identity = {
         "corpus": corpus["video_table_sha256"],
-        "settings": dataclasses.asdict(config),
-        "scores": records.file_sha256(scores_csv) if scores_csv else "",
+        "settings": config.as_json(),
+        "scores": sorted(map(records.file_sha256, score_files)),
     }
     done = pair_shards.finished(data, 1, identity)
     if done is not None:
         logging.info("pairs of iteration 1 are complete")
         return done
-    table_path = os.path.join(data, VIDEO_TABLE)
-    if records.file_sha256(table_path) != corpus["video_table_sha256"]:
-        raise records.CorpusError(f"{table_path} was changed: delete {data} and prepare it anew")
-    table = records.read_json(table_path)
-    imported = teachers_lib.read_scores_csv(scores_csv) if scores_csv else {}
+    if table_sha256(data) != corpus["video_table_sha256"]:
+        raise records.CorpusError(
+            f"{table_path(data)} was changed: delete {data} and prepare it anew"
+        )
+    table = read_video_table(data)
     usable = [r for r in table if r["split"] == "train" and r["effective"]]
     if not usable:
         raise records.CorpusError(
             f"{data} has no training video: add inputs, or see quarantine.csv"
         )
-    united, _ = votes.united_votes(usable, imported, config.unite)
-    train = pairs_lib.sample_simulator_pairs(
-        pair_shards.simulated_sets(table, "train"), config.simulator_per_label, config.seed
-    )
-    train += pairs_lib.sample_teacher_pairs(
-        united,
+    imported = None
+    if score_files:
+        imported = score_tables.read_scores(score_files, config.lower_is_better)
+    united = votes.united_votes(usable, imported, config.unite)
+    by_simulators = _simulator_pairs(pair_shards.simulated_sets(table, "train"), config)
+    by_teachers = sample_teacher_pairs(
+        united.scores,
         [r["video_id"] for r in usable],
         config.teachers_per_label,
         config.seed,
         config.std_floor,
-        min_teachers=min(2, united.shape[1]),
+        min_teachers=min(2, len(united.names)),
+        families=[f"{r['source_id']}:{r['segment']}" for r in usable],
     )
+    train = PairTable.concatenate([by_simulators, by_teachers])
     if not train:
         raise records.CorpusError(
             f"{data}: no training pair can be drawn: ask for more per label, or add inputs"
         )
-    heldout = pairs_lib.all_simulator_pairs(
-        pair_shards.simulated_sets(table, "heldout"), config.seed
+    heldout = all_simulator_pairs(pair_shards.simulated_sets(table, "heldout"), config.seed)
+    facts = {
+        "teachers": united.facts(),
+        "drawn": {"simulator": _count(by_simulators), "teachers": _count(by_teachers)},
+    }
+    splits = {"train": train, "heldout": heldout}
+    return pair_shards.write(data, 1, splits, config.num_shards, identity, facts)
+
+
+def _simulator_pairs(sets: Sequence[SimulatedSet], config: PairConfig) -> PairTable:
+    wanted = config.simulator_per_label
+    if isinstance(wanted, int) or not set(wanted) & set(_KINDS):
+        return sample_simulator_pairs(sets, wanted, config.seed)
+    unknown = sorted(set(wanted) - set(_KINDS))
+    if unknown:
+        raise ValueError(f"simulator_per_label: {unknown} beside kinds; the kinds are {_KINDS}")
+    return PairTable.concatenate(
+        [
+            sample_simulator_pairs(
+                [s for s in sets if SIMULATORS[s.simulator].kind == kind], number, config.seed
+            )
+            for kind, number in sorted(wanted.items())
+        ]
     )
-    return pair_shards.write(
-        data, 1, {"train": train, "heldout": heldout}, config.num_shards, identity
-    )
+
+
+def _count(pairs: PairTable) -> dict[str, int]:
+    counts = np.bincount(pairs.label, minlength=len(LEVELS))
+    return dict(zip(LEVELS, counts.tolist(), strict=True))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -106,7 +156,7 @@ def main(argv: Sequence[str]) -> None:
     config = PairConfig(**args.config.pairs.to_dict())
     try:
         manifest = label_pairs(args.data, config, args.scores)
-    except (records.CorpusError, teachers_lib.ScoresError, FileNotFoundError) as error:
+    except (records.CorpusError, score_tables.ScoresError, OSError, ValueError) as error:
         sys.exit(f"data_prep.pairs: {error}")
     logging.info("pairs %s, labels %s", manifest["counts"], manifest["labels"])
 
@@ -114,6 +164,8 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "Run configuration.")
     flags.DEFINE_string("data", None, "Corpus folder.")
-    flags.DEFINE_string("scores", None, "CSV of further teachers' scores.")
+    flags.DEFINE_multi_string(
+        "scores", [], "Further teachers' scores: CSV, Parquet or JSON lines; may be repeated."
+    )
     flags.mark_flags_as_required(["config", "data"])
     app.run(main)

@@ -14,7 +14,8 @@ PROJECT = ("vqa_jax", "data_prep", "configs", "launch", "tests")
 LAYERS = {
     0: "__init__",
     1: "levels frames records prompt metrics pairs teachers "
-    "decode nss score_tables gmad pair_shards files video_table datasets votes teacher_pairs teacher_scales",
+    "clip_coding files video_table datasets decode nss score_tables gmad pair_shards "
+    "votes teacher_pairs teacher_scales",
     2: "parallel weights thurstone losses",
     3: "models",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.

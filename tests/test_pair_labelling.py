@@ -11,7 +11,8 @@ import pytest
 from data_prep.pairs import PairConfig, label_pairs
 from vqa_jax import pair_shards, records, votes
 from vqa_jax.levels import LEVELS
-from vqa_jax.teachers import ScoresError
+from vqa_jax.score_tables import ScoresError, ScoreTable
+from vqa_jax.video_table import read_video_table, write_video_table
 
 CONFIG = PairConfig(
     seed=0,
@@ -54,8 +55,7 @@ def data(tmp_path) -> str:
 
 
 def write_table(folder, rows):
-    records.write_json(str(folder / "videos.json"), rows)
-    digest = records.file_sha256(str(folder / "videos.json"))
+    digest = write_video_table(str(folder), rows)
     records.write_json(str(folder / "manifest.json"), {"video_table_sha256": digest})
 
 
@@ -65,7 +65,7 @@ def pairs_of(data: str, split: str | None = None) -> list[dict]:
 
 
 def table_of(data: str) -> dict[str, dict]:
-    return {r["video_id"]: r for r in records.read_json(f"{data}/videos.json")}
+    return {r["video_id"]: r for r in read_video_table(data)}
 
 
 def test_simulator_pairs_follow_the_order_of_levels(data):
@@ -152,9 +152,9 @@ def test_imported_scores_vote(data, tmp_path):
     turned = [(key, 100 * r["level"]) for key, r in table_of(data).items()]
     csv_path = _scores_csv(tmp_path / "scores.csv", turned)
     with pytest.raises(records.CorpusError, match="other settings"):
-        label_pairs(data, CONFIG, csv_path)
+        label_pairs(data, CONFIG, [csv_path])
     os.remove(pair_shards.manifest_path(data, 1))
-    together = label_pairs(data, CONFIG, csv_path)
+    together = label_pairs(data, CONFIG, [csv_path])
     assert together["identity"] != alone["identity"]
     after = {p["pair_id"]: p for p in pairs_of(data)}
     by_simulator = {k for k in after if "simulator:" in k}
@@ -164,15 +164,81 @@ def test_imported_scores_vote(data, tmp_path):
     assert np.mean(spread) > 5 * np.mean(alone_spread)
 
 
+def table(scores: dict[str, dict[str, float]]) -> ScoreTable:
+    """Teacher -> video -> score, higher is better, as a table."""
+    videos = sorted(set().union(*scores.values()))
+    values = [[row.get(video, np.nan) for row in scores.values()] for video in videos]
+    return ScoreTable(
+        np.array(videos, object), tuple(scores), (True,) * len(scores), np.array(values)
+    )
+
+
+def test_manifest_tells_of_the_teachers(data, tmp_path):
+    train = [r for r in table_of(data).values() if r["split"] == "train" and r["effective"]]
+    scored = [r for r in train if r["level"] or r["segment"]]
+    rows = [(r["video_id"], 5 - r["level"] + 0.1 * k) for k, r in enumerate(scored)]
+    lower = [(key, -7 * score) for key, score in rows]
+    paths = [_scores_csv(tmp_path / "a.csv", rows), str(tmp_path / "b.csv")]
+    with open(paths[1], "w", encoding="utf-8") as f:
+        f.write("path,upside_down\n" + "".join(f"{k},{v}\n" for k, v in lower))
+    config = dataclasses.replace(CONFIG, unite="logistic", lower_is_better=("upside_down",))
+    manifest = label_pairs(data, config, paths)
+    told = manifest["teachers"]
+    assert list(told) == ["noise", "sharpness", "model", "upside_down"]
+    assert told["model"]["missing"] == len(train) - len(scored) == 3
+    assert told["model"]["videos"] == len(scored) and told["noise"]["missing"] == 0
+    fits = [told[name]["logistic"] for name in ("model", "upside_down")]
+    assert fits[1]["width"] == pytest.approx(-7 * fits[0]["width"], rel=1e-4)
+    assert fits[1]["centre"] == pytest.approx(-7 * fits[0]["centre"], rel=1e-4)
+    assert records.read_json(pair_shards.manifest_path(data, 1)) == manifest
+    assert label_pairs(data, config, paths[::-1]) == manifest
+    pairs = [p for p in pairs_of(data, "train") if p["label_source"] == "teachers"]
+    assert sum(manifest["drawn"]["teachers"].values()) == len(pairs) > 0
+    floor = config.std_floor
+    for pair in pairs:
+        deviation = max(np.hypot(pair["first_std"], pair["second_std"]), floor)
+        assert pair["normalized_margin"] == pytest.approx(pair["margin"] / deviation, rel=1e-4)
+
+
+def test_numbers_by_kind_and_by_share(data):
+    config = dataclasses.replace(
+        CONFIG,
+        simulator_per_label={"spatial": 6, "temporal": {"total": 4}},
+        teachers_per_label={"total": 20, "similar": 1, "better": 2, "worse": 2},
+    )
+    manifest = label_pairs(data, config)
+    simulators = [p["label_source"] for p in pairs_of(data, "train")]
+    assert simulators.count("simulator:gaussian_blur") == 24
+    assert simulators.count("simulator:jitter") == 4
+    assert list(manifest["drawn"]["teachers"].values()) == [0, 8, 4, 8, 0]
+    assert label_pairs(data, config) == manifest
+    os.remove(pair_shards.manifest_path(data, 1))
+    with pytest.raises(ValueError, match="beside kinds"):
+        label_pairs(data, dataclasses.replace(config, simulator_per_label={"spatial": 1, "x": 2}))
+
+
+def test_teachers_have_no_say_where_simulators_know_the_order(data):
+    label_pairs(data, dataclasses.replace(CONFIG, teachers_per_label=10_000))
+    known = {source["video_id"]: source for source in table_of(data).values()}
+    by_teachers = [p for p in pairs_of(data, "train") if p["label_source"] == "teachers"]
+    assert by_teachers
+    for pair in by_teachers:
+        first, second = known[pair["first_id"]], known[pair["second_id"]]
+        assert (first["source_id"], first["segment"]) != (second["source_id"], second["segment"])
+    unordered = [frozenset((p["first_id"], p["second_id"])) for p in pairs_of(data)]
+    assert len(set(unordered)) == len(unordered)
+
+
 def test_imported_scores_are_found_by_id_path_and_name(data):
     rows = [r for r in table_of(data).values() if r["split"] == "train"]
     source = rows[0]
     assert source["level"] == 0
     for name in (source["video_id"], source["path"], "clip s1.mp4", "clip s1"):
         others = {r["video_id"]: 5.0 for r in rows if r["level"]}
-        united, names = votes.united_votes(rows, {"model": {name: 1.0, **others}}, "rank")
-        assert names == ["noise", "sharpness", "model"] and united.shape == (len(rows), 3)
-        column = united[:, 2]
+        united = votes.united_votes(rows, table({"model": {name: 1.0, **others}}), "rank")
+        assert united.names == ("noise", "sharpness", "model")
+        assert united.scores.shape == (len(rows), 3)
+        column = united.scores[:, 2]
         # The worst of all, and a path is shared by the source's segments but by no distorted one.
         assert column[0] == np.nanmin(column) < np.nanmax(column)
         lowest = [r["level"] for r, v in zip(rows, column, strict=True) if v == column[0]]
@@ -182,31 +248,31 @@ def test_imported_scores_are_found_by_id_path_and_name(data):
 def test_directions_of_built_in_teachers(data):
     """Sharpness falls and noise rises with the level: both must say worse."""
     rows = [r for r in table_of(data).values() if r["source_id"] == "s1" and r["segment"] == 0]
-    united, names = votes.united_votes(rows, {}, "rank")
-    assert names == ["noise", "sharpness"]
-    np.testing.assert_allclose(united[:, 0], united[:, 1])
+    united = votes.united_votes(rows, None, "rank")
+    assert united.names == ("noise", "sharpness")
+    np.testing.assert_allclose(united.scores[:, 0], united.scores[:, 1])
     levels = np.array([r["level"] for r in rows])
-    assert united[levels.argmin(), 0] == united[:, 0].max()
+    assert united.scores[levels.argmin(), 0] == united.scores[:, 0].max()
 
 
 @pytest.mark.parametrize(
-    ("table", "words"),
+    ("scores", "words"),
     [
         ({"model": {"another clip.mp4": 3.0}}, "scores none of the"),
         ({"noise": {"clip s1": 3.0}}, "is built in"),
     ],
 )
-def test_scores_that_cannot_vote_are_refused(data, table, words):
+def test_scores_that_cannot_vote_are_refused(data, scores, words):
     rows = list(table_of(data).values())
     with pytest.raises(ScoresError, match=words):
-        votes.united_votes(rows, table, "rank")
+        votes.united_votes(rows, table(scores), "rank")
 
 
 def test_corpora_that_give_no_pairs_are_refused(data, tmp_path):
     with pytest.raises(records.CorpusError, match="no training pair"):
         label_pairs(data, dataclasses.replace(CONFIG, simulator_per_label=0, teachers_per_label=0))
     rows = list(table_of(data).values())
-    (tmp_path / "videos.json").write_text("[]")
+    (tmp_path / "videos.parquet").write_text("[]")
     with pytest.raises(records.CorpusError, match=r"videos\.json was changed"):
         label_pairs(data, CONFIG)
     write_table(tmp_path, [r for r in rows if r["split"] == "heldout"])

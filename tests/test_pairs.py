@@ -60,50 +60,47 @@ def test_short_table_gives_each_pair_once():
         pairs.sample_simulator_pairs(_table(), {"similar": 3}, seed=0)
 
 
-def _scores(n=80, teachers=4, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, 1)) * 2 + rng.normal(size=(n, teachers)), [f"v{i}" for i in range(n)]
+def test_a_table_reads_as_pairs():
+    table = pairs.sample_simulator_pairs(_table(), 4, seed=0)
+    listed = list(table)
+    assert len(table) == len(listed) == 16
+    assert [table[k] for k in range(-3, 3)] == [*listed[-3:], *listed[:3]]
+    assert list(table[2:9]) == listed[2:9]
+    assert list(table[table.label == 0]) == [p for p in listed if p.label == "inferior"]
+    assert pairs.PairTable.concatenate([table[:5], table[5:]]) == table != table[::-1]
+    assert all(type(p.margin) is float and p.normalized_margin == 0 for p in listed)
+    with pytest.raises(IndexError):
+        table[16]
 
 
-@pytest.mark.parametrize("enumerate_below", [0, 10**6])
-def test_teacher_pairs_fill_their_quota_with_right_labels(monkeypatch, enumerate_below):
-    monkeypatch.setattr(pairs, "_ENUMERATE_BELOW", enumerate_below)
-    scores, ids = _scores()
-    quota = {"inferior": 30, "worse": 20, "similar": 40, "better": 25, "superior": 35}
-    found = pairs.sample_teacher_pairs(scores, ids, quota, seed=3, std_floor=0.1)
-    assert collections.Counter(p.label for p in found) == quota
-    assert len(set(_unordered(found))) == len(found)
-    row = dict(zip(ids, scores, strict=True))
-    for pair in found:
-        first, second = row[pair.first_id], row[pair.second_id]
-        assert pair.first_id != pair.second_id
-        assert pair.label == levels.label_from_teachers(first, second, 0.1)
-        np.testing.assert_allclose(pair.margin, second.mean() - first.mean(), atol=1e-12)
-        np.testing.assert_allclose(pair.first_std, first.std())
-    order = np.random.default_rng(0).permutation(len(ids))
-    again = pairs.sample_teacher_pairs(
-        scores[order], [ids[k] for k in order], quota, seed=3, std_floor=0.1
-    )
-    assert again == found
+def test_a_short_table_is_cut_in_proportion():
+    found = pairs.sample_simulator_pairs(_table(4), {"worse": 300, "better": 100}, seed=0)
+    count = 4 * 3 * 2  # levels 0, 1, 2, 4: two pairs one apart
+    assert collections.Counter(p.label for p in found) == {
+        "worse": 3 * count // 4,
+        "better": count // 4,
+    }
 
 
-def test_teacher_pairs_are_balanced_in_order_and_leave_out_missing_scores():
-    scores, ids = _scores(n=60)
-    scores[:5, 1] = np.nan
-    found = pairs.sample_teacher_pairs(scores, ids, 60, seed=0)
-    used = {x for p in found for x in (p.first_id, p.second_id)}
-    assert not used & set(ids[:5])
-    mean = dict(zip(ids, scores.mean(axis=1), strict=True))
-    up = sum(mean[p.second_id] > mean[p.first_id] for p in found if p.label == "similar")
-    assert 15 < up < 45
-    some = pairs.sample_teacher_pairs(scores, ids, 300, seed=0, min_teachers=3)
-    assert {x for p in some for x in (p.first_id, p.second_id)} & set(ids[:5])
-
-
-def test_pairs_on_a_bound_are_left_out():
-    scores = np.array([[0.0], [1.0], [2.0], [5.0]])
-    found = pairs.sample_teacher_pairs(scores, list("abcd"), 10, seed=0, std_floor=1.0)
-    assert set(_unordered(found)) == {("a", "d"), ("b", "d"), ("c", "d")}
+def test_numbers_of_pairs():
+    names = levels.LEVELS
+    assert pairs.label_quota(7, names) == dict.fromkeys(names, 7)
+    assert pairs.label_quota({"better": 3}, names) == {**dict.fromkeys(names, 0), "better": 3}
+    equal = pairs.label_quota({"total": 250_000}, names)
+    assert set(equal.values()) == {50_000}
+    shares = pairs.label_quota({"total": 10, "similar": 1, "worse": 1, "better": 1}, names)
+    assert sum(shares.values()) == 10 and sorted(shares.values()) == [0, 0, 3, 3, 4]
+    tenths = {"total": 1000, "similar": 0.1, "worse": 0.2, "better": 0.2, "superior": 0.5}
+    assert list(pairs.label_quota(tenths, names).values()) == [0, 200, 100, 200, 500]
+    for wrong, words in (
+        ({"best": 1}, "unknown level"),
+        ({"better": -1}, "negative"),
+        ({"better": 0.5}, "whole number"),
+        ({"total": 10, "better": 0}, "some share"),
+        ({"total": 2.5}, "some share"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pairs.label_quota(wrong, names)
 
 
 def test_misordered_keeps_labels_and_counts_ties_as_wrong():

@@ -1,4 +1,4 @@
-"""Built-in measures against by-hand values and distortions; score tables."""
+"""Built-in measures against by-hand values and distortions; the registry."""
 
 import time
 
@@ -154,83 +154,3 @@ def test_registry():
         teachers._REGISTRY.pop("mine", None)
     with pytest.raises(KeyError, match="niqe"):
         teachers.get("vmaf")
-
-
-def _csv(tmp_path, text):
-    path = tmp_path / "scores.csv"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-WIDE = "\ufeffpath,DOVER,qalign,error\na/x 1.mp4,0.5,3\nb/ü.mp4,,4,\nc.mp4,0.7,nan,failed\n"
-LONG = """Video,teacher,score
-a/x 1.mp4,DOVER,0.5\na/x 1.mp4,qalign,3\nb/ü.mp4,qalign,4\nc.mp4,DOVER,0.7\nc.mp4,qalign,
-"""
-
-
-@pytest.mark.parametrize("text", [WIDE, LONG])
-def test_wide_and_long_tables_agree_and_name_missing_scores(tmp_path, text):
-    tables = teachers.read_scores_csv(_csv(tmp_path, text))
-    assert tables == {
-        "DOVER": {"a/x 1.mp4": 0.5, "c.mp4": 0.7},
-        "qalign": {"a/x 1.mp4": 3.0, "b/ü.mp4": 4.0},
-    }
-    scores, columns, missing = teachers.collect_scores(tables, ["/data/x 1.mp4", "ü", "c.mp4"])
-    assert columns == ["DOVER", "qalign"]
-    np.testing.assert_array_equal(scores, [[0.5, 3], [np.nan, 4], [0.7, np.nan]])
-    assert missing == {"DOVER": ["ü"], "qalign": ["c.mp4"]}
-
-
-def test_ambiguous_file_names_are_missing_and_not_guessed():
-    tables = {"t": {"a/1.mp4": 1.0, "b/1.mp4": 2.0}}
-    scores, _, missing = teachers.collect_scores(tables, ["b/1.mp4", "z/1.mp4"])
-    assert scores[0, 0] == 2.0
-    assert missing == {"t": ["z/1.mp4"]}
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("clip,t\na,1\n", "names the video"),
-        ("path,t\na,1\na,2\n", "listed twice"),
-        ("path,t\na,1\nb,good\n", "row 3"),
-        ("path,t\na,\n", "no scores"),
-        ("path,t\n,1\n", "not named"),
-        ("", "names the video"),
-    ],
-)
-def test_bad_tables_are_refused_with_place(tmp_path, text, match):
-    with pytest.raises(teachers.ScoresError, match=match):
-        teachers.read_scores_csv(_csv(tmp_path, text))
-    with pytest.raises(teachers.ScoresError, match="cannot be read"):
-        teachers.read_scores_csv(tmp_path / "none.csv")
-
-
-@pytest.mark.parametrize("method", ["rank", "logistic"])
-def test_united_scores_share_scale_and_direction(method):
-    rng = np.random.default_rng(0)
-    quality = rng.normal(size=80)
-    raw = np.stack(
-        [quality, np.exp(-quality), 1e4 + 5 * quality + rng.normal(size=80), np.ones(80)], axis=1
-    )
-    raw[3, 0] = np.nan
-    united = teachers.unite(raw, method, higher_is_better=[True, False, True, True])
-    assert np.isnan(united[3, 0])
-    assert np.nanmin(united) >= 0 and np.nanmax(united) <= 100
-    rows = np.arange(80) != 3
-    for column in range(3):
-        assert stats.spearmanr(united[rows, column], quality[rows]).statistic > 0.95
-    np.testing.assert_allclose(united[:, 3], 50)
-    if method == "rank":
-        np.testing.assert_allclose(np.sort(united[:, 1]), 100 * (np.arange(80) + 0.5) / 80)
-
-
-def test_logistic_keeps_the_direction_of_a_teacher_that_disagrees():
-    quality = np.linspace(0, 1, 50)
-    raw = np.stack([quality, quality**2, -quality], axis=1)
-    united = teachers.unite(raw, "logistic")
-    assert (np.diff(united[:, 2]) < 0).all()
-    with pytest.raises(ValueError, match="directions"):
-        teachers.unite(raw, higher_is_better=[True])
-    with pytest.raises(ValueError, match="method"):
-        teachers.unite(raw, "mean")

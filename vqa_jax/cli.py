@@ -167,7 +167,12 @@ def _parser() -> argparse.ArgumentParser:
         "relabel", _relabel, "Write the next iteration's pairs (--config FILE).", "student", "data"
     )
     sub.add_argument("--iteration", type=int, required=True)
-    sub.add_argument("--scores", help="CSV of further teachers' scores")
+    sub.add_argument(
+        "--scores",
+        action="append",
+        default=[],
+        help="further teachers' scores: CSV, Parquet or JSON lines; may be repeated",
+    )
     command("report", _report, "Write report.html of a run.", "run")
     return parser
 
@@ -208,7 +213,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from vqa_jax.checkpoint import CheckpointError
     from vqa_jax.frames import MediaError
     from vqa_jax.records import CorpusError
-    from vqa_jax.teachers import ScoresError
+    from vqa_jax.score_tables import ScoresError
     from vqa_jax.train import TrainingError
     from vqa_jax.weights.files import WeightsError
 

@@ -1,6 +1,7 @@
-"""Which pairs are made, and what they are called: pure functions over tables (METHOD 3 and 7a).
+"""Labelled pairs, and those that simulators label: pure functions over tables (METHOD 3.2 and 7a).
 
 Everything is a function of its arguments and a seed; the order of the inputs does not matter.
+Pairs that teachers label are drawn in `teacher_pairs`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 
@@ -16,12 +18,11 @@ from vqa_jax import levels
 SIMULATOR = "simulator"
 TEACHERS = "teachers"
 STUDENT = "student"
+TOTAL = "total"
+"""Key of the total in a wanted number that is given by shares, see `label_quota`."""
 
-_ENUMERATE_BELOW = 2_000_000  # pairs; larger pools are drawn from at random
-_MAX_DRAWS = 200  # random batches before a quota is given up
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
     """One labelled pair.
 
@@ -53,6 +54,67 @@ class Pair:
     normalized_margin: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairTable(Sequence[Pair]):
+    """Many pairs as columns of length N, for hundreds of thousands of them; reads as `Pair`s.
+
+    Attributes:
+      first_id: object [N] of str.
+      second_id: object [N] of str.
+      label: int8 [N], positions in `LEVELS`.
+      label_source: object [N] of str.
+      margin, normalized_margin, first_mean, first_std, second_mean, second_std: float64 [N], as in
+        `Pair`.
+    """
+
+    first_id: np.ndarray
+    second_id: np.ndarray
+    label: np.ndarray
+    label_source: np.ndarray
+    margin: np.ndarray
+    normalized_margin: np.ndarray
+    first_mean: np.ndarray
+    first_std: np.ndarray
+    second_mean: np.ndarray
+    second_std: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __iter__(self) -> Iterator[Pair]:
+        labels = np.array(levels.LEVELS, object)[self.label]
+        columns = (self.first_id, self.second_id, labels, self.label_source, self.margin)
+        columns += (self.first_mean, self.first_std, self.second_mean, self.second_std)
+        rows = zip(*(c.tolist() for c in columns), strict=True)
+        for row, normalized in zip(rows, self.normalized_margin.tolist(), strict=True):
+            yield Pair(*row, None, normalized)
+
+    @overload
+    def __getitem__(self, key: int) -> Pair: ...
+    @overload
+    def __getitem__(self, key: slice | np.ndarray) -> PairTable: ...
+    def __getitem__(self, key):
+        """One pair, or the table of a slice, an index array or a mask."""
+        if isinstance(key, (int, np.integer)):
+            position = range(len(self))[key]  # IndexError ends a loop
+            return next(iter(self[position : position + 1]))
+        return PairTable(*(getattr(self, f.name)[key] for f in dataclasses.fields(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PairTable):
+            return NotImplemented
+        names = [f.name for f in dataclasses.fields(self)]
+        return all(np.array_equal(getattr(self, x), getattr(other, x)) for x in names)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def concatenate(cls, tables: Sequence[PairTable]) -> PairTable:
+        """All pairs of at least one table in order."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        return cls(*(np.concatenate([getattr(t, x) for t in tables]) for x in names))
+
+
 @dataclasses.dataclass(frozen=True)
 class SimulatedSet:
     """Versions of one source by one simulator.
@@ -73,20 +135,67 @@ def key_hash(*keys: str) -> str:
     return hashlib.sha256("\0".join(keys).encode()).hexdigest()
 
 
-def _rng(seed: int, purpose: str) -> np.random.Generator:
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """Random generator that depends on the seed and on what is drawn."""
     return np.random.default_rng([seed, int(key_hash(purpose)[:8], 16)])
 
 
-def _quota(num_per_label: int | Mapping[str, int], allowed: Iterable[str]) -> dict[str, int]:
-    if isinstance(num_per_label, int):
-        num_per_label = dict.fromkeys(allowed, num_per_label)
-    for label, count in num_per_label.items():
+def label_quota(wanted: int | Mapping[str, float], allowed: Iterable[str]) -> dict[str, int]:
+    """Wanted number of pairs of each label.
+
+    Args:
+      wanted: one number for every allowed label; or label -> number; or shares of a total,
+        {"total": N, label: share, ...}: the shares are brought to the sum 1, and labels without
+        one get none; a total alone is shared equally.
+      allowed: labels that such pairs can have.
+
+    Returns:
+      label -> number for all of `LEVELS`; shares are rounded so that the sum is the total.
+
+    Raises:
+      ValueError: an unknown or impossible label, a negative number, or shares that sum to 0.
+    """
+    allowed = tuple(allowed)
+    numbers = dict.fromkeys(allowed, wanted) if isinstance(wanted, int) else dict(wanted)
+    total = numbers.pop(TOTAL, None)
+    if total is not None and not numbers:
+        numbers = dict.fromkeys(allowed, 1)
+    for label, count in numbers.items():
         levels.level_index(label)
         if count < 0:
             raise ValueError(f"number of {label!r} pairs is negative")
         if count and label not in allowed:
             raise ValueError(f"no such pair can be {label!r}")
-    return {label: num_per_label.get(label, 0) for label in levels.LEVELS}
+        if total is None and count != int(count):
+            raise ValueError(f"{count} {label!r} pairs: give a whole number, or a `total`")
+    exact = np.array([numbers.get(label, 0) for label in levels.LEVELS], np.float64)
+    if total is not None:
+        if total < 0 or total != int(total) or not exact.sum() > 0:
+            raise ValueError(f"total {total} with shares {numbers}: need a total and some share")
+        exact *= total / exact.sum()
+    counts = np.floor(exact + 1e-9).astype(int)
+    missing = round(exact.sum()) - counts.sum()
+    largest = np.argsort(counts - exact, kind="stable")[:missing]
+    counts[largest] += 1
+    return dict(zip(levels.LEVELS, counts.tolist(), strict=True))
+
+
+def directions(count: int, down: int, up: int, rng: np.random.Generator) -> np.ndarray:
+    """Which of `count` pairs have the better video second, in the proportion of the wanted ones.
+
+    Args:
+      count: number of pairs, at most down + up.
+      down: wanted number of pairs whose first video is the better one.
+      up: wanted number of pairs whose second video is the better one.
+      rng: of the draw.
+
+    Returns:
+      bool [count]; `up` of them are True when count = down + up.
+    """
+    if count == 0:
+        return np.zeros(0, bool)
+    ups = round(count * up / (down + up))
+    return rng.permutation(count) >= count - ups
 
 
 # --- simulator pairs ------------------------------------------------------------------------
@@ -108,18 +217,18 @@ def simulator_pair(group: SimulatedSet, first: int, second: int) -> Pair:
     )
 
 
-def _sorted_levels(group: SimulatedSet) -> list[int]:
-    numbers = sorted(number for number, _ in group.video_ids)
-    if len(set(numbers)) != len(numbers):
+def _versions(group: SimulatedSet) -> list[tuple[int, str]]:
+    versions = sorted(group.video_ids)
+    if len({number for number, _ in versions}) != len(versions):
         raise ValueError(f"{group.source_id} {group.simulator}: a severity number occurs twice")
-    return numbers
+    return versions
 
 
 def all_simulator_pairs(table: Sequence[SimulatedSet], seed: int = 0) -> list[Pair]:
     """Every pair of different versions once, in an order (A, B) or (B, A) chosen by hash."""
     pairs = []
     for group in sorted(table, key=lambda g: (g.simulator, g.source_id)):
-        numbers = _sorted_levels(group)
+        numbers = [number for number, _ in _versions(group)]
         for a, i in enumerate(numbers):
             for j in numbers[a + 1 :]:
                 key = key_hash(str(seed), group.simulator, group.source_id, str(i), str(j))
@@ -129,8 +238,8 @@ def all_simulator_pairs(table: Sequence[SimulatedSet], seed: int = 0) -> list[Pa
 
 
 def sample_simulator_pairs(
-    table: Sequence[SimulatedSet], num_per_label: int | Mapping[str, int], seed: int
-) -> list[Pair]:
+    table: Sequence[SimulatedSet], wanted: int | Mapping[str, float], seed: int
+) -> PairTable:
     """Draw pairs of versions of the same source and simulator (METHOD 3.2).
 
     The simulators take turns, so each is equally frequent as long as it has pairs left; no pair
@@ -138,45 +247,82 @@ def sample_simulator_pairs(
 
     Args:
       table: what there is; `video_ids` holds the effective levels only.
-      num_per_label: wanted number of each label (one number for all four, or by label; simulator
-        pairs are never `similar`). Fewer come back when the table has fewer.
+      wanted: number of each label, see `label_quota`; simulator pairs are never `similar`. Fewer
+        come back when the table has fewer: then both directions are cut in proportion.
       seed: of the draw.
 
     Returns:
       Pairs in a shuffled order.
     """
-    allowed = [x for x in levels.LEVELS if x != "similar"]
-    quota = _quota(num_per_label, allowed)
-    rng = _rng(seed, "simulator pairs")
-    near: dict[str, list[tuple[SimulatedSet, int, int]]] = {}
-    far: dict[str, list[tuple[SimulatedSet, int, int]]] = {}
-    for group in sorted(table, key=lambda g: (g.simulator, g.source_id)):
-        numbers = _sorted_levels(group)
-        for a, mild in enumerate(numbers):
-            for severe in numbers[a + 1 :]:
-                kind = near if severe - mild == 1 else far
-                kind.setdefault(group.simulator, []).append((group, mild, severe))
-    pairs = []
-    for kind, down, up in ((near, "worse", "better"), (far, "inferior", "superior")):
-        wanted = [down] * quota[down] + [up] * quota[up]
-        chosen = list(_take_turns(kind, len(wanted), rng))
-        # A short table gives both directions their share, so draw the labels at random too.
-        for (group, mild, severe), k in zip(chosen, rng.permutation(len(wanted)), strict=False):
-            first, second = (mild, severe) if wanted[k] == down else (severe, mild)
-            pairs.append(simulator_pair(group, first, second))
-    return [pairs[k] for k in rng.permutation(len(pairs))]
+    quota = label_quota(wanted, [x for x in levels.LEVELS if x != "similar"])
+    rng = generator(seed, "simulator pairs")
+    groups = sorted(table, key=lambda g: (g.simulator, g.source_id))
+    versions = [_versions(group) for group in groups]
+    names = sorted({group.simulator for group in groups})
+    code = {name: k for k, name in enumerate(names)}
+    simulator = np.array([code[group.simulator] for group in groups], np.int64)
+    lengths = np.array([len(v) for v in versions], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    ids = np.array([key for v in versions for _, key in v], object)
+    severity = np.array([number for v in versions for number, _ in v], np.int64)
+
+    owner, mild, severe = _version_pairs(lengths, starts)
+    kind = simulator[owner]
+    near = severity[severe] - severity[mild] == 1
+    first, second = [], []
+    for rows, down, up in ((near, "worse", "better"), (~near, "inferior", "superior")):
+        count = quota[down] + quota[up]
+        chosen = _take_turns(np.flatnonzero(rows), kind, len(names), count, rng)
+        rise = directions(len(chosen), quota[down], quota[up], rng)
+        first.append(np.where(rise, severe[chosen], mild[chosen]))
+        second.append(np.where(rise, mild[chosen], severe[chosen]))
+    shuffled = rng.permutation(sum(map(len, first)))
+    a, b = np.concatenate(first)[shuffled], np.concatenate(second)[shuffled]
+
+    step = severity[a] - severity[b]
+    source = np.array([f"{SIMULATOR}:{name}" for name in names], object)
+    return PairTable(
+        first_id=ids[a],
+        second_id=ids[b],
+        label=(2 + np.sign(step) * np.where(np.abs(step) == 1, 1, 2)).astype(np.int8),
+        label_source=source[np.repeat(simulator, lengths)[a]],
+        margin=step.astype(np.float64),
+        normalized_margin=np.zeros(len(a)),
+        first_mean=-severity[a].astype(np.float64),
+        first_std=np.zeros(len(a)),
+        second_mean=-severity[b].astype(np.float64),
+        second_std=np.zeros(len(a)),
+    )
 
 
-def _take_turns(candidates: Mapping[str, list], count: int, rng: np.random.Generator) -> Iterator:
-    """The first `count` of the lists' shuffled elements, one from each list in turn."""
-    queues = [[c[k] for k in rng.permutation(len(c))] for _, c in sorted(candidates.items())]
-    turn = 0
-    while queues and count > 0:
-        queues = [q for q in queues if len(q) > turn]
-        for queue in queues[:count]:
-            yield queue[turn]
-        count -= len(queues)
-        turn += 1
+def _version_pairs(
+    lengths: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(set, milder version, more severe version) of all pairs, sets and versions in order."""
+    owner, mild, severe = [], [], []
+    for length in np.unique(lengths):
+        members = np.flatnonzero(lengths == length)
+        i, j = np.triu_indices(length, 1)
+        owner.append(np.repeat(members, len(i)))
+        mild.append((starts[members][:, None] + i).ravel())
+        severe.append((starts[members][:, None] + j).ravel())
+    if not owner:
+        return (np.zeros(0, np.int64),) * 3
+    columns = [np.concatenate(c) for c in (owner, mild, severe)]
+    order = np.lexsort((columns[2], columns[1], columns[0]))
+    return columns[0][order], columns[1][order], columns[2][order]
+
+
+def _take_turns(
+    rows: np.ndarray, kind: np.ndarray, num_kinds: int, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The first `count` of `rows`, shuffled within each kind, one of each kind in turn."""
+    queues = [rows[kind[rows] == k] for k in range(num_kinds)]
+    queues = [queue[rng.permutation(len(queue))] for queue in queues if len(queue)]
+    if not queues:
+        return rows[:0]
+    turn = np.concatenate([np.arange(len(queue)) for queue in queues])
+    return np.concatenate(queues)[np.argsort(turn, kind="stable")][:count]
 
 
 def misordered(
@@ -204,110 +350,3 @@ def misordered(
             wrong.append((-error, key_hash(pair.first_id, pair.second_id), pair))
     wrong.sort(key=lambda x: x[:2])
     return [pair for _, _, pair in wrong[:quota]]
-
-
-# --- pairs labelled by teachers -------------------------------------------------------------
-
-
-def sample_teacher_pairs(
-    scores: np.ndarray,
-    ids: Sequence[str],
-    num_per_label: int | Mapping[str, int],
-    seed: int,
-    std_floor: float = 0.0,
-    min_teachers: int | None = None,
-) -> list[Pair]:
-    """Draw pairs of different videos and label them by the teachers (METHOD 3.1).
-
-    Args:
-      scores: [videos, teachers] on one scale, higher is better; NaN where one is missing.
-      ids: [videos] unique keys.
-      num_per_label: wanted number of each label (one number for all five, or by label). Fewer
-        come back when the pool does not hold more, or (in very large pools) when a label is so
-        rare that a few hundred random draws do not fill it.
-      seed: of the draw.
-      std_floor: lowest s_D, see `levels.teacher_margin`.
-      min_teachers: videos with fewer scores are left out; None = all teachers must have scored.
-
-    Returns:
-      Pairs in a shuffled order; no video is paired with itself, no pair occurs twice, not even in
-      the other order, and a pair exactly on the bound of two levels, whose label would depend on
-      the order, is left out.
-    """
-    scores = np.asarray(scores, np.float64)
-    if scores.ndim != 2 or len(scores) != len(ids) or len(set(ids)) != len(ids):
-        raise ValueError(f"{scores.shape} scores do not fit {len(set(ids))} unique keys")
-    if scores.shape[1] == 0:
-        raise ValueError("no teacher: name at least one")
-    quota = _quota(num_per_label, levels.LEVELS)
-    present = np.isfinite(scores).sum(axis=1)
-    enough = present >= (scores.shape[1] if min_teachers is None else max(1, min_teachers))
-    keep = sorted(np.flatnonzero(enough), key=lambda i: ids[i])
-    if len(keep) < 2:
-        return []
-    keys = [ids[i] for i in keep]
-    table = np.where(np.isfinite(scores[keep]), scores[keep], np.nan)
-    mean, std = np.nanmean(table, axis=1), np.nanstd(table, axis=1)
-
-    rng = _rng(seed, "teacher pairs")
-    names = (("similar",), ("worse", "better"), ("inferior", "superior"))
-    wanted = [[x for x in kind for _ in range(quota[x])] for kind in names]
-    wanted = [[kind[k] for k in rng.permutation(len(kind))] for kind in wanted]
-    seen: set[int] = set()
-    pairs: list[Pair] = []
-    for low, high in _draws(len(keys), rng):
-        swap = mean[low] > mean[high]
-        low, high = np.where(swap, high, low), np.where(swap, low, high)
-        kinds = _label_kind(mean, std, low, high, std_floor)
-        for k in np.flatnonzero(np.isin(kinds, [c for c in range(3) if wanted[c]])):
-            kind = kinds[k]
-            if not wanted[kind]:
-                continue
-            i, j = int(low[k]), int(high[k])
-            code = min(i, j) * len(keys) + max(i, j)
-            if code in seen:
-                continue
-            seen.add(code)
-            label = wanted[kind].pop()
-            up = bool(rng.integers(2)) if label == "similar" else label in ("better", "superior")
-            a, b = (i, j) if up else (j, i)
-            pairs.append(
-                Pair(
-                    keys[a],
-                    keys[b],
-                    label,
-                    TEACHERS,
-                    margin=float(mean[b] - mean[a]),
-                    first_mean=float(mean[a]),
-                    first_std=float(std[a]),
-                    second_mean=float(mean[b]),
-                    second_std=float(std[b]),
-                )
-            )
-        if not any(wanted):
-            break
-    return [pairs[k] for k in rng.permutation(len(pairs))]
-
-
-def _draws(n: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of different pairs (i, j): all once in a small pool, random ones in a large one."""
-    if n * (n - 1) // 2 <= _ENUMERATE_BELOW:
-        first, second = np.triu_indices(n, 1)
-        order = rng.permutation(len(first))
-        yield first[order], second[order]
-        return
-    for _ in range(_MAX_DRAWS):
-        first = rng.integers(0, n, 200_000)
-        second = (first + rng.integers(1, n, len(first))) % n
-        yield first, second
-
-
-def _label_kind(
-    mean: np.ndarray, std: np.ndarray, low: np.ndarray, high: np.ndarray, std_floor: float
-) -> np.ndarray:
-    """0 similar, 1 better/worse, 2 superior/inferior, -1 on a bound (label depends on order)."""
-    gap = mean[high] - mean[low]
-    s = np.maximum(np.hypot(std[low], std[high]), std_floor)
-    kind = np.where(gap > 2 * s, 2, np.where(gap > s, 1, 0))
-    on_bound = (gap > 0) & ((gap == s) | (gap == 2 * s))
-    return np.where(on_bound, -1, kind)

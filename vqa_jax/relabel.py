@@ -20,10 +20,11 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from vqa_jax import anchors as anchors_lib
-from vqa_jax import evaluate, gmad, pair_shards, records, teachers, votes
+from vqa_jax import evaluate, gmad, pair_shards, records, score_tables, votes
 from vqa_jax.levels import LEVELS
 from vqa_jax.pairs import Pair, all_simulator_pairs, misordered
 from vqa_jax.scoring import Engine
+from vqa_jax.video_table import read_video_table, table_sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class RelabelConfig:
       max_per_video: how often one video may serve.
       unite: how the teachers' scales become one.
       num_shards: pair shards.
+      lower_is_better: imported teachers whose lower scores are the better ones.
     """
 
     seed: int
@@ -49,6 +51,7 @@ class RelabelConfig:
     max_per_video: int
     unite: str
     num_shards: int
+    lower_is_better: tuple[str, ...] = ()
 
 
 def choose_pool(table: Sequence[dict[str, Any]], config: RelabelConfig) -> list[dict[str, Any]]:
@@ -74,15 +77,15 @@ def _gmad(
     pool: Sequence[dict[str, Any]],
     scores: np.ndarray,
     config: RelabelConfig,
-    imported: dict[str, dict[str, float]],
+    imported: score_tables.ScoreTable | None,
     known: set[frozenset[str]],
 ) -> list[gmad.GmadPair]:
     """gMAD pairs of the student against every teacher, without repeats and `known` ones."""
-    united, names = votes.united_votes(pool, imported, config.unite)
+    united = votes.united_votes(pool, imported, config.unite)
     ids = [r["video_id"] for r in pool]
-    quota = -(-config.gmad_quota // len(names))
+    quota = -(-config.gmad_quota // len(united.names))
     taken, found = set(known), []
-    for column in united.T:
+    for column in united.scores.T:
         pairs = gmad.gmad_pairs(
             scores, column, ids, quota, config.num_bins, config.max_per_video, exclude=taken
         )
@@ -98,7 +101,7 @@ def relabel(
     data: str,
     iteration: int,
     config: RelabelConfig,
-    scores_csv: str | None = None,
+    score_files: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Writes the pairs of `iteration` (from 2 on); a finished iteration is kept.
 
@@ -109,7 +112,7 @@ def relabel(
       data: corpus folder.
       iteration: whose pairs are written.
       config: quotas.
-      scores_csv: further teachers, as given to pair labelling.
+      score_files: further teachers, as given to pair labelling.
 
     Returns:
       Facts about the new pairs, also written to relabel_<iteration>.json.
@@ -118,12 +121,12 @@ def relabel(
       records.CorpusError: no pair is hard, an earlier iteration is missing, or this iteration's
         pairs were made with another student or other settings.
     """
-    table = records.read_json(os.path.join(data, records.VIDEO_TABLE))
+    table = read_video_table(data)
     identity = {
         "student": fingerprint,
-        "settings": dataclasses.asdict(config),
-        "corpus": records.file_sha256(os.path.join(data, records.VIDEO_TABLE)),
-        "scores": records.file_sha256(scores_csv) if scores_csv else "",
+        "settings": {**dataclasses.asdict(config), "lower_is_better": [*config.lower_is_better]},
+        "corpus": table_sha256(data),
+        "scores": sorted(map(records.file_sha256, score_files)),
     }
     facts_path = os.path.join(data, f"relabel_{iteration}.json")
     if pair_shards.finished(data, iteration, identity) and os.path.exists(facts_path):
@@ -151,7 +154,9 @@ def relabel(
     ]
     solved = scale.solve(np.stack(probabilities))
     scores = np.array([s.q for s in solved])
-    imported = teachers.read_scores_csv(scores_csv) if scores_csv else {}
+    imported = None
+    if score_files:
+        imported = score_tables.read_scores(score_files, config.lower_is_better)
     # Of two versions of one segment the simulator knows the order: the student has no say.
     known = seen | {frozenset((p.first_id, p.second_id)) for p in simulated}
     found = _gmad(pool, scores, config, imported, known)

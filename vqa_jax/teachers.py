@@ -2,7 +2,8 @@
 
 A teacher turns a video into one number. The built-in ones are classical signal measures: each sees
 one kind of flaw, is misled by content, and none is a video quality model; they exist so that the
-loop runs with nothing downloaded. Scores of real models come in through `score_tables`.
+loop runs with nothing downloaded. Scores of real models come in through `score_tables`, and all
+are brought to one scale by `teacher_scales`.
 """
 
 from __future__ import annotations
@@ -15,24 +16,6 @@ import cv2
 import numpy as np
 
 from vqa_jax import nss
-from vqa_jax.score_tables import (  # the other half of the interface, importable from here
-    ScoresError,
-    collect_scores,
-    read_scores_csv,
-    unite,
-)
-
-__all__ = [
-    "Measure",
-    "ScoresError",
-    "Teacher",
-    "collect_scores",
-    "get",
-    "names",
-    "read_scores_csv",
-    "register",
-    "unite",
-]
 
 _MAX_STILLS = 2  # frames that a still measure looks at, spread evenly
 _MAX_MOTION = 48  # consecutive frames that the temporal measure looks at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,52 +10,73 @@ from typing import Any
 import numpy as np
 
 from vqa_jax import teachers
+from vqa_jax.score_tables import ScoresError, ScoreTable, collect_scores
+from vqa_jax.teacher_scales import Scale, unite
+
+
+@dataclasses.dataclass(frozen=True)
+class Votes:
+    """Scores of all teachers on one scale.
+
+    Attributes:
+      scores: float64 [videos, teachers] in 0..100, higher is better, NaN where missing.
+      names: of the teachers, built-in ones first.
+      scales: how each teacher's scores were mapped.
+    """
+
+    scores: np.ndarray
+    names: tuple[str, ...]
+    scales: tuple[Scale, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """What a manifest tells of the teachers: constants, scored and missing videos of each."""
+        return {
+            name: {**scale.as_json(), "missing": len(self.scores) - scale.videos}
+            for name, scale in zip(self.names, self.scales, strict=True)
+        }
 
 
 def united_votes(
-    rows: Sequence[Mapping[str, Any]],
-    imported: Mapping[str, Mapping[str, float]],
-    method: str,
-) -> tuple[np.ndarray, list[str]]:
+    rows: Sequence[Mapping[str, Any]], imported: ScoreTable | None, method: str
+) -> Votes:
     """Scores of all teachers on one scale.
 
     Args:
       rows: rows of the video table (`scores`: built-in teacher -> score), at least one.
-      imported: teacher -> video -> score, higher is better. A video is named by its id, and an
-        undistorted one also by its path or file name.
-      method: "rank" or "logistic", see `score_tables.unite`.
-
-    Returns:
-      (float64 [videos, teachers] in 0..100, higher is better, NaN where missing; names).
+      imported: further teachers. A video is named by its id, and an undistorted one also by its
+        path or file name.
+      method: "rank" or "logistic", see `teacher_scales.unite`.
 
     Raises:
-      teachers.ScoresError: an imported teacher scores none of the videos, or has a built-in name.
+      ScoresError: an imported teacher scores none of the videos, or has a built-in name.
     """
-    built_in = sorted(rows[0]["scores"])
-    columns = [[row["scores"][name] for row in rows] for name in built_in]
-    higher = [teachers.get(name).higher_is_better for name in built_in]
-    for name, table in sorted(imported.items()):
-        if name in built_in:
-            raise teachers.ScoresError(f"teacher {name!r} is built in: rename the imported one")
-        columns.append(_imported_column(name, table, rows))
-        higher.append(True)
-    scores = np.array(columns, np.float64).reshape(len(columns), len(rows)).T
-    names = [*built_in, *sorted(imported)]
-    return teachers.unite(scores, method=method, higher_is_better=higher), names
+    names = sorted(rows[0]["scores"])
+    scores = np.array([[row["scores"][name] for name in names] for row in rows], np.float64)
+    higher = [teachers.get(name).higher_is_better for name in names]
+    if imported is not None:
+        taken = sorted(set(names) & set(imported.teachers))
+        if taken:
+            raise ScoresError(f"teacher {taken[0]!r} is built in: rename the imported one")
+        found = _imported(imported, rows)
+        names += imported.teachers
+        higher += imported.higher_is_better
+        scores = np.concatenate([scores, found], axis=1)
+    united, scales = unite(scores, method, higher)
+    return Votes(united, tuple(names), tuple(scales))
 
 
-def _imported_column(
-    name: str, table: Mapping[str, float], rows: Sequence[Mapping[str, Any]]
-) -> np.ndarray:
-    by_id = {os.path.splitext(os.path.basename(video))[0] for video in table} | table.keys()
+def _imported(table: ScoreTable, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    by_id = {os.path.splitext(os.path.basename(video))[0] for video in table.videos}
+    by_id.update(table.videos)
     keys = [
         row["path"] if row["level"] == 0 and row["video_id"] not in by_id else row["video_id"]
         for row in rows
     ]
-    scores, _, _ = teachers.collect_scores({name: table}, keys)  # warns of what is missing
-    if np.isnan(scores).all():
-        raise teachers.ScoresError(
-            f"teacher {name!r} scores none of the {len(rows)} videos: name each by its path below"
-            " the input folder, its file name, or its video_id in videos.json"
-        )
-    return scores[:, 0]
+    scores, missing = collect_scores(table, keys)  # warns of what is missing
+    for name, count in missing.items():
+        if count == len(rows):
+            raise ScoresError(
+                f"teacher {name!r} scores none of the {len(rows)} videos: name each by its path"
+                " below the input folder, its file name, or its video_id in videos.parquet"
+            )
+    return scores
