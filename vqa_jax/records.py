@@ -19,6 +19,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_data_source, array_record_module
 
+from vqa_jax import clip_coding
+
 # Importers of these names find them here too.
 from vqa_jax.files import CorpusError as CorpusError
 from vqa_jax.files import commit, remove_temporary, temporary_name
@@ -68,7 +70,11 @@ FEATURES: dict[str, _F.FeaturesDict] = {
         }
     ),
     "vqa_clips": _F.FeaturesDict(
-        {"video_id": _F.Text(), "clips": _array((None, None, None, None, 3), np.uint8)}
+        {  # `serialize` takes and `deserialize` gives "clips", uint8 RGB [M, K, H, W, 3]
+            "video_id": _F.Text(),
+            "order": _array((None, None), np.int32),  # as of clip_coding.encode
+            "residuals": _array((None, 3, None, None), np.uint8),
+        }
     ),
     "vqa_motion": _F.FeaturesDict(
         {
@@ -117,6 +123,9 @@ class Shard:
 def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
     """Encodes one record of `kind` to bytes that depend on its content alone."""
     features = FEATURES[kind]
+    if kind == "vqa_clips":
+        order, residuals = clip_coding.encode(example["clips"])
+        example = {"video_id": example["video_id"], "order": order, "residuals": residuals}
     encoded = features.encode_example(dict(example))
     proto = features._example_serializer.get_tf_example(encoded)
     return proto.SerializeToString(deterministic=True)
@@ -125,6 +134,9 @@ def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
 def deserialize(kind: str, data: bytes) -> dict[str, Any]:
     """Decodes one record of `kind`; text comes back as str."""
     example = FEATURES[kind].deserialize_example_np(data)
+    if kind == "vqa_clips":
+        clips = clip_coding.decode(example.pop("order"), example.pop("residuals"))
+        example["clips"] = clips
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in example.items()}
 
 
