@@ -24,7 +24,8 @@ from absl import app, flags, logging
 
 from vqa_jax import levels, pair_shards, records
 from vqa_jax.frames import Preprocess
-from vqa_jax.records import MANIFEST, QUARANTINE, VIDEO_TABLE
+from vqa_jax.records import MANIFEST, QUARANTINE
+from vqa_jax.video_table import VIDEO_TABLE
 
 MOTION_MANIFEST = "motion.json"
 _SHOWN = 20  # problems that an error message lists

@@ -166,17 +166,18 @@ step relabel "relabel: hard pairs, found with student 1" vqa_jax relabel --confi
 train_and_evaluate 2
 
 # A few held-out videos, evenly from the table of the corpus.
-mapfile -d '' -t SCORED < <("$PY" - "$CORPUS/videos.json" "$VIDEOS" "$NUM_SCORED" 9>&- <<'PYTHON'
-import json, os, sys
+mapfile -d '' -t SCORED < <("$PY" - "$CORPUS" "$VIDEOS" "$NUM_SCORED" 9>&- <<'PYTHON'
+import os, sys
+from vqa_jax.video_table import read_video_table
 
-table, root, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-with open(table, encoding="utf-8") as f:
-    paths = sorted({row["path"] for row in json.load(f) if row["split"] == "heldout"})
+data, root, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+table = read_video_table(data, ("path", "split")).where(split="heldout")
+paths = sorted(set(table.column("path")))
 for path in paths[:: max(1, -(-len(paths) // count))]:
     sys.stdout.write(os.path.join(root, path) + "\0")
 PYTHON
 )
-((${#SCORED[@]})) || die "no held-out video is listed in $CORPUS/videos.json"
+((${#SCORED[@]})) || die "no held-out video is listed in $CORPUS/videos.parquet"
 step score "score held-out videos" vqa_jax score "${SCORED[@]}" \
   --student "$OUT/iteration_2/student" --csv "$OUT/scores.csv" --json "$OUT/scores.json"
 step report "report" vqa_jax report --run "$OUT"

@@ -8,8 +8,9 @@ import pytest
 import tiny_corpus
 from scipy import optimize, stats
 
-from vqa_jax import anchor_choice, anchors, levels, predictor, records, thurstone
+from vqa_jax import anchor_choice, anchors, levels, predictor, thurstone
 from vqa_jax.scoring import EncodedVideo, VideoInput
+from vqa_jax.video_table import read_video_table, write_video_table
 
 
 class StubEngine:
@@ -147,7 +148,7 @@ def test_choice_spreads_anchors_evenly_over_what_the_student_sees():
 
 def test_chosen_anchors_are_training_videos_of_all_severities(trained, corpus):
     found = anchors.AnchorSet.load(trained)
-    rows = {r["video_id"]: r for r in records.read_json(f"{corpus}/videos.json")}
+    rows = {r["video_id"]: r for r in read_video_table(corpus)}
     assert found.scores == (0.0, 25.0, 50.0, 75.0, 100.0) and found.arbitrary
     assert [rows[name]["split"] for name in found.names] == ["train"] * 5
     severities = [rows[name]["level"] for name in found.names]
@@ -164,8 +165,8 @@ def test_existing_anchors_are_kept_and_missing_severities_named(trained, corpus,
     (folder / anchors.ANCHOR_FILE).unlink()
     data = tmp_path / "data"
     data.mkdir()
-    table = records.read_json(f"{corpus}/videos.json")
-    records.write_json(str(data / "videos.json"), [r for r in table if r["level"] == 0])
+    table = read_video_table(corpus)
+    write_video_table(str(data), [r for r in table if r["level"] == 0])
     with pytest.raises(anchors.AnchorError, match="prepare more simulators"):
         anchor_choice.make_anchors(predictor.load(trained), str(folder), str(data))
     assert tiny_corpus.SIMULATOR in {r["simulator"] for r in table}

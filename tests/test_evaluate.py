@@ -12,6 +12,7 @@ from scipy import stats
 
 from vqa_jax import evaluate, levels, pair_shards, predictor, records
 from vqa_jax.pairs import SimulatedSet, all_simulator_pairs, simulator_pair
+from vqa_jax.video_table import read_video_table, write_video_table
 
 
 def _set(source, simulator, count):
@@ -161,7 +162,7 @@ def test_files_hold_only_heldout_videos_and_agree_with_the_summary(evaluated, co
         pairs = list(csv.DictReader(f))
     with open(os.path.join(out, "scores.csv"), encoding="utf-8") as f:
         scores = list(csv.DictReader(f))
-    split = {r["video_id"]: r["split"] for r in records.read_json(f"{corpus}/videos.json")}
+    split = {r["video_id"]: r["split"] for r in read_video_table(corpus)}
     named = {r["first_id"] for r in pairs} | {r["video_id"] for r in scores}
     assert {split[v] for v in named} == {"heldout"}
     assert len(scores) == 8 and len(pairs) == found["num_pairs"]
@@ -192,8 +193,8 @@ def test_finished_evaluation_is_kept_and_another_student_redone(
 def test_corpus_without_heldout_pairs_is_refused(evaluated, tmp_path):
     student = evaluated[0]
     data = tiny_corpus.write_corpus(str(tmp_path / "data"), num_train=1, num_heldout=1)
-    table = records.read_json(f"{data}/videos.json")
+    table = read_video_table(data)
     assert pair_shards.simulated_sets(table, "heldout")
-    records.write_json(f"{data}/videos.json", [r for r in table if r["split"] == "train"])
+    write_video_table(data, [r for r in table if r["split"] == "train"])
     with pytest.raises(records.CorpusError, match="held-out"):
         evaluate.evaluate(student.engine, None, "x", data, str(tmp_path / "out"))

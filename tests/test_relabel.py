@@ -12,6 +12,7 @@ from scipy import stats
 
 from vqa_jax import anchors, levels, pair_shards, records, relabel
 from vqa_jax.scoring import EncodedVideo, VideoInput
+from vqa_jax.video_table import read_video_table
 
 CONFIG = relabel.RelabelConfig(
     seed=0,
@@ -144,7 +145,7 @@ def test_gmad_pairs_carry_the_students_soft_label_and_join_different_segments(re
 
 def test_only_training_videos_and_no_pair_twice(relabelled):
     data, _, facts = relabelled
-    split = {r["video_id"]: r["split"] for r in records.read_json(f"{data}/videos.json")}
+    split = {r["video_id"]: r["split"] for r in read_video_table(data)}
     new = _read(data, 2)
     assert {split[p[k]] for p in new for k in ("first_id", "second_id")} == {"train"}
     everything = _unordered(_read(data, 1)) + _unordered(new)
@@ -194,7 +195,7 @@ def test_quota_takes_the_most_confidently_wrong_and_the_pool_whole_segments(
 ):
     data = str(shutil.copytree(corpus, tmp_path / "data"))
     config = dataclasses.replace(CONFIG, misordered_quota=1, gmad_quota=2, pool_segments=8)
-    table = records.read_json(f"{data}/videos.json")
+    table = read_video_table(data)
     pool = relabel.choose_pool(table, config)
     assert len(pool) == 8 * (tiny_corpus.NUM_LEVELS + 1)
     assert {r["split"] for r in pool} == {"train"}

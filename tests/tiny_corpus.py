@@ -18,6 +18,7 @@ from vqa_jax.models.presets import PRESETS
 from vqa_jax.optim import OptimConfig
 from vqa_jax.pairs import all_simulator_pairs
 from vqa_jax.train import TrainConfig, train
+from vqa_jax.video_table import FIELDS, write_video_table
 
 EXTRACTOR = "test-extractor"
 SIMULATOR = "darken"
@@ -148,7 +149,7 @@ def write_corpus(root: str, num_train: int = 12, num_heldout: int = 2) -> str:
             shards[split] = [path]
         records.publish(root, kind, kind, shards)
     table = [_row(video, split) for split, rows in videos.items() for video in rows]
-    records.write_json(os.path.join(root, "videos.json"), table)
+    write_video_table(root, table)
     pairs = all_simulator_pairs(pair_shards.simulated_sets(table, "train"))
     # A few pairs of every kind stay unused, so that a later iteration finds new ones.
     used = [pair for i, pair in enumerate(pairs) if i % 5]
@@ -157,8 +158,8 @@ def write_corpus(root: str, num_train: int = 12, num_heldout: int = 2) -> str:
 
 
 def _row(video: dict, split: str) -> dict:
-    row = {k: v for k, v in video.items() if k not in ("frames", "preprocess")}
-    row["split"] = split
+    row = {**video, "split": split}
+    row = {name: row[name] for name in FIELDS.names}
     row["scores"] = {"sharpness": float(video["frames"].std()), "noise": float(video["level"])}
     return row
 

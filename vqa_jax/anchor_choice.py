@@ -11,6 +11,7 @@ from vqa_jax.anchors import ANCHOR_FILE, AnchorError, AnchorSet, choose
 from vqa_jax.input_pipeline import VideoStore
 from vqa_jax.predictor import Predictor
 from vqa_jax.scoring import VideoInput, video_input
+from vqa_jax.video_table import read_video_table
 
 STEPS = (1.0, 0.75, 0.5, 0.25, 0.0)  # share of a simulator's severity, worst first
 CANDIDATES_PER_STEP = 6
@@ -52,7 +53,7 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
     target = os.path.join(folder, ANCHOR_FILE)
     if os.path.exists(target):
         return target
-    table = records.read_json(os.path.join(data, records.VIDEO_TABLE))
+    table = read_video_table(data)
     spec = student.engine.spec
     named = spec.severity_simulators or sorted({r["simulator"] for r in table} - {"source"})
     steps = _candidates(table, named)

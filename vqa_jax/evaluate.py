@@ -25,6 +25,7 @@ from vqa_jax.levels import LEVELS, preference
 from vqa_jax.pair_shards import pair_id, simulated_sets
 from vqa_jax.pairs import Pair, all_simulator_pairs
 from vqa_jax.scoring import EncodedVideo, Engine, VideoInput, video_input
+from vqa_jax.video_table import read_video_table, table_sha256
 
 
 def encode_videos(engine: Engine, data: str, video_ids: Sequence[str]) -> dict[str, EncodedVideo]:
@@ -180,14 +181,14 @@ def evaluate(
       The content of evaluation.json.
     """
     target = os.path.join(out, "evaluation.json")
-    corpus = records.file_sha256(os.path.join(data, records.VIDEO_TABLE))
+    corpus = table_sha256(data)
     identity = {"student": fingerprint, "corpus": corpus}
     if os.path.exists(target):
         done = records.read_json(target)
         if {k: done[k] for k in identity} == identity:
             logging.info("%s is up to date", target)
             return done
-    table = records.read_json(os.path.join(data, records.VIDEO_TABLE))
+    table = read_video_table(data)
     heldout = [r for r in table if r["split"] == "heldout" and r["effective"]]
     pairs = all_simulator_pairs(simulated_sets(table, "heldout"))
     if not pairs:
