@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib
+import math
 import os
 import resource
 import signal
@@ -44,7 +45,10 @@ class ChildStartError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one file may use.
+    """What one file may use; 0 is no limit.
+
+    Wall time depends on the machine and its load, so a limit near the time that good files take
+    would make the corpus depend on them too: set it several times above.
 
     Attributes:
       seconds: wall time that its results are waited for, in all.
@@ -55,8 +59,8 @@ class Limits:
     memory_mb: int
 
     def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.memory_mb > 0):
-            raise ValueError(f"limits must be above 0: {self}")
+        if min(self.seconds, self.memory_mb) < 0:
+            raise ValueError(f"limits start at 0 (no limit): {self}")
 
 
 class Isolated:
@@ -67,6 +71,7 @@ class Isolated:
 
     def __init__(self, limits: Limits):
         self._limits = limits
+        self._most_memory = limits.memory_mb * _MB or math.inf  # bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._lifeline = -1
@@ -122,7 +127,7 @@ class Isolated:
         finished = False
         try:
             self._pipe.send((_module_of(fn), fn.__qualname__, args, each))
-            left = self._limits.seconds
+            left = self._limits.seconds or math.inf
             while True:
                 began = time.monotonic()
                 kind, value = self._receive(path, left)
@@ -137,7 +142,7 @@ class Isolated:
         finally:
             # Where the caller stopped early, the child still works on what nobody wants. A child
             # that has grown is renewed, lest the next file pay for it.
-            if not finished or self._memory() > self._limits.memory_mb * _MB // 2:
+            if not finished or self._memory() > self._most_memory / 2:
                 self.close()
 
     def _receive(self, path: str, seconds: float) -> tuple[str, Any]:
@@ -146,7 +151,7 @@ class Isolated:
         exceeded = None
         try:
             while True:
-                if exceeded is None and self._memory() > self._limits.memory_mb * _MB:
+                if exceeded is None and self._memory() > self._most_memory:
                     exceeded = _memory_reason(self._limits)
                     self._process.kill()
                 if self._pipe.poll(_POLL_SECONDS):
@@ -241,7 +246,9 @@ def _serve(pipe_fd: int, lifeline: int, memory_mb: int) -> None:
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     cv2.setNumThreads(1)
-    _limit_allocation(memory_mb)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a fault is reported, not dumped
+    if memory_mb:
+        _limit_allocation(memory_mb)
     with Connection(pipe_fd) as pipe, contextlib.suppress(EOFError, BrokenPipeError):
         pipe.send(("ready", None))
         while True:
@@ -257,9 +264,7 @@ def _limit_allocation(memory_mb: int) -> None:
     with open("/proc/self/statm", encoding="ascii") as f:
         data = int(f.read().split()[5]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = data + 2 * memory_mb * _MB
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a fault is reported, not dumped
+    resource.setrlimit(resource.RLIMIT_DATA, (data + 2 * memory_mb * _MB, hard))
 
 
 def _answer(
