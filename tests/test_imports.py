@@ -15,6 +15,7 @@ LAYERS = {
     0: "__init__",
     1: "levels frames records prompt metrics pairs teachers "
     "clip_coding files video_table datasets decode nss score_tables gmad pair_shards "
+    "media colour probe "
     "votes teacher_pairs teacher_scales",
     2: "parallel weights thurstone losses",
     3: "models",

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vqa_jax.decode import (
+    STILL_EXTENSIONS,
     VIDEO_EXTENSIONS,
     MediaError,
     NoFrameError,
@@ -32,6 +33,7 @@ from vqa_jax.decode import (
 )
 
 __all__ = [
+    "STILL_EXTENSIONS",
     "VIDEO_EXTENSIONS",
     "MediaError",
     "NoFrameError",
@@ -231,7 +233,7 @@ def _read_input(info: VideoInfo, pre: Preprocess) -> tuple[np.ndarray, np.ndarra
 
     views: list[np.ndarray] = []
     small: dict[int, np.ndarray] = {}
-    for number, frame in iter_frames(info.path, ordinals.keys() | moving):
+    for number, frame in iter_frames(info.path, ordinals.keys() | moving, info):
         if number in ordinals:
             views.extend(_views(frame, ordinals[number], len(keys), pre))
         if number in moving:
