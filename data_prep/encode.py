@@ -1,26 +1,36 @@
-"""H.264 and H.265 encodes of RGB arrays in memory, for the streaming simulators (METHOD 3.2).
+"""H.264, H.265, AV1 and VP9 encodes of RGB arrays in memory, for the simulators (METHOD 3.2).
 
-Encoders run on one thread, which makes them byte-identical from run to run (more threads do
-not). Pixels are converted by swscale with exact rounding: its default rounding darkens every
-conversion by about one level, which a model could learn instead of the compression.
+Encoders run on one thread, which makes them byte-identical from run to run (more threads of x264
+and x265 do not). Pixels are converted by swscale with exact rounding: its default rounding
+darkens every conversion by about one level, which a model could learn instead of the compression.
 """
 
 import dataclasses
 import fractions
 import io
 import math
+import os
 from collections.abc import Iterable
 
 import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
 
-_ENCODERS = {"h264": "libx264", "h265": "libx265"}
+_ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 # x265 reads and writes out of bounds when the picture is one coding tree block (64 pixels) wide:
-# heap corruption at 48x48, other bytes from run to run at 64x64. x264 takes any even size.
-_MIN_SIDE = {"h264": 2, "h265": 72}
-# 8-bit x264 and x265 stop at quantizer 51: x264 clips a larger CRF, x265 refuses it.
-MAX_CRF = 51
+# heap corruption at 48x48, other bytes from run to run at 64x64. SVT-AV1 refuses sides below 4;
+# the others take any even size.
+_MIN_SIDE = {"h264": 2, "h265": 72, "av1": 4, "vp9": 2}
+# The last quantizer. 8-bit x264 clips a larger CRF, x265 refuses it.
+MAX_CRF = {"h264": 51, "h265": 51, "av1": 63, "vp9": 63}
+_FASTEST = ("ultrafast", "superfast", "veryfast", "faster", "fast")
+_X26_PRESETS = (*_FASTEST, "medium", "slow", "slower", "veryslow", "placebo")
+PRESETS = {
+    "h264": _X26_PRESETS,
+    "h265": _X26_PRESETS,
+    "av1": tuple(map(str, range(14))),  # SVT-AV1's, 0 the slowest
+    "vp9": tuple(map(str, range(6))),  # libvpx's cpu-used with good quality, 0 the slowest
+}
 # {name: (matrix, primaries, transfer)}, the numbers of ITU-T H.273.
 _COLOUR = {
     "bt709": (1, ColorPrimaries.BT709, ColorTrc.BT709),
@@ -44,9 +54,9 @@ class EncodeConfig:
     """How to encode.
 
     Attributes:
-      codec: "h264" (x264) or "h265" (x265).
-      crf: constant rate factor, 0 (best) upwards; see `effective_crf`.
-      preset: the encoder's speed preset, "ultrafast" ... "veryslow".
+      codec: "h264" (x264), "h265" (x265), "av1" (SVT-AV1) or "vp9" (libvpx).
+      crf: constant rate factor on the encoder's scale, 0 (best) upwards; see `effective_crf`.
+      preset: the encoder's speed, one of `PRESETS`: "ultrafast" ... "veryslow", or a number.
       matrix: colour matrix that is used and written in the stream, "bt709" or "bt601".
     """
 
@@ -61,12 +71,21 @@ class EncodeConfig:
         if self.matrix not in _COLOUR:
             raise EncodeError(f"matrix {self.matrix!r} is not one of {sorted(_COLOUR)}")
         if self.crf < 0:
-            raise EncodeError(f"crf {self.crf} is negative: use 0 to {MAX_CRF}")
+            raise EncodeError(f"crf {self.crf} is negative: use 0 to {MAX_CRF[self.codec]}")
+        if self.preset not in PRESETS[self.codec]:
+            raise EncodeError(
+                f"preset {self.preset!r} of {self.codec} is not one of {PRESETS[self.codec]}"
+            )
 
     @property
     def effective_crf(self) -> float:
-        """The CRF that the encoder runs at: an 8-bit encoder ends at `MAX_CRF`."""
-        return min(self.crf, MAX_CRF)
+        """The CRF that the encoder runs at, which ends at `MAX_CRF`."""
+        return min(self.crf, MAX_CRF[self.codec])
+
+
+def encoder(codec: str) -> str:
+    """The encoder of a codec and the PyAV release whose wheel carries it, for records."""
+    return f"{_ENCODERS[codec]} of PyAV {av.__version__}"
 
 
 def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -> bytes:
@@ -123,7 +142,7 @@ def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -
     except av.FFmpegError as error:
         raise EncodeError(
             f"{_ENCODERS[config.codec]} failed at frame {index} of size {shape} with {config}:"
-            f" {error}; check preset and crf (at most {MAX_CRF} for h265)"
+            f" {error}; check preset, crf, rate and size"
         ) from error
     return buffer.getvalue()
 
@@ -190,8 +209,15 @@ def _add_stream(container, shape: tuple[int, ...], fps: float, config: EncodeCon
         options["threads"] = "1"
         # Macroblock-tree rate control reads beyond small pictures: equal input, unequal bytes.
         options["x264-params"] = "mbtree=0"
-    else:
+    elif config.codec == "h265":
         options["x265-params"] = "pools=1:frame-threads=1:log-level=none"
+    elif config.codec == "av1":
+        options["svtav1-params"] = "lp=1"
+        # Errors only: it would print its settings at every encode. It reads the environment alone.
+        os.environ.setdefault("SVT_LOG", "1")
+    else:
+        # A rate of 0 makes CRF the only rule. libvpx calls its preset cpu-used.
+        options |= {"b": "0", "deadline": "good", "cpu-used": options.pop("preset")}
     rate = fractions.Fraction(fps).limit_denominator(1001)
     stream = container.add_stream(_ENCODERS[config.codec], rate=rate, options=options)
     stream.height, stream.width = shape[:2]

@@ -10,8 +10,19 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tolerances import TOLERANCES
 
-from data_prep import simulators
-from data_prep.simulators import SIMULATORS, SimulatorError, effective_levels, simulate
+from data_prep import encode
+from data_prep.simulators import (
+    KINDS,
+    SIMULATORS,
+    Simulator,
+    SimulatorError,
+    effective_levels,
+    expand,
+    mixed,
+    simulate,
+    spatial,
+    temporal,
+)
 
 JITTER_SEED_5 = [[0.61259103, -0.44023158], [0.83082472, 0.95667363]]
 STUTTER_SEED_5 = [0, 0, 2, 2, 2, 5, 5, 7, 8, 9]
@@ -33,21 +44,45 @@ def _run(frames, name, level, seed=5):
     return simulate(frames, 30.0, name, level, seed, h265_preset="medium")[0]
 
 
+def _falling(source, distorted):
+    """PSNR and mean SSIM of every version against the source, frame by frame."""
+    psnr = [peak_signal_noise_ratio(source, version) for version in distorted]
+    ssim = [
+        np.mean(
+            [structural_similarity(a, b, channel_axis=-1) for a, b in zip(source, v, strict=True)]
+        )
+        for v in distorted
+    ]
+    assert np.all(np.diff(psnr) < 0), psnr
+    assert np.all(np.diff(ssim) < 0), ssim
+    assert ssim[0] < 1
+
+
+METHOD_TABLE = {
+    "resize": (2, 3, 4, 8, 16),
+    "gaussian_blur": (0.1, 0.5, 1, 2, 5),
+    "gaussian_noise": (0.001, 0.002, 0.003, 0.005, 0.01),
+    "darken": (0.05, 0.1, 0.2, 0.4, 0.8),
+    "brighten": (0.1, 0.2, 0.4, 0.7, 1.1),
+    "jitter": (0.01, 0.025, 0.05),
+    "stutter": (0.1, 0.3, 0.6),
+    "h264": (24, 36, 48, 63),
+    "h265": (36, 40, 44, 48),
+}
+
+
 def test_the_table_of_the_method():
-    assert {name: sim.parameters for name, sim in SIMULATORS.items()} == {
-        "resize": (2, 3, 4, 8, 16),
-        "gaussian_blur": (0.1, 0.5, 1, 2, 5),
-        "gaussian_noise": (0.001, 0.002, 0.003, 0.005, 0.01),
-        "darken": (0.05, 0.1, 0.2, 0.4, 0.8),
-        "brighten": (0.1, 0.2, 0.4, 0.7, 1.1),
-        "jitter": (0.01, 0.025, 0.05),
-        "stutter": (0.1, 0.3, 0.6),
-        "h264": (24, 36, 48, 63),
-        "h265": (36, 40, 44, 48),
-    }
-    assert SIMULATORS["h264"].options == {"preset": "fast"}
-    assert SIMULATORS["h265"].options == {"preset": "veryslow"}
-    assert {sim.kind for sim in SIMULATORS.values()} == set(simulators.KINDS)
+    assert {name: SIMULATORS[name].parameters for name in METHOD_TABLE} == METHOD_TABLE
+    assert SIMULATORS["h264"].options["preset"] == "fast"
+    assert SIMULATORS["h265"].options["preset"] == "veryslow"
+    assert {sim.kind for sim in SIMULATORS.values()} == set(KINDS)
+
+
+def test_a_kind_stands_for_all_its_simulators():
+    assert expand(("jitter", "streaming")) == ("jitter", "h264", "h265", "av1", "vp9")
+    assert {SIMULATORS[name].kind for name in expand(("mixed",))} == {"mixed"}
+    assert len(expand(KINDS)) == len(SIMULATORS)
+    assert expand(("fog",)) == ("fog",)  # the config says that there is none
 
 
 @pytest.mark.parametrize("name", PIXELWISE)
@@ -55,19 +90,16 @@ def test_severity_is_monotone_in_psnr_and_ssim(clip, name):
     distorted = [_run(clip, name, level) for level in _levels(name)]
     levels = effective_levels([clip, *distorted])
     assert levels == ([2, 3, 4, 5] if name == "gaussian_blur" else list(_levels(name)))
-    psnr = [peak_signal_noise_ratio(clip, distorted[level - 1]) for level in levels]
-    ssim = [
-        np.mean(
-            [
-                structural_similarity(a, b, channel_axis=-1)
-                for a, b in zip(clip[::4], distorted[level - 1][::4], strict=True)
-            ]
-        )
-        for level in levels
-    ]
-    assert np.all(np.diff(psnr) < 0), psnr
-    assert np.all(np.diff(ssim) < 0), ssim
-    assert ssim[0] < 1
+    _falling(clip[::4], [distorted[level - 1][::4] for level in levels])
+
+
+@pytest.mark.parametrize("fps", [60, 120])
+@pytest.mark.parametrize("name", expand(("temporal",)))
+def test_temporal_severity_is_monotone_against_the_source_of_the_same_time(name, fps):
+    photo = cv2.resize(data.astronaut(), (180, 180), interpolation=cv2.INTER_AREA)
+    moving = np.stack([photo[20 + t // 2 : 84 + t // 2, t : t + 80] for t in range(64)])
+    distorted = [simulate(moving, fps, name, level, 5)[0] for level in _levels(name)]
+    _falling(moving, distorted)
 
 
 @pytest.mark.parametrize("name", SIMULATORS)
@@ -85,9 +117,9 @@ def test_equal_seed_equal_frames_and_the_source_is_untouched(clip, name):
 def test_random_streams_are_pinned():
     """Frozen values: a change would make old records irreproducible."""
     np.testing.assert_allclose(
-        simulators.jitter_directions(2, 5), JITTER_SEED_5, **TOLERANCES["pinned_random"]
+        temporal.jitter_directions(2, 5), JITTER_SEED_5, **TOLERANCES["pinned_random"]
     )
-    assert simulators.stutter_sources(10, 0.6, 5).tolist() == STUTTER_SEED_5
+    assert temporal.stutter_sources(10, 0.6, 5).tolist() == STUTTER_SEED_5
 
 
 @pytest.mark.parametrize("level", [1, 5])
@@ -108,7 +140,7 @@ def test_noise_has_the_stated_variance_and_is_fresh_in_every_frame(level):
 def test_the_tone_curve_meets_its_three_points_and_keeps_hue(name, sign):
     for level in _levels(name):
         strength = SIMULATORS[name].parameters[level - 1]
-        ends = simulators.tone_curve(np.array([0, 0.5, 1]), sign * strength)
+        ends = spatial.tone_curve(np.array([0, 0.5, 1]), sign * strength)
         np.testing.assert_allclose(ends, [0, min(0.5 + sign * strength / 2, 1), 1])
     colour = (200, 120, 40)
     got = _run(np.full((1, 2, 2, 3), colour, np.uint8), name, 3)[0, 0, 0]
@@ -142,9 +174,9 @@ def test_jitter_moves_further_in_the_same_directions():
     rows, columns = np.mgrid[:200, :200] - 99.5
     blob = 255 * np.exp(-(rows**2 + columns**2) / (2 * 8**2))
     frames = np.repeat(np.repeat(blob[None, ..., None], 16, 0), 3, 3).astype(np.uint8)
-    directions = simulators.jitter_directions(16, 5)
+    directions = temporal.jitter_directions(16, 5)
     means = []
-    for level, fraction in enumerate(simulators.JITTER_FRACTIONS, start=1):
+    for level, fraction in enumerate(temporal.JITTER_FRACTIONS, start=1):
         got = _run(frames, "jitter", level)[..., 0].astype(float)
         total = got.sum((1, 2))
         centres = np.stack([(got * axis).sum((1, 2)) / total for axis in (columns, rows)], 1)
@@ -160,8 +192,8 @@ def test_jitter_moves_further_in_the_same_directions():
 def test_stutter_freezes_nest_and_every_level_adds_some(count):
     for seed in range(300):
         repeats = []
-        for probability in simulators.STUTTER_PROBABILITIES:
-            sources = simulators.stutter_sources(count, probability, seed)
+        for probability in temporal.STUTTER_PROBABILITIES:
+            sources = temporal.stutter_sources(count, probability, seed)
             assert sources[0] == 0
             step = np.diff(sources)
             # A frame is itself or what was shown before it.
@@ -171,21 +203,51 @@ def test_stutter_freezes_nest_and_every_level_adds_some(count):
 
 
 def test_stutter_rates_are_the_probabilities():
-    for probability in simulators.STUTTER_PROBABILITIES:
-        repeats = np.mean(np.diff(simulators.stutter_sources(20001, probability, 1)) == 0)
+    for probability in temporal.STUTTER_PROBABILITIES:
+        repeats = np.mean(np.diff(temporal.stutter_sources(20001, probability, 1)) == 0)
         assert repeats == pytest.approx(probability, abs=0.015)
 
 
 def test_stutter_frames_are_what_the_sources_say(clip):
     got = _run(clip, "stutter", 3)
     expected = [clip[0]]
-    sources = simulators.stutter_sources(len(clip), 0.6, 5)
+    sources = temporal.stutter_sources(len(clip), 0.6, 5)
     for t in range(1, len(clip)):
         expected.append(clip[t] if sources[t] == t else expected[-1])
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("name", ["jitter", "stutter"])
+@pytest.mark.parametrize(
+    ("fps", "rate", "sources"),
+    [
+        (60, 30, [0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10]),
+        (60, 24, [0, 0, 0, 3, 3, 5, 5, 5, 8, 8, 10, 10]),  # held 3 and 2 times in turn
+        (30, 24, [0, 0, 2, 3, 4, 5, 5, 7, 8, 9, 10, 10]),  # one in five is dropped
+        (59.94, 15, [0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8]),
+        (24, 30, list(range(12))),
+        (29.97, 30, list(range(12))),
+    ],
+)
+def test_lower_frame_rates_hold_or_average_whole_slots(clip, fps, rate, sources):
+    level = temporal.FRAME_RATES.index(rate) + 1
+    dropped, record = simulate(clip, fps, "frame_drop", level, 0)
+    np.testing.assert_array_equal(dropped, clip[sources])
+    assert record["value"] == rate
+    assert record["effective"] == pytest.approx(fps * min(1, rate / round(fps)))
+    blended = simulate(clip, fps, "frame_blend", level, 0)[0]
+    for t, first in enumerate(sources):
+        slot = clip[np.equal(sources, first)].astype(float)
+        assert np.abs(blended[t] - slot.mean(0)).max() <= 0.5
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30, 50, 59.94, 120])
+def test_a_second_keeps_as_many_frames_as_the_rate_says(fps):
+    for rate in temporal.FRAME_RATES:
+        slots = temporal.frame_slots(10 * round(fps), fps, rate)
+        assert len(set(slots)) == 10 * min(rate, round(fps))
+
+
+@pytest.mark.parametrize("name", expand(("temporal",)))
 def test_one_frame_has_no_temporal_distortion(clip, name):
     np.testing.assert_array_equal(_run(clip[:1], name, 3), clip[:1])
 
@@ -196,6 +258,9 @@ def test_records_tell_what_was_done(clip):
     assert (h264["value"], h264["effective"], h264["preset"]) == (63, 51, "fast")
     _, h265 = simulate(frames, 30, "h265", 1, 0, h265_preset="ultrafast")
     assert (h265["value"], h265["effective"], h265["preset"]) == (36, 36, "ultrafast")
+    _, av1 = simulate(frames, 30, "av1", 4, 0, h265_preset="ultrafast")
+    assert (av1["codec"], av1["effective"], av1["preset"]) == ("av1", 63, "8")
+    assert av1["encoder"] == encode.encoder("av1")
     _, noise = simulate(frames, 30, "gaussian_noise", 5, 9)
     assert json.loads(json.dumps(noise)) == {
         "simulator": "gaussian_noise",
@@ -206,6 +271,47 @@ def test_records_tell_what_was_done(clip):
         "effective": 0.01,
         "seed": 9,
     }
+
+
+def test_a_chain_is_its_steps_one_after_the_other(clip):
+    frames = clip[:3]
+    got, record = simulate(frames, 30, "noise_h265", 2, 9, h265_preset="ultrafast")
+    captured, _ = simulate(frames, 30, "gaussian_noise", 3, 9)  # the same variance and stream
+    expected = encode.encode_decode(captured, 30, encode.EncodeConfig("h265", 42, "ultrafast"))
+    np.testing.assert_array_equal(got, expected)
+    assert json.loads(json.dumps(record)) == {
+        "simulator": "noise_h265",
+        "kind": "mixed",
+        "level": 2,
+        "parameter": ["variance", "crf"],
+        "value": [0.003, 42],
+        "effective": [0.003, 42],
+        "codec": "h265",
+        "encoder": encode.encoder("h265"),
+        "preset": "ultrafast",
+        "seed": 9,
+    }
+
+
+def test_every_step_of_a_chain_only_adds():
+    for name in expand(("mixed",)):
+        steps = np.diff(SIMULATORS[name].parameters, axis=0)
+        assert np.all(steps >= 0)
+        assert np.all(steps.max(axis=1) > 0)
+    parts = SIMULATORS["gaussian_noise"], SIMULATORS["h264"]
+    assert mixed.chain("ok", *parts, [(0.1, 24), (0.1, 36), (0.2, 36)]).random
+    for levels in ([(0.1, 36), (0.2, 24)], [(0.1, 36), (0.1, 36)]):
+        with pytest.raises(SimulatorError, match="does not only add"):
+            mixed.chain("unordered", *parts, levels)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "message"),
+    [("sonic", (1,), "sonic"), ("spatial", (), "0 levels"), ("spatial", range(6), "6 levels")],
+)
+def test_a_simulator_has_a_kind_and_one_to_five_levels(kind, parameters, message):
+    with pytest.raises(SimulatorError, match=message):
+        Simulator("new", kind, "x", tuple(parameters), lambda frames, *_: frames)
 
 
 def test_effective_levels_compare_with_source_and_last_kept():

@@ -1,0 +1,128 @@
+"""Distortions of motion (METHOD 3.2, and frame rates beyond it). A one-frame clip has none.
+
+- jitter: the visible window is (1 - 2m) of the frame, shifted anew for every frame by up to m of
+  the sides: m = 1%, 2.5%, 5%. The random directions are the same at every level.
+- stutter: p_d = 0.1, 0.3, 0.6; a replaced frame repeats the *shown* previous one. The same
+  uniforms serve every level, so a milder level's repeats are a subset of a severer one's.
+- frame_drop, frame_blend: 30, 24 or 15 frames a second. The clip keeps its rate and its number of
+  frames, so it stays aligned in time with its source: frames between two kept ones repeat the
+  first (drop), or show the mean of their time slot (blend, a camera with an open shutter).
+"""
+
+import itertools
+
+import cv2
+import numpy as np
+
+from data_prep.simulators.base import Simulator, random_stream
+
+JITTER_FRACTIONS = (0.01, 0.025, 0.05)
+STUTTER_PROBABILITIES = (0.1, 0.3, 0.6)
+FRAME_RATES = (30, 24, 15)
+# Shortest clip for which every stutter level has more repeats than the one before.
+_STUTTER_MIN_FRAMES = 8
+
+
+def jitter_directions(num_frames: int, seed: int) -> np.ndarray:
+    """Shift of every frame in units of the level's largest, float64 [T, 2] (x, y) in [-1, 1]."""
+    return random_stream(seed, "jitter").uniform(-1, 1, (num_frames, 2))
+
+
+def _jitter(frames: np.ndarray, fps: float, fraction: float, seed: int) -> np.ndarray:
+    count, height, width = frames.shape[:3]
+    if count == 1:
+        return frames.copy()
+    window = 1 - 2 * fraction
+    out = np.empty_like(frames)
+    directions = jitter_directions(count, seed)
+    for source, target, direction in zip(frames, out, directions, strict=True):
+        # Output pixel x shows source position window * (x + 0.5) + left - 0.5 (pixel centres).
+        left, top = fraction * (1 + direction) * (width, height)
+        matrix = np.array(
+            [
+                [window, 0, left + 0.5 * window - 0.5],
+                [0, window, top + 0.5 * window - 0.5],
+            ]
+        )
+        target[:] = cv2.warpAffine(
+            source,
+            matrix,
+            (width, height),
+            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    return out
+
+
+def stutter_sources(num_frames: int, probability: float, seed: int) -> np.ndarray:
+    """Which source frame each output frame shows, int64 [T]; frame 0 shows itself.
+
+    With at least 8 frames, every level of `STUTTER_PROBABILITIES` has at least one repeat more
+    than the level before (a draw that would not is corrected).
+    """
+    uniforms = random_stream(seed, "stutter").uniform(size=num_frames - 1)
+    if num_frames >= _STUTTER_MIN_FRAMES:
+        _spread(uniforms)
+    sources = np.arange(num_frames)
+    sources[1:][uniforms < probability] = 0
+    return np.maximum.accumulate(sources)
+
+
+def _spread(uniforms: np.ndarray) -> None:
+    """Moves values, in place, until every interval between two probabilities holds one."""
+    edges = (0.0, *STUTTER_PROBABILITIES)
+    for index in range(len(STUTTER_PROBABILITIES)):
+        bins = np.searchsorted(STUTTER_PROBABILITIES, uniforms, side="right")
+        if np.any(bins == index):
+            continue
+        middle = (edges[index] + edges[index + 1]) / 2
+        # Only a bin with a value to spare gives one; the last bin (never repeated) may be emptied.
+        spare = np.bincount(bins, minlength=len(edges))[bins] > 1
+        spare |= bins == len(STUTTER_PROBABILITIES)
+        distance = np.where(spare, np.abs(uniforms - middle), np.inf)
+        uniforms[np.argmin(distance)] = middle
+
+
+def _stutter(frames: np.ndarray, fps: float, probability: float, seed: int) -> np.ndarray:
+    return frames[stutter_sources(len(frames), probability, seed)]
+
+
+def frame_slots(num_frames: int, fps: float, rate: int) -> np.ndarray:
+    """Which frame of a clip of the lower rate is on screen at every frame, int64 [T] from 0.
+
+    Frame k falls into slot floor(k * rate / round(fps)): whole numbers, so that 59.94 frames a
+    second become 29.97 without a beat. A rate of the source or above gives every frame a slot.
+    """
+    frames = np.arange(num_frames)
+    base = max(1, round(fps))
+    return frames if rate >= base else frames * rate // base
+
+
+def effective_rate(rate: float, fps: float) -> float:
+    """Frames a second that `rate` really leaves of a clip of `fps`."""
+    return fps * min(1.0, rate / max(1, round(fps)))
+
+
+def _frame_drop(frames: np.ndarray, fps: float, rate: int, seed: int) -> np.ndarray:
+    slots = frame_slots(len(frames), fps, rate)
+    _, first = np.unique(slots, return_index=True)
+    return frames[first[slots]]
+
+
+def _frame_blend(frames: np.ndarray, fps: float, rate: int, seed: int) -> np.ndarray:
+    slots = frame_slots(len(frames), fps, rate)
+    out = np.empty_like(frames)
+    edges = [0, *(np.flatnonzero(np.diff(slots)) + 1), len(frames)]
+    for start, stop in itertools.pairwise(edges):
+        count = stop - start
+        total = frames[start:stop].sum(axis=0, dtype=np.uint32)
+        out[start:stop] = (total + count // 2) // count
+    return out
+
+
+SIMULATORS = (
+    Simulator("jitter", "temporal", "fraction", JITTER_FRACTIONS, _jitter, random=True),
+    Simulator("stutter", "temporal", "probability", STUTTER_PROBABILITIES, _stutter, random=True),
+    Simulator("frame_drop", "temporal", "fps", FRAME_RATES, _frame_drop, effective_rate),
+    Simulator("frame_blend", "temporal", "fps", FRAME_RATES, _frame_blend, effective_rate),
+)
