@@ -90,10 +90,20 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _motion(args: argparse.Namespace) -> int:
+    import jax
+
     from vqa_jax import motion, motion_job
 
-    count = motion_job.run(args.data, motion.load(args.extractor))
-    _say(f"motion features of {count} videos in {args.data}")
+    extractor = motion.load(args.extractor, args.batch_size, jax.local_devices())
+    found = motion_job.run(
+        args.data,
+        extractor,
+        process=args.process,
+        processes=args.processes,
+        delete_clips=args.delete_clips,
+    )
+    left = f"; {found.missing} shards are left to other processes" if found.missing else ""
+    _say(f"motion features of {found.videos} videos in {args.data}{left}")
     return 0
 
 
@@ -161,6 +171,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("train", _train, "Train a student (--config FILE).", "data", "workdir")
     sub = command("motion", _motion, "Compute motion features of a corpus.", "data")
     sub.add_argument("--extractor", default="", help="SlowFast safetensors (default: shipped)")
+    sub.add_argument("--batch_size", type=int, default=16, help="clips at once, a device")
+    sub.add_argument("--processes", type=int, default=1, help="how many processes share the work")
+    sub.add_argument("--process", type=int, default=0, help="number of this one, from 0")
+    sub.add_argument("--delete_clips", action="store_true", help="remove clips, once checked")
     command("anchors", _anchors, "Choose a student's anchors.", "student", "data")
     command("evaluate", _evaluate, "Evaluate on held-out sources.", "student", "data", "out")
     sub = command(

@@ -8,7 +8,9 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
+import jax
 import numpy as np
 from absl import logging
 
@@ -24,11 +26,16 @@ class MotionExtractor:
     """Features of any number of clips, computed in batches of one size (one compilation)."""
 
     def __init__(
-        self, features: slowfast.MotionFeatures, weights_sha256: str, batch_size: int = 16
+        self,
+        features: slowfast.MotionFeatures,
+        weights_sha256: str,
+        batch_size: int = 16,
+        devices: Sequence[jax.Device] | None = None,
     ):
         """See `load`, which makes one from a file."""
-        self._features = features
-        self._batch_size = batch_size
+        devices = devices or jax.local_devices()[:1]
+        self._features = features.over(devices)
+        self._batch_size = batch_size * len(devices)
         self.weights_sha256 = weights_sha256
 
     @property
@@ -65,16 +72,22 @@ class MotionExtractor:
         for start in range(0, len(first), self._batch_size):
             batch = clips[first[start : start + self._batch_size]]
             filler = np.zeros((self._batch_size - len(batch), *batch.shape[1:]), np.uint8)
-            parts.append(np.asarray(self._features(np.concatenate([batch, filler])))[: len(batch)])
-        return np.concatenate(parts)[order]
+            parts.append(self._features(np.concatenate([batch, filler])))
+        return np.concatenate([np.asarray(part) for part in parts])[order]
 
 
-def load(path: str | os.PathLike | None = None, batch_size: int = 16) -> MotionExtractor:
+def load(
+    path: str | os.PathLike | None = None,
+    batch_size: int = 16,
+    devices: Sequence[jax.Device] | None = None,
+) -> MotionExtractor:
     """The shipped small extractor, or the one in a pytorchvideo-named safetensors file.
 
     Args:
         path: weights; None for the shipped ones.
-        batch_size: clips computed at once.
+        batch_size: clips computed at once on each device.
+        devices: where to compute, side by side; None for the first local one. The features do not
+            depend on their number.
 
     Raises:
         FileNotFoundError: no such file.
@@ -88,4 +101,4 @@ def load(path: str | os.PathLike | None = None, batch_size: int = 16) -> MotionE
     features = slowfast.load(path)
     logging.info("motion extractor %s: %d features a clip", path, features.config.motion_dim)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return MotionExtractor(features, digest, batch_size)
+    return MotionExtractor(features, digest, batch_size, devices)

@@ -5,14 +5,16 @@ stage, averaged over time and space (METHOD section 4). The same topology at ste
 extractor of the small student. Weights keep pytorchvideo's names (`vqa_jax.weights.slowfast`).
 """
 
+import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file
 
 from vqa_jax.weights import slowfast as rules
@@ -135,14 +137,31 @@ class MotionFeatures:
     def __init__(self, model: FastPathway, config: FastPathwayConfig):
         self.config = config
         self.model = model
-        graphdef, self._state = nnx.split(model)
+        graphdef, state = nnx.split(model)
 
         def features(state, clips):
             # A frozen feature must not depend on an accelerator's reduced default precision.
             with jax.default_matmul_precision("highest"):
                 return nnx.merge(graphdef, state)(clips)
 
-        self._features = jax.jit(features)
+        self._features, self._state = jax.jit(features), state
+
+    def over(self, devices: Sequence[jax.Device]) -> "MotionFeatures":
+        """The same function with M clips split evenly over devices; M must be a multiple.
+
+        Every device runs the program of its M / len(devices) clips, so the features are those of
+        as many calls on one device.
+        """
+        if len(devices) == 1:
+            return self
+        mesh = Mesh(np.array(devices), ("clips",))
+        split = copy.copy(self)
+        whole, part = PartitionSpec(), PartitionSpec("clips")
+        split._features = jax.jit(
+            jax.shard_map(self._features, mesh=mesh, in_specs=(whole, part), out_specs=part)
+        )
+        split._state = jax.device_put(self._state, NamedSharding(mesh, whole))
+        return split
 
     def __call__(self, clips: np.ndarray | jax.Array) -> jax.Array:
         """uint8 RGB clips [M, K, H, W, 3] -> motion features float32 [M, motion_dim]."""
