@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import json
 
+from data_prep.encode import PRESETS
 from data_prep.pools import Pool
-from data_prep.simulators import SIMULATORS
+from data_prep.simulators import SIMULATORS, expand
 from vqa_jax import teachers as teachers_lib
 from vqa_jax.frames import Preprocess
 
@@ -32,10 +33,12 @@ class PrepConfig:
         for short clips only: a segment is held in memory.
       window: a segment is cut to at most this many pixels (width, height) at native scale; (0, 0)
         keeps the frame.
-      simulators: names of the distortion simulators.
+      simulators: names of the distortion simulators. `from_dict` takes a kind (simulators.KINDS)
+        for all its simulators, here and in pools.
       simulators_per_segment: how many of them a training segment gets, in turn (0 = all);
         held-out segments always get all.
-      h265_preset: x265 preset; the paper's is "veryslow", recorded in every record.
+      h265_preset: x265 preset, recorded in every record; the paper's is "veryslow", "fast" the
+        cheap choice.
       teachers: names of the built-in teachers that score every video.
       num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
       preprocess: how the student sees a video (frames.Preprocess fields).
@@ -45,10 +48,12 @@ class PrepConfig:
       hdr: what becomes of PQ and HLG videos, one of HDR_RULES.
       stills: still images are inputs too, as videos of one frame.
       deduplicate: copies of which kind are left out, one of DUPLICATE_RULES.
-      limit_seconds: longest time that one file may take, to probe and again to prepare.
+      limit_seconds: longest time that one file may take, to probe and again to prepare; 0: any.
+        Several times what good files take, or the corpus depends on the machine's load.
       limit_pixels: most pixels of a frame; 0: any.
-      limit_memory_mb: most memory, in MB, that a file may take. With both this and limit_seconds 0,
-        files are decoded in the worker itself, and one that hangs or crashes takes it along.
+      limit_memory_mb: most memory, in MB, that a file may take; 0: any. With both this and
+        limit_seconds 0, files are decoded in the worker itself, and one that hangs or crashes
+        takes it along.
     """
 
     seed: int
@@ -83,13 +88,13 @@ class PrepConfig:
             raise ValueError("sources_per_bucket starts at 1")
         if min(self.limit_seconds, self.limit_pixels, self.limit_memory_mb) < 0:
             raise ValueError("limit_seconds, limit_pixels, limit_memory_mb start at 0 (none)")
-        if bool(self.limit_seconds) != bool(self.limit_memory_mb):
-            raise ValueError("set both limit_seconds and limit_memory_mb, or neither (0)")
         if self.hdr not in HDR_RULES or self.deduplicate not in DUPLICATE_RULES:
             raise ValueError(
                 f'hdr "{self.hdr}" is one of {HDR_RULES}, deduplicate "{self.deduplicate}" one of'
                 f" {DUPLICATE_RULES}"
             )
+        if self.h265_preset not in PRESETS["h265"]:
+            raise ValueError(f'h265_preset "{self.h265_preset}" is not one of {PRESETS["h265"]}')
         if len({pool.name for pool in self.pools}) != len(self.pools):
             raise ValueError(f"pools: repeated names {[pool.name for pool in self.pools]}")
         for kind, names, known in (
@@ -106,10 +111,11 @@ class PrepConfig:
         """Builds the config from plain values, as configs/ holds them."""
         fields = dict(fields)
         fields["preprocess"] = Preprocess(**dict(fields["preprocess"]))
-        for name in ("window", "simulators", "teachers"):
+        for name in ("window", "teachers"):
             fields[name] = tuple(fields[name])
+        fields["simulators"] = expand(fields["simulators"])
         fields["pools"] = tuple(
-            Pool(**{**dict(pool), "simulators": tuple(pool["simulators"])})
+            Pool(**{**dict(pool), "simulators": expand(pool["simulators"])})
             for pool in fields.get("pools", ())
         )
         return cls(**fields)

@@ -10,7 +10,9 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tolerances import TOLERANCES
 
+from configs import base
 from data_prep import encode
+from data_prep.config import PrepConfig
 from data_prep.simulators import (
     KINDS,
     SIMULATORS,
@@ -83,6 +85,16 @@ def test_a_kind_stands_for_all_its_simulators():
     assert {SIMULATORS[name].kind for name in expand(("mixed",))} == {"mixed"}
     assert len(expand(KINDS)) == len(SIMULATORS)
     assert expand(("fog",)) == ("fog",)  # the config says that there is none
+
+
+def test_settings_take_kinds_and_known_presets():
+    fields = {**base.get_config().prep.to_dict(), "simulators": ("temporal", "av1")}
+    fields["pools"] = ({"name": "chains", "simulators": ("mixed",), "sources": 2},)
+    config = PrepConfig.from_dict({**fields, "h265_preset": "fast"})
+    assert config.simulators == ("jitter", "stutter", "frame_drop", "frame_blend", "av1")
+    assert config.pools[0].simulators == expand(("mixed",))
+    with pytest.raises(ValueError, match="h265_preset"):
+        PrepConfig.from_dict({**fields, "h265_preset": "fst"})
 
 
 @pytest.mark.parametrize("name", PIXELWISE)
