@@ -84,9 +84,14 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """(transpose, then flip left-right, then flip up-down) of the frame's display matrix.
 
     The matrix [[a, b, u], [c, d, v], [x, y, w]] sends a pixel (p, q) to (a p + c q, b p + d q);
-    angles between the quarter turns are rounded to the nearest.
+    angles between the quarter turns are rounded to the nearest. Mirrored pictures whose camera
+    data PyAV cannot list are turned, but stay mirrored.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # some side data of a kind newer than PyAV's list (EXIF of a picture)
+        turns = round(frame.rotation / 90) % 4  # counter-clockwise
+        return turns % 2 == 1, turns in (2, 3), turns in (1, 2)
     if matrix is None:
         return False, False, False
     a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(matrix), np.int32)[:5])
