@@ -1,0 +1,48 @@
+"""Measures what a stage costs on this machine.
+
+    python launch/bench.py prep [--videos DIR] [--height 720] [--out FILE.json]
+
+Figures of one run belong together; between runs and machines compare ratios, not seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def _prep(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch import bench_prep
+
+    found = bench_prep.measure(args.videos, args.num, args.height, args.seconds, args.config)
+    return found, bench_prep.table(found)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one sub-command; prints its table and writes all figures as JSON if asked."""
+    parser = argparse.ArgumentParser(prog="launch/bench.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sub = commands.add_parser("prep", help="preparation: decode, resize, distort, encode, write")
+    sub.set_defaults(handler=_prep)
+    sub.add_argument("--videos", help="folder of videos (default: scenes are made)")
+    sub.add_argument("--num", type=int, default=3, help="videos used, or made")
+    sub.add_argument("--height", type=int, default=288, help="lines of the scenes that are made")
+    sub.add_argument("--seconds", type=float, default=3.2, help="length of those scenes")
+    sub.add_argument("--config", default="configs/quickstart.py", help="settings to prepare with")
+    sub.add_argument("--out", help="JSON file of all figures")
+    args = parser.parse_args(argv)
+    sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the project is not
+    from vqa_jax import records
+
+    found, text = args.handler(args)
+    if args.out:
+        records.write_json(args.out, found)
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
