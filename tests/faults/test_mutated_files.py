@@ -1,0 +1,55 @@
+"""Files damaged at random: each is decoded or refused, within its limits, by one worker."""
+
+import collections
+import os
+
+from data_prep.deduplicate import fingerprint
+from data_prep.isolation import Isolated, LimitError, Limits
+from faults import broken_files, mutated_files
+from vqa_jax.frames import MediaError, iter_frames, probe
+
+NUMBER = 24
+LIMITS = Limits(seconds=60, memory_mb=1000)
+
+
+def examine(path):
+    """What preparation does first with a file; in the child. Yields sizes of frames."""
+    info = probe(path)
+    fingerprint(path, info)
+    for number, frame in iter_frames(path):
+        yield number, frame.shape
+
+
+def test_every_mutant_is_decoded_or_refused(tmp_path):
+    originals = [
+        broken_files.encode(tmp_path / "a.mp4"),
+        broken_files.encode(tmp_path / "b.mkv"),
+        broken_files.encode(tmp_path / "c.avi", codec="mpeg4"),
+        broken_files.encode(tmp_path / "d.ts"),
+    ]
+    (tmp_path / "mutants").mkdir()
+    mutants = mutated_files.write_mutants(originals, tmp_path / "mutants", NUMBER, seed=0)
+    outcomes = collections.Counter()
+    with Isolated(LIMITS) as child:
+        first = child.call("none", os.getpid)
+        for path in map(str, mutants):
+            try:
+                shapes = {shape for _, shape in child.run(path, examine, path)}
+                assert len(shapes) == 1, path  # frames of one size
+                outcomes["decoded"] += 1
+            except MediaError as error:
+                assert error.path == path and error.reason and not isinstance(error, LimitError)
+                outcomes["refused"] += 1
+        assert child.call("none", os.getpid) == first, "the child was lost"
+    assert sum(outcomes.values()) == NUMBER and min(outcomes.values()) > 2, outcomes
+
+
+def test_mutants_follow_from_their_seed(tmp_path):
+    original = broken_files.encode(tmp_path / "a.mp4")
+    made = []
+    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
+        (tmp_path / name).mkdir()
+        paths = mutated_files.write_mutants([original], tmp_path / name, 6, seed)
+        made.append([path.read_bytes() for path in paths])
+    assert made[0] == made[1] and made[0] != made[2]
+    assert original.read_bytes() not in made[0]
