@@ -154,8 +154,13 @@ class ShardWriter:
 
     def write(self, example: Mapping[str, Any]) -> None:
         """Appends one record; its key is `video_id` or `pair_id`."""
-        self._writer.write(serialize(self.kind, example))
-        self._ids.append(str(example["pair_id" if self.kind == "vqa_pairs" else "video_id"]))
+        key = str(example["pair_id" if self.kind == "vqa_pairs" else "video_id"])
+        self.write_serialized(key, serialize(self.kind, example))
+
+    def write_serialized(self, key: str, data: bytes) -> None:
+        """Appends one record by its key and its bytes, which are those of `serialize`."""
+        self._writer.write(data)
+        self._ids.append(key)
 
     def __enter__(self) -> ShardWriter:
         return self

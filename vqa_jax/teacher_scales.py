@@ -13,6 +13,7 @@ from scipy import stats
 from vqa_jax import metrics
 
 METHODS = ("rank", "logistic")
+_MAX_FIT = 20_000  # scores that a logistic is fitted to; of more, evenly many by rank
 _QUANTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100)
 
 
@@ -100,7 +101,9 @@ def _fit(x: np.ndarray, consensus: np.ndarray, name: str) -> np.ndarray | None:
     """Constants of a rising logistic, or None where ranks must do."""
     if len(x) < 4 or np.ptp(x) == 0:
         return None
-    parameters = metrics.fit_logistic(x, consensus)
+    order = np.lexsort((consensus, x))
+    order = order[np.linspace(0, len(x) - 1, min(len(x), _MAX_FIT)).round().astype(int)]
+    parameters = metrics.fit_logistic(x[order], consensus[order])
     if parameters[0] > parameters[1]:
         return parameters
     logging.warning("%s disagrees with the others; its ranks are used", name)
