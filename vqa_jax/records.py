@@ -35,7 +35,6 @@ from vqa_jax.levels import LEVELS
 VERSION = "1.0.0"
 # Files of a corpus folder beside its datasets.
 MANIFEST = "manifest.json"
-VIDEO_TABLE = "videos.json"
 QUARANTINE = "quarantine.csv"
 _SHARD_OPTIONS = "group_size:1,zstd:1"  # one record a chunk: constant-time random reads
 
@@ -103,11 +102,27 @@ FEATURES: dict[str, _F.FeaturesDict] = {
 }
 
 DESCRIPTIONS = {
-    "vqa_videos": "Frames of video segments, undistorted and simulated, for quality comparison.",
+    "vqa_videos": (
+        "Key frames (or near-native crops) of video segments, undistorted and at every severity of"
+        " distortion simulators, for learning quality by comparison. `parameter` and `preprocess`"
+        " are JSON; `effective` is false where a level looks like the one before it."
+    ),
     "vqa_clips": "Temporary motion clips; may be deleted once motion features exist.",
     "vqa_motion": "Motion features of the videos, keyed by video id and extractor fingerprint.",
-    "vqa_pairs": "Ordered pairs of videos with the level of the second against the first.",
+    "vqa_pairs": (
+        "Ordered pairs of `vqa_videos` with the level of the second video against the first: by a"
+        " simulator's severities, by the votes of teachers, or by a student (`label_source`)."
+        " `margin` is the second's mean score minus the first's."
+    ),
 }
+HOMEPAGE = "https://arxiv.org/abs/2505.03631"
+CITATION = """@article{cao2025breaking,
+  title={Breaking Annotation Barriers: Generalized Video Quality Assessment via Ranking-based
+    Self-Supervision},
+  author={Cao and others},
+  journal={arXiv preprint arXiv:2505.03631},
+  year={2025}
+}"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,7 +319,8 @@ def _write_tfds_metadata(root: str, name: str, kind: str, splits: list[Any]) -> 
         builder=identity,
         description=DESCRIPTIONS[kind],
         features=FEATURES[kind],
-        citation="Cao et al., arXiv 2505.03631 (method)",
+        citation=CITATION,
+        homepage=HOMEPAGE,
     )
     info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
     info.set_splits(tfds.core.splits.SplitDict(splits))
@@ -359,3 +375,8 @@ def shard_records(path: str, kind: str) -> Iterator[dict[str, Any]]:
     source = array_record_data_source.ArrayRecordDataSource([path])
     for i in range(len(source)):
         yield deserialize(kind, source[i])
+
+
+def shard_record(path: str, kind: str, number: int) -> dict[str, Any]:
+    """One record of a shard, by its place in it."""
+    return deserialize(kind, array_record_data_source.ArrayRecordDataSource([path])[number])

@@ -51,6 +51,11 @@ class VideoTable(Sequence[dict[str, Any]]):
         """Takes a table of columns as `read_video_table` reads them."""
         self._table = table
 
+    @classmethod
+    def empty(cls) -> VideoTable:
+        """A table without rows."""
+        return cls(FIELDS.empty_table())
+
     def __len__(self) -> int:
         return self._table.num_rows
 
@@ -63,7 +68,7 @@ class VideoTable(Sequence[dict[str, Any]]):
     def __getitem__(self, index):
         """A row, or a table of the rows of a slice."""
         if isinstance(index, slice):
-            return VideoTable(self._table.take(np.arange(len(self))[index]))
+            return self.take(np.arange(len(self))[index])
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         return _rows(self._table.slice(index % len(self), 1))[0]
@@ -83,6 +88,10 @@ class VideoTable(Sequence[dict[str, Any]]):
         """Teacher -> float64 scores [rows] as written, NaN where missing."""
         names = [name for name in self._table.column_names if name.startswith(_SCORE)]
         return {name.removeprefix(_SCORE): self._table.column(name).to_numpy() for name in names}
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> VideoTable:
+        """The rows of these numbers, in this order."""
+        return VideoTable(self._table.take(pa.array(rows, pa.int64())))
 
     def where(self, **wanted: str | int | bool) -> VideoTable:
         """The rows whose fields equal the values given, e.g. where(split="train", level=0)."""
