@@ -33,12 +33,15 @@ from data_prep.buckets import (
     write_buckets,
 )
 from data_prep.config import PrepConfig
+from data_prep.deduplicate import Duplicate, Fingerprint, find_duplicates
 from data_prep.pools import ALL, assign_pools, assign_splits
 from data_prep.probing import probe_inputs, read_probed, stamp_inputs
 from data_prep.work import UnfinishedWorkError
 from vqa_jax import records
 from vqa_jax.records import MANIFEST, QUARANTINE
 from vqa_jax.video_table import write_video_table
+
+DUPLICATES = "duplicates.csv"
 
 
 def build(
@@ -72,11 +75,12 @@ def build(
             records.remove_temporary(folder)
         probed = probe_inputs(entries, stamps, work, config, beam_args)
         del stamps
-        rejected, sources = _sources(probed, config)
+        rejected, duplicates, sources = _sources(probed, config)
         names = write_buckets(work, sources.read(), num_buckets(len(sources.splits), config))
         logging.info("preparing %d sources in %d buckets", len(sources.splits), len(names))
         prepare_buckets(names, work, config, beam_args)
-        return _finish(data, work, len(entries), rejected, names, config, identity)
+        left_out = _LeftOut(rejected, duplicates)
+        return _finish(data, work, len(entries), left_out, names, config, identity)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,18 +114,35 @@ class _Sources:
                 )
 
 
-def _sources(probed: Sequence[str], config: PrepConfig) -> tuple[list[ingest.Rejected], _Sources]:
-    """Quarantine and use of the inputs that were probed."""
+@dataclasses.dataclass(frozen=True)
+class _LeftOut:
+    """Inputs that become no records: rows of quarantine.csv and of duplicates.csv."""
+
+    rejected: list[ingest.Rejected]
+    duplicates: list[Duplicate]
+
+
+def _sources(
+    probed: Sequence[str], config: PrepConfig
+) -> tuple[list[ingest.Rejected], list[Duplicate], _Sources]:
+    """Quarantine, copies, and use of the inputs that were probed."""
     rejected: list[ingest.Rejected] = []
     given: dict[str, str] = {}
+    fingerprints: dict[str, Fingerprint] = {}
     for row in read_probed(probed):
         if row.rejected is not None:
             rejected.append(row.rejected)
-        else:
-            given[row.entry.key] = row.entry.split
+            continue
+        given[row.entry.key] = row.entry.split
+        if row.fingerprint is not None:
+            fingerprints[row.entry.key] = row.fingerprint
+    duplicates = find_duplicates(fingerprints)
+    for duplicate in duplicates:
+        del given[duplicate.key]
     splits = assign_splits(given, config.heldout_fraction)
     training = (ingest.source_id(key) for key, split in splits.items() if split == "train")
-    return rejected, _Sources(probed, splits, assign_pools(training, config.pools))
+    sources = _Sources(probed, splits, assign_pools(training, config.pools))
+    return rejected, duplicates, sources
 
 
 def _complete(
@@ -153,15 +174,15 @@ def _finish(
     data: str,
     work: str,
     num_inputs: int,
-    rejected: Sequence[ingest.Rejected],
+    left_out: _LeftOut,
     names: Sequence[str],
     config: PrepConfig,
     identity: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Publishes the buckets' shards and writes table, quarantine and manifest, in this order."""
+    """Publishes the buckets' shards and writes table, what is left out and the manifest, last."""
     shards: dict[str, dict[str, list[str]]] = {kind: {} for kind in KINDS}
     num_sources = num_videos = 0
-    rejected = list(rejected)
+    rejected, duplicates = list(left_out.rejected), left_out.duplicates
     for name in names:
         bucket = read_bucket(work, name)
         summary = finished_bucket(work, bucket, config)
@@ -173,11 +194,11 @@ def _finish(
         if summary["videos"]:
             for kind, splits in shards.items():
                 splits.setdefault(bucket[1][0].split, []).append(shard_path(work, name, kind))
-    _write_quarantine(data, rejected)
-    if num_inputs != num_sources + len(rejected):
+    _write_left_out(data, rejected, duplicates)
+    if num_inputs != num_sources + len(rejected) + len(duplicates):
         raise records.CorpusError(
-            f"{num_inputs} inputs, but {num_sources} with records and {len(rejected)} quarantined:"
-            f" delete {work} and run again"
+            f"{num_inputs} inputs, but {num_sources} with records, {len(rejected)} quarantined and"
+            f" {len(duplicates)} copies: delete {work} and run again"
         )
     if not num_sources:
         raise records.CorpusError(f"none of {num_inputs} inputs is usable: see {data}/{QUARANTINE}")
@@ -192,6 +213,7 @@ def _finish(
             "inputs": num_inputs,
             "sources": num_sources,
             "quarantined": len(rejected),
+            "duplicates": len(duplicates),
             "videos": num_videos,
         },
         "datasets": entries,
@@ -210,12 +232,20 @@ def _input_identity(entries: Sequence[listing.Input], stamps: Sequence[tuple[int
     return f"{records.key_hash(repr(named)):016x}"
 
 
-def _write_quarantine(data: str, rejected: Sequence[ingest.Rejected]) -> None:
+def _write_left_out(
+    data: str, rejected: Sequence[ingest.Rejected], duplicates: Sequence[Duplicate]
+) -> None:
     with records.written(os.path.join(data, QUARANTINE), newline="") as f:
         writer = csv.writer(f)
         writer.writerow(["path", "stage", "reason"])
         for row in sorted(rejected, key=lambda r: r.path):
             writer.writerow([ingest.printable(row.path), row.stage, ingest.printable(row.reason)])
+    with records.written(os.path.join(data, DUPLICATES), newline="") as f:
+        writer = csv.writer(f)
+        writer.writerow(["path", "duplicate_of", "kind", "distance"])
+        for copy in duplicates:
+            paths = [ingest.printable(copy.key), ingest.printable(copy.of)]
+            writer.writerow([*paths, copy.kind, f"{copy.distance:.2f}"])
 
 
 def main(argv: Sequence[str]) -> None:
@@ -223,7 +253,9 @@ def main(argv: Sequence[str]) -> None:
     args = flags.FLAGS
     try:
         config = PrepConfig.from_dict(args.config.prep.to_dict())
-        manifest = build(args.videos, args.data, config, argv[1:])
+        # Absolute: workers may have another current folder.
+        videos = args.videos if listing.is_remote(args.videos) else os.path.abspath(args.videos)
+        manifest = build(videos, os.path.abspath(args.data), config, argv[1:])
     except (records.CorpusError, UnfinishedWorkError) as error:
         sys.exit(f"data_prep.build: {error}")
     logging.info("corpus %s: %s", args.data, manifest["counts"])

@@ -12,6 +12,7 @@ from typing import Any
 
 from data_prep import ingest, listing
 from data_prep.config import PrepConfig
+from data_prep.deduplicate import Fingerprint, fingerprint
 from data_prep.isolation import Limits, kept
 from data_prep.work import run_units
 from vqa_jax import records
@@ -23,11 +24,15 @@ _STAMP_THREADS = 32  # waiting for a file server, mostly
 
 @dataclasses.dataclass(frozen=True)
 class Probed:
-    """What the probe knows of an input; `info` or else `rejected` is set."""
+    """What the probe knows of an input; `info` or else `rejected` is set.
+
+    `fingerprint` tells copies, where they are looked for.
+    """
 
     entry: listing.Input
     stamp: tuple[int, int]
     info: VideoInfo | None
+    fingerprint: Fingerprint | None
     rejected: ingest.Rejected | None
 
 
@@ -39,7 +44,7 @@ def stamp_inputs(entries: Sequence[listing.Input]) -> list[tuple[int, int]]:
 
 def isolated(config: PrepConfig, path: str, fn: Callable[..., Any], *args: Any) -> Iterator[Any]:
     """Items of `fn(*args)`, made in this thread's child process where the config sets limits."""
-    if config.limit_seconds:
+    if config.limit_seconds or config.limit_memory_mb:
         return kept(Limits(config.limit_seconds, config.limit_memory_mb)).run(path, fn, *args)
     return iter(fn(*args))
 
@@ -76,8 +81,13 @@ def read_probed(paths: Sequence[str]) -> Iterator[Probed]:
                     listing.Input(**row["entry"]),
                     tuple(row["stamp"]),
                     VideoInfo(**row["info"]) if row["info"] else None,
+                    _fingerprint(**row["fingerprint"]) if row["fingerprint"] else None,
                     ingest.Rejected(**row["rejected"]) if row["rejected"] else None,
                 )
+
+
+def _fingerprint(hashes: Sequence[int], **others: Any) -> Fingerprint:
+    return Fingerprint(hashes=tuple(hashes), **others)
 
 
 def _rows_path(work: str, name: str) -> str:
@@ -91,7 +101,8 @@ def _write_range(
     config: PrepConfig,
 ) -> str:
     rows = [(dataclasses.asdict(e), list(s)) for e, s in zip(entries, stamps, strict=True)]
-    rules = (config.hdr, config.limit_seconds, config.limit_pixels, config.limit_memory_mb)
+    limits = (config.limit_seconds, config.limit_pixels, config.limit_memory_mb)
+    rules = (config.hdr, config.deduplicate, *limits)
     name = f"probe-{records.key_hash(repr((rows, rules))):016x}"
     path = os.path.join(work, f"{name}.inputs.jsonl")
     if not os.path.exists(path):
@@ -107,20 +118,32 @@ def _probe_range(name: str, work: str, config: PrepConfig) -> None:
     ):
         for line in inputs:
             fields, stamp = json.loads(line)
-            entry = listing.Input(**fields)
-            row: dict[str, Any] = {"entry": fields, "stamp": stamp, "info": None, "rejected": None}
-            try:
-                with listing.local_copy(entry) as path:
-                    (info,) = isolated(config, path, _probe, path, config)
-                row["info"] = dataclasses.asdict(info)
-            except MediaError as e:
-                row["rejected"] = dataclasses.asdict(ingest.Rejected(entry.key, e.stage, e.reason))
-            rows.write(json.dumps(row) + "\n")
+            result = _probe_input(listing.Input(**fields), config)
+            rows.write(json.dumps({"entry": fields, "stamp": stamp} | result) + "\n")
 
 
-def _probe(path: str, config: PrepConfig) -> list[VideoInfo]:
-    info = probe(path)
-    if config.limit_pixels and info.width * info.height > config.limit_pixels:
-        size = f"{info.width}x{info.height}"
-        raise MediaError(path, "limit", f"frames of {size} exceed prep.limit_pixels")
-    return [info]
+def _probe_input(entry: listing.Input, config: PrepConfig) -> dict[str, Any]:
+    """The fields `info`, `fingerprint` and `rejected` of an input's row."""
+    try:
+        with listing.local_copy(entry) as path:
+            ((info, fingerprint),) = isolated(config, path, _probe, path, config)
+    except MediaError as e:
+        why = ingest.Rejected(entry.key, e.stage, e.reason)
+        return {"info": None, "fingerprint": None, "rejected": dataclasses.asdict(why)}
+    info = dataclasses.replace(info, path=entry.path)  # not of a copy that is gone
+    found = dataclasses.asdict(fingerprint) if fingerprint else None
+    return {"info": dataclasses.asdict(info), "fingerprint": found, "rejected": None}
+
+
+def _probe(path: str, config: PrepConfig) -> list[tuple[VideoInfo, Fingerprint | None]]:
+    """One item: what the probe finds, and what tells copies of the file."""
+    info = probe(path, config.limit_pixels)
+    if info.hdr and config.hdr == "refuse":
+        reason = f'is HDR ({info.transfer}): set prep.hdr to "tone_map", or give an SDR version'
+        raise MediaError(path, "probe", reason)
+    if config.deduplicate == "off":
+        return [(info, None)]
+    try:
+        return [(info, fingerprint(path, info, near=config.deduplicate == "near"))]
+    except OSError as e:
+        raise MediaError(path, "probe", f"cannot be read again ({e.strerror})") from e

@@ -59,6 +59,7 @@ def settings(**changes) -> dict:
         "h265_preset": "ultrafast",
         "teachers": ("sharpness", "temporal_smoothness"),
         "num_buckets": 3,
+        "deduplicate": "off",  # half.mp4 is a part of the next one
         "preprocess": {
             "view": "crops",
             "image_size": 16,
