@@ -18,7 +18,12 @@ import fsspec
 import pyarrow.parquet
 from absl import logging
 
-from vqa_jax.frames import VIDEO_EXTENSIONS, UnreadableFileError, find_videos
+from vqa_jax.frames import (
+    STILL_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    UnreadableFileError,
+    find_videos,
+)
 from vqa_jax.records import CorpusError, key_hash, read_json
 
 SPLITS = ("train", "heldout")
@@ -56,7 +61,7 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def read_listing(spec: str) -> list[Input]:
+def read_listing(spec: str, stills: bool = False) -> list[Input]:
     """Lists the inputs of a folder, a glob or a table.
 
     In a local folder every video counts, by extension or by content, and `scenes.json` may give
@@ -68,6 +73,7 @@ def read_listing(spec: str) -> list[Input]:
 
     Args:
       spec: local path, glob, or URL of either.
+      stills: still images in folders and globs count too.
 
     Returns:
       Inputs sorted by key, each key once; nothing has been opened, so some may turn out unusable.
@@ -78,15 +84,15 @@ def read_listing(spec: str) -> list[Input]:
     if spec.lower().endswith(TABLES):
         inputs = _from_table(spec)
     elif is_remote(spec):
-        inputs = _from_remote(spec)
+        inputs = _from_remote(spec, stills)
     elif os.path.isdir(spec):
-        inputs = _from_folder(spec)
+        inputs = _from_folder(spec, stills)
     else:
         matches = glob.glob(spec, recursive=True)
         if not matches:
             raise ListingError(f"{spec} is no folder and matches no file: give a folder of videos")
         start = os.path.dirname(_fixed_part(spec, os.path.dirname))
-        inputs = [Input(p, os.path.relpath(p, start or ".")) for p in find_videos(matches)]
+        inputs = [Input(p, os.path.relpath(p, start or ".")) for p in find_videos(matches, stills)]
     for protocol in sorted({i.path.split("://")[0] for i in inputs if is_remote(i.path)}):
         _filesystem(protocol + "://")
     return sorted(inputs, key=lambda i: i.key)
@@ -148,13 +154,13 @@ def _fixed_part(pattern: str, parent: Callable[[str], str]) -> str:
     return pattern
 
 
-def _from_folder(folder: str) -> list[Input]:
+def _from_folder(folder: str, stills: bool) -> list[Input]:
     splits = _given_splits(folder)
-    keys = [os.path.relpath(p, folder) for p in find_videos([folder])]
+    keys = [os.path.relpath(p, folder) for p in find_videos([folder], stills)]
     return [Input(os.path.join(folder, k), k, split=splits.get(k, "")) for k in keys]
 
 
-def _from_remote(spec: str) -> list[Input]:
+def _from_remote(spec: str, stills: bool) -> list[Input]:
     filesystem = _filesystem(spec)
     if glob.has_magic(spec):
         start = posixpath.dirname(_fixed_part(spec, posixpath.dirname))
@@ -164,9 +170,10 @@ def _from_remote(spec: str) -> list[Input]:
         start = posixpath.dirname(spec) if filesystem.isfile(spec) else spec
     if not found:
         raise ListingError(f"{spec} holds and matches no file: check the address and your access")
-    names = [name for name in found if name.lower().endswith(VIDEO_EXTENSIONS)]
+    wanted = VIDEO_EXTENSIONS + STILL_EXTENSIONS if stills else VIDEO_EXTENSIONS
+    names = [name for name in found if name.lower().endswith(wanted)]
     if len(names) < len(found):
-        logging.info("%s: %d files without a video's extension", spec, len(found) - len(names))
+        logging.info("%s: %d files of other extensions left out", spec, len(found) - len(names))
     start = filesystem._strip_protocol(start)
     return [Input(filesystem.unstrip_protocol(n), posixpath.relpath(n, start)) for n in names]
 

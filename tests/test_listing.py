@@ -169,6 +169,14 @@ def test_remote_folders_and_globs(bucket, spec, keys):
     assert all(i.path.startswith("memory://") and bucket.exists(i.path) for i in inputs)
 
 
+def test_stills_count_when_asked_for(folder, bucket):
+    (folder / "picture.jpg").write_bytes(b"listed by its name")
+    bucket.pipe("/bucket/p.png", b"as well")
+    for spec, name in ((str(folder), "picture.jpg"), ("memory://bucket", "p.png")):
+        assert name not in [i.key for i in read_listing(spec)]
+        assert name in [i.key for i in read_listing(spec, stills=True)]
+
+
 def test_a_remote_table_is_relative_to_itself(bucket):
     bucket.pipe("/bucket/list.csv", b"path\nb.mp4\nmemory://bucket/deep/a.webm\n")
     inputs = read_listing("memory://bucket/list.csv")
