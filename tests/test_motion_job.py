@@ -10,8 +10,11 @@ import time
 import jax
 import numpy as np
 import pytest
+from flax import nnx
+from safetensors.numpy import save_file
 
 from vqa_jax import motion, motion_job, records
+from vqa_jax.models import slowfast
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SPLITS = {"heldout": 1, "train": 4}  # shards
@@ -176,3 +179,30 @@ def test_several_devices_give_the_bits_of_one():
     two = motion.load(batch_size=2, devices=devices)(clips)
     np.testing.assert_array_equal(one, two)
     assert np.ptp(one, axis=0).max() > 0
+
+
+def test_published_geometry_takes_the_same_path(data, tmp_path):
+    """Ten clips of 224 pixels through a pathway of width 1, few frames each to spare time."""
+    cfg = slowfast.FastPathwayConfig(stem_width=1)
+    model = slowfast.FastPathway(cfg, nnx.Rngs(0))
+    weights = str(tmp_path / "w.safetensors")
+    save_file(slowfast.export(model), weights)
+    clips = np.random.default_rng(1).integers(0, 256, (10, 2, 224, 224, 3), np.uint8)
+    clips[8:] = clips[7]  # a short video repeats its last clip
+    path = records.dataset_shards(data, "vqa_clips", "heldout")[0]
+    ids = records.read_json(path + ".json")["ids"]
+    os.remove(path)
+    records.write_shard(path, "vqa_clips", [{"video_id": i, "clips": clips} for i in ids])
+    row = records.read_json(path + ".json")
+    manifest = records.read_json(os.path.join(data, records.MANIFEST))
+    entry = {"splits": {"heldout": [{k: row[k] for k in ("name", "records", "sha256")}]}}
+    manifest["datasets"]["vqa_clips"] = entry
+    manifest["settings"]["preprocess"] = {}  # the defaults are the published ones
+    records.write_json(os.path.join(data, records.MANIFEST), manifest)
+    extractor = motion.load(weights, batch_size=4, devices=jax.local_devices()[:2])
+    assert motion_job.run(data, extractor).videos == VIDEOS_PER_SHARD
+    for record in records.shard_records(
+        records.dataset_shards(data, "vqa_motion")[0], "vqa_motion"
+    ):
+        assert record["features"].shape == (10, cfg.motion_dim)
+        np.testing.assert_array_equal(record["features"][7], record["features"][9])

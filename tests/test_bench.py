@@ -1,0 +1,28 @@
+"""The cost measurements: every step is found in the profile, and the figures fit each other."""
+
+import json
+
+import pytest
+
+from launch import bench
+
+
+@pytest.mark.slow
+def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
+    out = tmp_path / "cost.json"
+    bench.main(["prep", "--num", "1", "--height", "96", "--seconds", "1.2", "--out", str(out)])
+    found = json.loads(out.read_text())
+    # A step whose function was renamed would be missed, and its time be called "other".
+    assert all(share > 0 for share in found["shares"].values())
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    assert found["shares"]["other"] < 0.2
+    assert found["clips_per_core_second"] == pytest.approx(found["clips"] / found["cpu_seconds"])
+    reading = found["reading"]
+    assert reading["ratio"] == pytest.approx(reading["ours"] / reading["bare"])
+    text = capsys.readouterr().out
+    assert all(f"| {step} |" in text for step in found["shares"])
+
+
+def test_no_videos_is_one_plain_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no video"):
+        bench.main(["prep", "--videos", str(tmp_path)])
