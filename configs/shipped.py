@@ -7,8 +7,10 @@ python -m data_prep.pairs --config configs/shipped.py --data corpus
 python -m vqa_jax train --config configs/shipped.py --data corpus --workdir first
 python -m vqa_jax train --config configs/shipped.py:2 --data corpus --workdir second \
     --config.train.init_from=first/student
+python -m vqa_jax train --config configs/shipped.py:3 --data corpus --workdir third \
+    --config.train.init_from=second/student
 
-The second stage shows more of the simulators that the first one leaves weak.
+The later stages show more of the simulators that the ones before leave weak.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +19,7 @@ from configs import base
 
 
 def get_config(stage: str = "1") -> ConfigDict:
-    """Three segments of every scene, three simulators each; `stage` is "1" or "2"."""
+    """Three segments of every scene, three simulators each; `stage` is "1", "2" or "3"."""
     config = base.get_config()
     config.prep.segments_per_source = 3
     config.prep.simulators_per_segment = 3
@@ -43,5 +45,18 @@ def get_config(stage: str = "1") -> ConfigDict:
             "simulator:h264": 0.12,
             "simulator:stutter": 0.15,
             "teachers": 0.08,
+        }
+    if stage == "3":
+        config.train.optim.total_steps = 500
+        config.train.optim.warmup_steps = 25
+        config.train.optim.peak_lr = 7e-4
+        config.train.input.seed = 4
+        config.train.input.mix = {
+            "simulator": 0.25,
+            "simulator:brighten": 0.14,
+            "simulator:darken": 0.14,
+            "simulator:h264": 0.22,
+            "simulator:h265": 0.22,
+            "teachers": 0.03,
         }
     return config
