@@ -60,7 +60,7 @@ def build(
         the counts do not add up.
       work.UnfinishedWorkError: the runner lost units.
     """
-    entries = listing.read_listing(videos)
+    entries = listing.read_listing(videos, config.stills)
     if not entries:
         raise records.CorpusError(f"{videos} holds no video (told by extension and by content)")
     stamps = stamp_inputs(entries)
