@@ -22,7 +22,7 @@ from data_prep.ingest import Rejected, Source
 from data_prep.probing import isolated
 from data_prep.segments import prepare_source
 from data_prep.work import run_units
-from vqa_jax import records
+from vqa_jax import files, records
 from vqa_jax.frames import MediaError, VideoInfo
 
 KINDS = ("vqa_videos", "vqa_clips")
@@ -62,11 +62,11 @@ def write_buckets(work: str, sources: Iterable[Source], count: int) -> list[str]
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     for source in sources:
-        name = f"{source.split}-{records.key_hash(source.source_id) % count:05d}"
+        name = f"{source.split}-{files.key_hash(source.source_id) % count:05d}"
         line = json.dumps(dataclasses.asdict(source))
         groups.setdefault(name, []).append((source.source_id, line))
     for name, lines in groups.items():
-        with records.written(os.path.join(work, f"{name}.sources.jsonl")) as f:
+        with files.written(os.path.join(work, f"{name}.sources.jsonl")) as f:
             f.writelines(line + "\n" for _, line in sorted(lines))
     return sorted(groups)
 
@@ -100,7 +100,7 @@ def _build_named(name: str, work: str, config: PrepConfig) -> None:
 
 
 def _fingerprint(config: PrepConfig, sources: Sequence[Source]) -> str:
-    return f"{config.fingerprint()}:{records.key_hash(repr(list(sources))):016x}"
+    return f"{config.fingerprint()}:{files.key_hash(repr(list(sources))):016x}"
 
 
 def finished_bucket(work: str, bucket: Bucket, config: PrepConfig) -> dict[str, Any] | None:
@@ -108,7 +108,7 @@ def finished_bucket(work: str, bucket: Bucket, config: PrepConfig) -> dict[str, 
     path = _summary_path(work, bucket[0])
     if not os.path.exists(path):
         return None
-    summary = records.read_json(path)
+    summary = files.read_json(path)
     return summary if summary["fingerprint"] == _fingerprint(config, bucket[1]) else None
 
 
@@ -144,7 +144,7 @@ def build_bucket(bucket: Bucket, work: str, config: PrepConfig) -> dict[str, Any
         "videos": counts[1],
         "rejected": [dataclasses.asdict(r) for r in rejected.values()],
     }
-    records.write_json(_summary_path(work, name), summary)
+    files.write_json(_summary_path(work, name), summary)
     return summary
 
 
@@ -158,7 +158,7 @@ def _write_shards(
     name, sources = bucket
     num_sources = num_videos = 0
     with (
-        records.written(_rows_path(work, name)) as rows,
+        files.written(_rows_path(work, name)) as rows,
         records.ShardWriter(shard_path(work, name, "vqa_videos"), "vqa_videos") as videos,
         records.ShardWriter(shard_path(work, name, "vqa_clips"), "vqa_clips") as clips,
     ):

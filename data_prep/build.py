@@ -37,7 +37,7 @@ from data_prep.deduplicate import Duplicate, Fingerprint, find_duplicates
 from data_prep.pools import ALL, assign_pools, assign_splits
 from data_prep.probing import probe_inputs, read_probed, stamp_inputs
 from data_prep.work import UnfinishedWorkError
-from vqa_jax import records
+from vqa_jax import files, records
 from vqa_jax.records import MANIFEST, QUARANTINE
 from vqa_jax.video_table import write_video_table
 
@@ -56,23 +56,23 @@ def build(
       beam_args: Beam options, e.g. ["--direct_running_mode=multi_processing"].
 
     Raises:
-      records.CorpusError: no input is usable, the folder holds another corpus or is in use, or
+      files.CorpusError: no input is usable, the folder holds another corpus or is in use, or
         the counts do not add up.
       work.UnfinishedWorkError: the runner lost units.
     """
     entries = listing.read_listing(videos, config.stills)
     if not entries:
-        raise records.CorpusError(f"{videos} holds no video (told by extension and by content)")
+        raise files.CorpusError(f"{videos} holds no video (told by extension and by content)")
     stamps = stamp_inputs(entries)
     identity = {"config": config.fingerprint(), "inputs": _input_identity(entries, stamps)}
     work = os.path.join(data, "work")
-    with records.exclusive(data):
+    with files.exclusive(data):
         manifest = _complete(data, work, identity, len(entries))
         if manifest is not None:
             return manifest
         os.makedirs(work, exist_ok=True)
         for folder in (data, work):
-            records.remove_temporary(folder)
+            files.remove_temporary(folder)
         probed = probe_inputs(entries, stamps, work, config, beam_args)
         del stamps
         rejected, duplicates, sources = _sources(probed, config)
@@ -152,7 +152,7 @@ def _complete(
     path = os.path.join(data, MANIFEST)
     if not os.path.exists(path):
         return None
-    manifest = records.read_json(path)
+    manifest = files.read_json(path)
     if manifest["identity"] != identity:
         then = manifest["counts"]["inputs"]
         what = {
@@ -160,7 +160,7 @@ def _complete(
             "inputs": f"other input files ({then} then, {num_inputs} now)",
         }
         changed = [what[k] for k in what if manifest["identity"][k] != identity[k]]
-        raise records.CorpusError(
+        raise files.CorpusError(
             f"{data} holds a corpus made from {' and '.join(changed)}: choose another --data, or"
             " delete that folder to prepare it anew"
         )
@@ -187,7 +187,7 @@ def _finish(
         bucket = read_bucket(work, name)
         summary = finished_bucket(work, bucket, config)
         if summary is None:
-            raise records.CorpusError(f"bucket {name} in {work} is incomplete: run again")
+            raise files.CorpusError(f"bucket {name} in {work} is incomplete: run again")
         rejected.extend(ingest.Rejected(**r) for r in summary["rejected"])
         num_sources += summary["sources"]
         num_videos += summary["videos"]
@@ -196,12 +196,12 @@ def _finish(
                 splits.setdefault(bucket[1][0].split, []).append(shard_path(work, name, kind))
     _write_left_out(data, rejected, duplicates)
     if num_inputs != num_sources + len(rejected) + len(duplicates):
-        raise records.CorpusError(
+        raise files.CorpusError(
             f"{num_inputs} inputs, but {num_sources} with records, {len(rejected)} quarantined and"
             f" {len(duplicates)} copies: delete {work} and run again"
         )
     if not num_sources:
-        raise records.CorpusError(f"none of {num_inputs} inputs is usable: see {data}/{QUARANTINE}")
+        raise files.CorpusError(f"none of {num_inputs} inputs is usable: see {data}/{QUARANTINE}")
     entries = {kind: records.publish(data, kind, kind, splits) for kind, splits in shards.items()}
     rows = itertools.chain.from_iterable(bucket_rows(work, name) for name in names)
     table_digest = write_video_table(data, rows)
@@ -219,7 +219,7 @@ def _finish(
         "datasets": entries,
         "video_table_sha256": table_digest,
     }
-    records.write_json(os.path.join(data, MANIFEST), manifest)
+    files.write_json(os.path.join(data, MANIFEST), manifest)
     shutil.rmtree(work)
     return manifest
 
@@ -229,18 +229,18 @@ def _input_identity(entries: Sequence[listing.Input], stamps: Sequence[tuple[int
     named = [
         (entry.key, entry.split, size) for entry, (size, _) in zip(entries, stamps, strict=True)
     ]
-    return f"{records.key_hash(repr(named)):016x}"
+    return f"{files.key_hash(repr(named)):016x}"
 
 
 def _write_left_out(
     data: str, rejected: Sequence[ingest.Rejected], duplicates: Sequence[Duplicate]
 ) -> None:
-    with records.written(os.path.join(data, QUARANTINE), newline="") as f:
+    with files.written(os.path.join(data, QUARANTINE), newline="") as f:
         writer = csv.writer(f)
         writer.writerow(["path", "stage", "reason"])
         for row in sorted(rejected, key=lambda r: r.path):
             writer.writerow([ingest.printable(row.path), row.stage, ingest.printable(row.reason)])
-    with records.written(os.path.join(data, DUPLICATES), newline="") as f:
+    with files.written(os.path.join(data, DUPLICATES), newline="") as f:
         writer = csv.writer(f)
         writer.writerow(["path", "duplicate_of", "kind", "distance"])
         for copy in duplicates:
@@ -256,7 +256,7 @@ def main(argv: Sequence[str]) -> None:
         # Absolute: workers may have another current folder.
         videos = args.videos if listing.is_remote(args.videos) else os.path.abspath(args.videos)
         manifest = build(videos, os.path.abspath(args.data), config, argv[1:])
-    except (records.CorpusError, UnfinishedWorkError) as error:
+    except (files.CorpusError, UnfinishedWorkError) as error:
         sys.exit(f"data_prep.build: {error}")
     logging.info("corpus %s: %s", args.data, manifest["counts"])
 

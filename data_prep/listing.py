@@ -18,13 +18,13 @@ import fsspec
 import pyarrow.parquet
 from absl import logging
 
+from vqa_jax.files import CorpusError, key_hash, read_json
 from vqa_jax.frames import (
     STILL_EXTENSIONS,
     VIDEO_EXTENSIONS,
     UnreadableFileError,
     find_videos,
 )
-from vqa_jax.records import CorpusError, key_hash, read_json
 
 SPLITS = ("train", "heldout")
 TABLES = (".csv", ".jsonl", ".parquet")

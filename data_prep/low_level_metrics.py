@@ -28,8 +28,8 @@ from data_prep import ingest, metrics_spatial, metrics_temporal
 from data_prep.isolation import Limits, kept
 from data_prep.listing import Input, is_remote, local_copy, read_listing
 from data_prep.work import run_units
+from vqa_jax.files import CorpusError, exclusive, remove_temporary, written
 from vqa_jax.frames import MediaError, iter_frames, key_frame_indices, probe
-from vqa_jax.records import CorpusError, exclusive, remove_temporary, written
 
 METRICS = (
     "blockiness",

@@ -19,12 +19,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from data_prep.simulators import SIMULATORS
-from vqa_jax import pair_shards, records, score_tables, votes
+from vqa_jax import files, pair_shards, score_tables, votes
 from vqa_jax.levels import LEVELS
 from vqa_jax.pairs import PairTable, SimulatedSet, all_simulator_pairs, sample_simulator_pairs
 from vqa_jax.records import MANIFEST
-from vqa_jax.video_table import read_video_table, table_path, table_sha256
 from vqa_jax.teacher_pairs import sample_teacher_pairs
+from vqa_jax.video_table import read_video_table, table_path, table_sha256
 
 Wanted = int | Mapping[str, float]
 _KINDS = ("spatial", "temporal", "streaming")
@@ -74,31 +74,29 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
       pairs by who labels them and by label).
 
     Raises:
-      records.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
+      files.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
       score_tables.ScoresError: a score file cannot be read, or a teacher in it scores none of the
         videos.
       ValueError: numbers of pairs that cannot be; see `pairs.label_quota`.
     """
-    corpus = records.read_json(os.path.join(data, MANIFEST))
+    corpus = files.read_json(os.path.join(data, MANIFEST))
     identity = {
         "corpus": corpus["video_table_sha256"],
         "settings": config.as_json(),
-        "scores": sorted(map(records.file_sha256, score_files)),
+        "scores": sorted(map(files.file_sha256, score_files)),
     }
     done = pair_shards.finished(data, 1, identity)
     if done is not None:
         logging.info("pairs of iteration 1 are complete")
         return done
     if table_sha256(data) != corpus["video_table_sha256"]:
-        raise records.CorpusError(
+        raise files.CorpusError(
             f"{table_path(data)} was changed: delete {data} and prepare it anew"
         )
     table = read_video_table(data)
     usable = [r for r in table if r["split"] == "train" and r["effective"]]
     if not usable:
-        raise records.CorpusError(
-            f"{data} has no training video: add inputs, or see quarantine.csv"
-        )
+        raise files.CorpusError(f"{data} has no training video: add inputs, or see quarantine.csv")
     imported = None
     if score_files:
         imported = score_tables.read_scores(score_files, config.lower_is_better)
@@ -115,7 +113,7 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     )
     train = PairTable.concatenate([by_simulators, by_teachers])
     if not train:
-        raise records.CorpusError(
+        raise files.CorpusError(
             f"{data}: no training pair can be drawn: ask for more per label, or add inputs"
         )
     heldout = all_simulator_pairs(pair_shards.simulated_sets(table, "heldout"), config.seed)
@@ -156,7 +154,7 @@ def main(argv: Sequence[str]) -> None:
     config = PairConfig(**args.config.pairs.to_dict())
     try:
         manifest = label_pairs(args.data, config, args.scores)
-    except (records.CorpusError, score_tables.ScoresError, OSError, ValueError) as error:
+    except (files.CorpusError, score_tables.ScoresError, OSError, ValueError) as error:
         sys.exit(f"data_prep.pairs: {error}")
     logging.info("pairs %s, labels %s", manifest["counts"], manifest["labels"])
 

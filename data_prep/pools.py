@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from vqa_jax.records import CorpusError, key_hash
+from vqa_jax.files import CorpusError, key_hash
 
 ALL = "all"  # pool of every source when no pools are asked for, and of all held-out sources
 REST = "rest"  # pool of the training sources beyond the pools asked for: no simulators

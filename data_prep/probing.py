@@ -15,7 +15,7 @@ from data_prep.config import PrepConfig
 from data_prep.deduplicate import Fingerprint, fingerprint
 from data_prep.isolation import Limits, kept
 from data_prep.work import run_units
-from vqa_jax import records
+from vqa_jax import files
 from vqa_jax.frames import MediaError, VideoInfo, probe
 
 INPUTS_PER_UNIT = 256
@@ -103,10 +103,10 @@ def _write_range(
     rows = [(dataclasses.asdict(e), list(s)) for e, s in zip(entries, stamps, strict=True)]
     limits = (config.limit_seconds, config.limit_pixels, config.limit_memory_mb)
     rules = (config.hdr, config.deduplicate, *limits)
-    name = f"probe-{records.key_hash(repr((rows, rules))):016x}"
+    name = f"probe-{files.key_hash(repr((rows, rules))):016x}"
     path = os.path.join(work, f"{name}.inputs.jsonl")
     if not os.path.exists(path):
-        with records.written(path) as f:
+        with files.written(path) as f:
             f.writelines(json.dumps(row) + "\n" for row in rows)
     return name
 
@@ -114,7 +114,7 @@ def _write_range(
 def _probe_range(name: str, work: str, config: PrepConfig) -> None:
     with (
         open(os.path.join(work, f"{name}.inputs.jsonl"), encoding="ascii") as inputs,
-        records.written(_rows_path(work, name)) as rows,
+        files.written(_rows_path(work, name)) as rows,
     ):
         for line in inputs:
             fields, stamp = json.loads(line)

@@ -16,7 +16,7 @@ from data_prep.pools import ALL
 from data_prep.simulators import SIMULATORS, effective_levels, simulate
 from vqa_jax import frames as frames_lib
 from vqa_jax import teachers as teachers_lib
-from vqa_jax.records import key_hash
+from vqa_jax.files import key_hash
 
 SOURCE = "source"  # simulator name of the undistorted segment, level 0
 _MAX_DECODED_BYTES = 4 * 2**30  # of a source's segments; its versions take several times as much

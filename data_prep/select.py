@@ -26,7 +26,7 @@ from absl import app, flags, logging
 
 from data_prep.histogram_matching import Matching, match_histograms
 from data_prep.low_level_metrics import METRICS, read_metrics
-from vqa_jax.records import CorpusError, read_json, write_json, written
+from vqa_jax.files import CorpusError, read_json, write_json, written
 
 _NUM_BINS = 10
 _LABELS = ("path", "source", "licence", "split")

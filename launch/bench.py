@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--out", help="JSON file of all figures")
     args = parser.parse_args(argv)
     sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the project is not
-    from vqa_jax import records
+    from vqa_jax import files
 
     found, text = args.handler(args)
     if args.out:
-        records.write_json(args.out, found)
+        files.write_json(args.out, found)
     sys.stdout.write(text + "\n")
 
 

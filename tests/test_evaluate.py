@@ -10,7 +10,7 @@ import pytest
 import tiny_corpus
 from scipy import stats
 
-from vqa_jax import evaluate, levels, pair_shards, predictor, records
+from vqa_jax import evaluate, files, levels, pair_shards, predictor
 from vqa_jax.pairs import SimulatedSet, all_simulator_pairs, simulator_pair
 from vqa_jax.video_table import read_video_table, write_video_table
 
@@ -157,7 +157,7 @@ def test_learned_student_orders_unseen_sources(evaluated):
 
 def test_files_hold_only_heldout_videos_and_agree_with_the_summary(evaluated, corpus):
     student, out, found = evaluated
-    assert records.read_json(os.path.join(out, "evaluation.json")) == found
+    assert files.read_json(os.path.join(out, "evaluation.json")) == found
     with open(os.path.join(out, "pairs.csv"), encoding="utf-8") as f:
         pairs = list(csv.DictReader(f))
     with open(os.path.join(out, "scores.csv"), encoding="utf-8") as f:
@@ -196,5 +196,5 @@ def test_corpus_without_heldout_pairs_is_refused(evaluated, tmp_path):
     table = read_video_table(data)
     assert pair_shards.simulated_sets(table, "heldout")
     write_video_table(data, [r for r in table if r["split"] == "train"])
-    with pytest.raises(records.CorpusError, match="held-out"):
+    with pytest.raises(files.CorpusError, match="held-out"):
         evaluate.evaluate(student.engine, None, "x", data, str(tmp_path / "out"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_corpus
 
-from vqa_jax import input_pipeline, levels, prompt, records
+from vqa_jax import files, input_pipeline, levels, prompt
 from vqa_jax.input_pipeline import PairCorpus, PromptGeometry, training_batches
 
 TOKENS_PER_FRAME = 4  # more than the tiny student's one, so that mistakes of a frame show
@@ -161,7 +161,7 @@ def test_groups_are_mixed_by_weight_and_missing_ones_left_out(pairs):
     counts = np.bincount(groups, minlength=3)
     assert counts[input_pipeline.GROUPS.index("student")] == 0
     assert abs(counts[input_pipeline.GROUPS.index("teachers")] - 10) <= 1
-    with pytest.raises(records.CorpusError, match="no pairs"):
+    with pytest.raises(files.CorpusError, match="no pairs"):
         _batches(pairs, mix=(("student", 1.0),))
 
 
@@ -193,9 +193,9 @@ def test_every_pair_is_seen_once_an_epoch(corpus):
 
 def test_missing_or_foreign_motion_is_refused(corpus):
     other = PairCorpus(corpus, ["vqa_pairs_1"], "train", "another extractor")
-    with pytest.raises(records.CorpusError, match="vqa_jax motion"):
+    with pytest.raises(files.CorpusError, match="vqa_jax motion"):
         other.videos[tiny_corpus.video_id(0, 0)]
-    with pytest.raises(records.CorpusError, match="no motion features"):
+    with pytest.raises(files.CorpusError, match="no motion features"):
         other.videos["nobody"]
     with pytest.raises(ValueError, match="answer"):
         tiny_corpus.input_config(answer="word")

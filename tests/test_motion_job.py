@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
-from vqa_jax import motion, motion_job, records
+from vqa_jax import files, motion, motion_job, records
 from vqa_jax.models import slowfast
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -65,14 +65,14 @@ def data(tmp_path) -> str:
         "video_table_sha256": "of a table",
         "datasets": {"vqa_clips": entry},
     }
-    records.write_json(os.path.join(folder, records.MANIFEST), manifest)
+    files.write_json(os.path.join(folder, records.MANIFEST), manifest)
     shutil.rmtree(os.path.join(folder, "work"))
     return folder
 
 
 def published(data: str) -> dict:
     """The motion manifest, which holds the shards' hashes."""
-    return records.read_json(os.path.join(data, motion_job.MANIFEST))
+    return files.read_json(os.path.join(data, motion_job.MANIFEST))
 
 
 def work_folders(data: str) -> list[str]:
@@ -91,7 +91,7 @@ def test_features_are_those_of_the_clips_and_costs_are_told(data):
             assert record["extractor"] == "mean-16"
     assert work_folders(data) == []
     assert published(data)["bytes_per_video"]["clips"] > 0
-    cost = records.read_json(os.path.join(data, motion_job.COST))
+    cost = files.read_json(os.path.join(data, motion_job.COST))
     assert cost["timed"] == found.videos and cost["seconds_per_video"] > 0
 
 
@@ -145,14 +145,14 @@ def test_clips_go_only_when_their_features_are_sound(data):
             return super().__call__(clips) * np.nan
 
     clips = os.path.join(data, "vqa_clips")
-    with pytest.raises(records.CorpusError, match="the clips are kept"):
+    with pytest.raises(files.CorpusError, match="the clips are kept"):
         motion_job.run(data, Broken(), delete_clips=True)
     assert os.path.isdir(clips)
     os.remove(os.path.join(data, motion_job.MANIFEST))
     motion_job.run(data, MeanExtractor())
     assert np.isfinite(records.RecordStore(data, "vqa_motion")["train-0-0"]["features"]).all()
     shutil.rmtree(os.path.join(data, "vqa_motion"))  # and nobody looked
-    with pytest.raises(records.CorpusError, match="the clips are kept"):
+    with pytest.raises(files.CorpusError, match="the clips are kept"):
         motion_job.run(data, MeanExtractor(), delete_clips=True)
     os.remove(os.path.join(data, motion_job.MANIFEST))
     motion_job.run(data, MeanExtractor(), delete_clips=True)
@@ -161,13 +161,13 @@ def test_clips_go_only_when_their_features_are_sound(data):
     assert motion_job.run(data, MeanExtractor(), delete_clips=True).missing == 0
     other = MeanExtractor()
     other.fingerprint = lambda pre: "other"
-    with pytest.raises(records.CorpusError, match="the clips were deleted"):
+    with pytest.raises(files.CorpusError, match="the clips were deleted"):
         motion_job.run(data, other)
     assert published(data)["identity"]["extractor"] == "mean-16"
 
 
 def test_a_process_number_out_of_range_is_refused(data):
-    with pytest.raises(records.CorpusError, match="number the processes 0 to 1"):
+    with pytest.raises(files.CorpusError, match="number the processes 0 to 1"):
         motion_job.run(data, MeanExtractor(), process=2, processes=2)
 
 
@@ -190,15 +190,15 @@ def test_published_geometry_takes_the_same_path(data, tmp_path):
     clips = np.random.default_rng(1).integers(0, 256, (10, 2, 224, 224, 3), np.uint8)
     clips[8:] = clips[7]  # a short video repeats its last clip
     path = records.dataset_shards(data, "vqa_clips", "heldout")[0]
-    ids = records.read_json(path + ".json")["ids"]
+    ids = files.read_json(path + ".json")["ids"]
     os.remove(path)
     records.write_shard(path, "vqa_clips", [{"video_id": i, "clips": clips} for i in ids])
-    row = records.read_json(path + ".json")
-    manifest = records.read_json(os.path.join(data, records.MANIFEST))
+    row = files.read_json(path + ".json")
+    manifest = files.read_json(os.path.join(data, records.MANIFEST))
     entry = {"splits": {"heldout": [{k: row[k] for k in ("name", "records", "sha256")}]}}
     manifest["datasets"]["vqa_clips"] = entry
     manifest["settings"]["preprocess"] = {}  # the defaults are the published ones
-    records.write_json(os.path.join(data, records.MANIFEST), manifest)
+    files.write_json(os.path.join(data, records.MANIFEST), manifest)
     extractor = motion.load(weights, batch_size=4, devices=jax.local_devices()[:2])
     assert motion_job.run(data, extractor).videos == VIDEOS_PER_SHARD
     for record in records.shard_records(

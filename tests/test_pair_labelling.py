@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep.pairs import PairConfig, label_pairs
-from vqa_jax import pair_shards, records, votes
+from vqa_jax import files, pair_shards, records, votes
 from vqa_jax.levels import LEVELS
 from vqa_jax.pairs import Pair
 from vqa_jax.score_tables import ScoresError, ScoreTable
@@ -57,7 +57,7 @@ def data(tmp_path) -> str:
 
 def write_table(folder, rows):
     digest = write_video_table(str(folder), rows)
-    records.write_json(str(folder / "manifest.json"), {"video_table_sha256": digest})
+    files.write_json(str(folder / "manifest.json"), {"video_table_sha256": digest})
 
 
 def pairs_of(data: str, split: str | None = None) -> list[dict]:
@@ -143,7 +143,7 @@ def test_the_same_again_and_other_settings(data):
     manifest = label_pairs(data, CONFIG)
     shards = manifest["dataset"]["vqa_pairs_1"]
     assert label_pairs(data, CONFIG) == manifest
-    with pytest.raises(records.CorpusError, match=r"pairs_1\.json was made with other settings"):
+    with pytest.raises(files.CorpusError, match=r"pairs_1\.json was made with other settings"):
         label_pairs(data, dataclasses.replace(CONFIG, seed=1))
     path = pair_shards.manifest_path(data, 1)
     os.remove(path)
@@ -165,7 +165,7 @@ def test_imported_scores_vote(data, tmp_path):
     before = {p["pair_id"]: p for p in pairs_of(data)}
     turned = [(key, 100 * r["level"]) for key, r in table_of(data).items()]
     csv_path = _scores_csv(tmp_path / "scores.csv", turned)
-    with pytest.raises(records.CorpusError, match="other settings"):
+    with pytest.raises(files.CorpusError, match="other settings"):
         label_pairs(data, CONFIG, [csv_path])
     os.remove(pair_shards.manifest_path(data, 1))
     together = label_pairs(data, CONFIG, [csv_path])
@@ -204,7 +204,7 @@ def test_manifest_tells_of_the_teachers(data, tmp_path):
     fits = [told[name]["logistic"] for name in ("model", "upside_down")]
     assert fits[1]["width"] == pytest.approx(-7 * fits[0]["width"], rel=1e-4)
     assert fits[1]["centre"] == pytest.approx(-7 * fits[0]["centre"], rel=1e-4)
-    assert records.read_json(pair_shards.manifest_path(data, 1)) == manifest
+    assert files.read_json(pair_shards.manifest_path(data, 1)) == manifest
     assert label_pairs(data, config, paths[::-1]) == manifest
     pairs = [p for p in pairs_of(data, "train") if p["label_source"] == "teachers"]
     assert sum(manifest["drawn"]["teachers"].values()) == len(pairs) > 0
@@ -283,15 +283,15 @@ def test_scores_that_cannot_vote_are_refused(data, scores, words):
 
 
 def test_corpora_that_give_no_pairs_are_refused(data, tmp_path):
-    with pytest.raises(records.CorpusError, match="no training pair"):
+    with pytest.raises(files.CorpusError, match="no training pair"):
         label_pairs(data, dataclasses.replace(CONFIG, simulator_per_label=0, teachers_per_label=0))
     rows = list(table_of(data).values())
     (tmp_path / "videos.parquet").write_text("[]")
-    with pytest.raises(records.CorpusError, match="was changed"):
+    with pytest.raises(files.CorpusError, match="was changed"):
         label_pairs(data, CONFIG)
     write_table(tmp_path, [r for r in rows if r["split"] == "heldout"])
-    with pytest.raises(records.CorpusError, match="no training video"):
+    with pytest.raises(files.CorpusError, match="no training video"):
         label_pairs(data, CONFIG)
     (tmp_path / "manifest.json").unlink()
-    with pytest.raises(records.CorpusError, match=r"manifest\.json is missing"):
+    with pytest.raises(files.CorpusError, match=r"manifest\.json is missing"):
         label_pairs(data, CONFIG)

@@ -20,7 +20,7 @@ from data_prep.build import build
 from data_prep.encode import EncodeError
 from data_prep.pairs import PairConfig, label_pairs
 from data_prep.simulators import SIMULATORS
-from vqa_jax import frames, records
+from vqa_jax import files, frames, records
 from vqa_jax.video_table import read_video_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -69,20 +69,20 @@ def test_inputs_are_records_or_quarantined(corpus):
         assert words in quarantine[path]["reason"] and quarantine[path]["stage"] == "probe"
     used = {row["path"] for row in table_of(corpus)}
     assert used == {p.replace("\udce9", r"\xe9") for p in prep_corpus.USED}
-    counts = records.read_json(str(corpus / "manifest.json"))["counts"]
+    counts = files.read_json(str(corpus / "manifest.json"))["counts"]
     assert counts["sources"] == len(used) and counts["quarantined"] == len(quarantine)
     assert counts["inputs"] == len(used) + len(quarantine)
     assert not (corpus / "work").exists()
 
 
 def test_manifest_counts_and_hashes(corpus):
-    manifest = records.read_json(str(corpus / "manifest.json"))
+    manifest = files.read_json(str(corpus / "manifest.json"))
     for name, entry in manifest["datasets"].items():
         rows = [row for rows in entry["splits"].values() for row in rows]
         assert sum(row["records"] for row in rows) == manifest["counts"]["videos"]
         for row in rows:
             path = records.builder_dir(str(corpus), name) + "/" + row["name"]
-            assert records.file_sha256(path) == row["sha256"]
+            assert files.file_sha256(path) == row["sha256"]
     assert manifest["settings"]["seed"] == manifest["seed"] == 3
 
 
@@ -218,7 +218,7 @@ def test_a_rerun_does_nothing(damaged, videos, monkeypatch):
     monkeypatch.setattr(build_lib, "probe_inputs", None)
     monkeypatch.setattr(build_lib, "prepare_buckets", None)
     manifest = build(str(videos), str(damaged), prep_corpus.config())
-    assert manifest == records.read_json(str(damaged / "manifest.json"))
+    assert manifest == files.read_json(str(damaged / "manifest.json"))
     assert label_pairs(str(damaged), PAIRS)["counts"]["train"] > 0
     after = {p: p.stat().st_mtime_ns for p in damaged.rglob("*") if p.is_file()}
     assert {p: t for p, t in after.items() if p.name != ".lock"} == {
@@ -239,15 +239,15 @@ def test_a_corpus_of_something_else_is_kept_and_named(damaged, videos, tmp_path,
         videos = shutil.copytree(videos, tmp_path / "in", symlinks=True)
         os.remove(videos / "e.mp4")
     before = prep_corpus.contents(damaged)
-    with pytest.raises(records.CorpusError, match=words):
+    with pytest.raises(files.CorpusError, match=words):
         build(str(videos), str(damaged), config)
     assert prep_corpus.contents(damaged) == before
 
 
 def test_a_rerun_notices_lost_shards(damaged, videos):
-    name = records.read_json(str(damaged / "manifest.json"))["datasets"]["vqa_videos"]["splits"]
+    name = files.read_json(str(damaged / "manifest.json"))["datasets"]["vqa_videos"]["splits"]
     os.remove(damaged / "vqa_videos" / "1.0.0" / name["train"][0]["name"])
-    with pytest.raises(records.CorpusError, match=name["train"][0]["name"]):
+    with pytest.raises(files.CorpusError, match=name["train"][0]["name"]):
         build(str(videos), str(damaged), prep_corpus.config())
 
 
@@ -414,13 +414,13 @@ def test_a_segment_larger_than_memory_is_refused_with_the_remedy(tmp_path, monke
 def test_a_folder_without_a_usable_video(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    with pytest.raises(records.CorpusError, match="holds no video"):
+    with pytest.raises(files.CorpusError, match="holds no video"):
         build(str(folder), str(tmp_path / "out"), prep_corpus.config())
     (folder / "a.mp4").write_text("text")
-    with pytest.raises(records.CorpusError, match=r"none of 1 inputs is usable: see .*csv"):
+    with pytest.raises(files.CorpusError, match=r"none of 1 inputs is usable: see .*csv"):
         build(str(folder), str(tmp_path / "out"), prep_corpus.config())
     assert "a.mp4,probe," in (tmp_path / "out" / "quarantine.csv").read_text()
-    with pytest.raises(records.CorpusError, match="is no folder"):
+    with pytest.raises(files.CorpusError, match="is no folder"):
         build(str(tmp_path / "none"), str(tmp_path / "out"), prep_corpus.config())
 
 
@@ -457,7 +457,7 @@ def test_pools_are_as_large_as_asked_for_and_stable():
     sizes = {name: list(dealt.values()).count(name) for name in set(dealt.values())}
     assert sizes == {"spatial": 3, "streaming": 4, pools.REST: 13}
     assert set(pools.assign_pools(ids, ()).values()) == {pools.ALL}
-    with pytest.raises(records.CorpusError, match=r"want 3 training sources .*spatial 3"):
+    with pytest.raises(files.CorpusError, match=r"want 3 training sources .*spatial 3"):
         pools.assign_pools(ids[:2], config.pools)
 
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from vqa_jax import records
+from vqa_jax import files, records
 from vqa_jax.levels import LEVELS
 
 RNG = np.random.default_rng(0)
@@ -87,22 +87,22 @@ def test_a_record_of_the_wrong_type_is_refused():
 
 
 def test_key_hash_is_the_head_of_sha256():
-    assert records.key_hash("clip ü") == int(hashlib.sha256("clip ü".encode()).hexdigest()[:16], 16)
-    assert records.key_hash("caf\udce9") == int(hashlib.sha256(b"caf\xe9").hexdigest()[:16], 16)
+    assert files.key_hash("clip ü") == int(hashlib.sha256("clip ü".encode()).hexdigest()[:16], 16)
+    assert files.key_hash("caf\udce9") == int(hashlib.sha256(b"caf\xe9").hexdigest()[:16], 16)
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = str(tmp_path / "x.json")
-    records.write_json(path, {"name": "caf\udce9 ü", "n": [1, 2]})
+    files.write_json(path, {"name": "caf\udce9 ü", "n": [1, 2]})
     with pytest.raises(TypeError):
-        records.write_json(path, {"name": "new", "n": object()})
-    assert records.read_json(path) == {"name": "caf\udce9 ü", "n": [1, 2]}
+        files.write_json(path, {"name": "new", "n": object()})
+    assert files.read_json(path) == {"name": "caf\udce9 ü", "n": [1, 2]}
     assert os.listdir(tmp_path) == ["x.json"]
-    with pytest.raises(records.CorpusError, match=r"y\.json is missing"):
-        records.read_json(str(tmp_path / "y.json"))
+    with pytest.raises(files.CorpusError, match=r"y\.json is missing"):
+        files.read_json(str(tmp_path / "y.json"))
     (tmp_path / "x.json").write_text('{"name": ')
-    with pytest.raises(records.CorpusError, match=r"x\.json is not valid JSON"):
-        records.read_json(path)
+    with pytest.raises(files.CorpusError, match=r"x\.json is not valid JSON"):
+        files.read_json(path)
 
 
 def test_a_shard_appears_only_when_finished(tmp_path):
@@ -158,7 +158,7 @@ def test_published_records_are_found_by_key(tmp_path):
     assert train.ids == ["c", "a", "b"] and "d" not in train
     with pytest.raises(KeyError):
         train["d"]
-    with pytest.raises(records.CorpusError, match="no shards"):
+    with pytest.raises(files.CorpusError, match="no shards"):
         records.RecordStore(str(tmp_path), "vqa_videos", split="test")
 
 
@@ -169,7 +169,7 @@ def test_publishing_again_replaces_everything(tmp_path):
     name = entry["splits"]["train"][0]["name"]
     assert set(os.listdir(folder)) == {name, name + ".json", "dataset_info.json", "features.json"}
     assert records.RecordStore(str(tmp_path), "vqa_videos").ids == ["a", "b"]
-    assert records.read_json(os.path.join(folder, name + ".json"))["name"] == name
+    assert files.read_json(os.path.join(folder, name + ".json"))["name"] == name
 
 
 def test_publishing_without_hard_links(tmp_path, monkeypatch):
@@ -188,8 +188,30 @@ def test_an_unfinished_shard_is_not_published(tmp_path):
     _published(tmp_path, {"train": [["a"]]})
     work = str(tmp_path / "work" / "train0")
     os.remove(work + ".json")
-    with pytest.raises(records.CorpusError, match="incomplete"):
+    with pytest.raises(files.CorpusError, match="incomplete"):
         records.publish(str(tmp_path), "vqa_videos", "vqa_videos", {"train": [work]})
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["size told", "size not told"])
+def test_a_shorter_shard_is_not_published(tmp_path, told):
+    _published(tmp_path, {"train": [["a"]]})
+    work = tmp_path / "work" / "train0"
+    sidecar = files.read_json(f"{work}.json")
+    assert sidecar["num_bytes"] == work.stat().st_size
+    if not told:  # as written by earlier versions: then the bytes are hashed
+        del sidecar["num_bytes"]
+        files.write_json(f"{work}.json", sidecar)
+    records.publish(str(tmp_path), "vqa_videos", "vqa_videos", {"train": [str(work)]})
+    work.write_bytes(work.read_bytes()[:-1])
+    with pytest.raises(files.CorpusError, match="incomplete"):
+        records.publish(str(tmp_path), "vqa_videos", "vqa_videos", {"train": [str(work)]})
+
+
+def test_publishing_reads_no_shard(tmp_path, monkeypatch):
+    entry = _published(tmp_path, {"train": [["a"], ["b"]]})
+    monkeypatch.setattr(records, "file_sha256", None)
+    shards = {"train": [str(tmp_path / "work" / f"train{k}") for k in range(2)]}
+    assert records.publish(str(tmp_path), "vqa_videos", "vqa_videos", shards) == entry
 
 
 def test_missing_shards_are_named(tmp_path):
@@ -198,30 +220,30 @@ def test_missing_shards_are_named(tmp_path):
     folder = records.builder_dir(str(tmp_path), "vqa_videos")
     lost = entry["splits"]["train"][1]["name"]
     os.remove(os.path.join(folder, lost))
-    with pytest.raises(records.CorpusError, match=lost):
+    with pytest.raises(files.CorpusError, match=lost):
         records.check_present(str(tmp_path), {"vqa_videos": entry})
     # Motion clips may be gone, but only as a whole.
     clips = {"vqa_clips": entry | {"kind": "vqa_clips"}}
     records.check_present(str(tmp_path), clips)
     os.makedirs(records.builder_dir(str(tmp_path), "vqa_clips"))
-    with pytest.raises(records.CorpusError, match=entry["splits"]["train"][0]["name"]):
+    with pytest.raises(files.CorpusError, match=entry["splits"]["train"][0]["name"]):
         records.check_present(str(tmp_path), clips)
 
 
 def test_one_job_at_a_time(tmp_path):
     folder = str(tmp_path / "corpus")
     with (
-        records.exclusive(folder),
-        pytest.raises(records.CorpusError, match="in use"),
-        records.exclusive(folder),
+        files.exclusive(folder),
+        pytest.raises(files.CorpusError, match="in use"),
+        files.exclusive(folder),
     ):
         pass
-    with records.exclusive(folder):
+    with files.exclusive(folder):
         pass
 
 
 def test_only_leftovers_of_killed_jobs_are_removed(tmp_path):
     for name in ("a.json.123.tmp", "b.array_record.4.tmp", "notes.tmp", "c.json", "d.12.tmp.json"):
         (tmp_path / name).write_text("x")
-    records.remove_temporary(str(tmp_path))
+    files.remove_temporary(str(tmp_path))
     assert set(os.listdir(tmp_path)) == {"notes.tmp", "c.json", "d.12.tmp.json"}

@@ -10,7 +10,7 @@ import pytest
 import tiny_corpus
 from scipy import stats
 
-from vqa_jax import anchors, levels, pair_shards, records, relabel
+from vqa_jax import anchors, files, levels, pair_shards, records, relabel
 from vqa_jax.scoring import EncodedVideo, VideoInput
 from vqa_jax.video_table import read_video_table
 
@@ -67,7 +67,7 @@ def student():
 
 def _digests(root):
     return {
-        os.path.join(folder, name): records.file_sha256(os.path.join(folder, name))
+        os.path.join(folder, name): files.file_sha256(os.path.join(folder, name))
         for folder, _, names in os.walk(root)
         for name in names
     }
@@ -169,7 +169,7 @@ def test_rerun_is_kept_and_another_student_or_quota_refused(relabelled, student,
     assert _digests(data) == state
     other = dataclasses.replace(CONFIG, gmad_quota=3)
     for fingerprint, config in (("student 2", CONFIG), ("student 1", other)):
-        with pytest.raises(records.CorpusError, match="other settings or models"):
+        with pytest.raises(files.CorpusError, match="other settings or models"):
             relabel.relabel(*student, fingerprint, data, 2, config)
 
 
@@ -209,7 +209,7 @@ def test_quota_takes_the_most_confidently_wrong_and_the_pool_whole_segments(
 
 def test_missing_earlier_iteration_is_named(corpus, student, tmp_path):
     data = str(shutil.copytree(corpus, tmp_path / "data"))
-    with pytest.raises(records.CorpusError, match="vqa_pairs_2"):
+    with pytest.raises(files.CorpusError, match="vqa_pairs_2"):
         relabel.relabel(*student, "x", data, 3, CONFIG)
 
 
@@ -217,5 +217,5 @@ def test_nothing_hard_is_said(corpus, student, tmp_path, monkeypatch):
     data = str(shutil.copytree(corpus, tmp_path / "data"))
     monkeypatch.setattr(relabel, "misordered", lambda *_: [])
     config = dataclasses.replace(CONFIG, gmad_quota=0)
-    with pytest.raises(records.CorpusError, match="nothing"):
+    with pytest.raises(files.CorpusError, match="nothing"):
         relabel.relabel(*student, "x", data, 2, config)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tolerances import TOLERANCES
 
-from vqa_jax import records, report
+from vqa_jax import files, records, report
 from vqa_jax.frames import Preprocess
 from vqa_jax.levels import LEVELS
 from vqa_jax.report import data, parts, plots
@@ -74,7 +74,7 @@ def _corpus(run, rng):
         "settings": {"preprocess": {"tile_size": 80}, "simulators": list(SIMULATORS)},
         "counts": {"inputs": 66, "sources": 64, "quarantined": 2, "videos": 4321},
     }
-    records.write_json(os.path.join(root, "manifest.json"), manifest)
+    files.write_json(os.path.join(root, "manifest.json"), manifest)
     _write_csv(
         os.path.join(root, "quarantine.csv"),
         [
@@ -85,9 +85,9 @@ def _corpus(run, rng):
     for k, counts in ((1, (900, 600, 100, 600, 900)), (2, (150, 90, 30, 90, 150))):
         labels = dict(zip(LEVELS, counts, strict=True))
         pairs = {"identity": {"pairs": "abc"}, "counts": {"train": sum(counts)}, "labels": labels}
-        records.write_json(os.path.join(root, f"pairs_{k}.json"), pairs)
+        files.write_json(os.path.join(root, f"pairs_{k}.json"), pairs)
     facts = {"iteration": 2, "misordered": 77, "misordered_by_simulator": {"h264": 41}}
-    records.write_json(os.path.join(root, "relabel_2.json"), facts)
+    files.write_json(os.path.join(root, "relabel_2.json"), facts)
 
 
 def _pair_rows(accuracy, rng):
@@ -161,7 +161,7 @@ def _iteration(run, number, accuracy, srcc, rng, steps=120):
         "confusion": confusion.tolist(),
         "self_contradiction": 0.1234 / number,
     }
-    records.write_json(str(evaluation / "evaluation.json"), summary)
+    files.write_json(str(evaluation / "evaluation.json"), summary)
     _write_csv(str(evaluation / "pairs.csv"), _pair_rows(accuracy, rng))
     _write_csv(str(evaluation / "scores.csv"), scores)
 
@@ -373,10 +373,10 @@ def test_summary_table(full):
 def test_unknown_values_leave_a_dash_and_no_difference(tmp_path):
     _iteration(tmp_path, 1, 0.6, -0.3, np.random.default_rng(0))
     path = str(tmp_path / "iteration_1" / "evaluation" / "evaluation.json")
-    summary = records.read_json(path)
+    summary = files.read_json(path)
     summary["srcc"] = None
     summary["by_simulator"]["h264"]["srcc"] = None
-    records.write_json(path, summary)
+    files.write_json(path, summary)
     rows = {(r.kind, r.name): r for r in data.loop_rows(data.collect(str(tmp_path)))}
     assert ("srcc", "all simulators") not in rows and ("srcc", "h264") not in rows
     assert rows["accuracy", "all simulators"].difference is None

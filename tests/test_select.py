@@ -11,7 +11,7 @@ import pytest
 from data_prep import histogram_matching, select
 from data_prep.listing import read_listing
 from data_prep.low_level_metrics import METRICS, SCHEMA
-from vqa_jax.records import CorpusError
+from vqa_jax.files import CorpusError
 
 
 def problem(seed, num_rows, num_bins=4, num_sources=2, metrics=9):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny_corpus
 
-from vqa_jax import bundle, checkpoint, parallel, records, train, train_step
+from vqa_jax import bundle, checkpoint, files, parallel, train, train_step
 from vqa_jax.models.functional import FunctionalStudent
 
 STEPS = 7
@@ -82,7 +82,7 @@ def test_killed_run_resumes_to_the_same_losses_and_weights(
     after = tiny_corpus.losses(workdir)
     assert after == tiny_corpus.losses(finished)  # to the last bit, each step once
     name = os.path.join("student", bundle.WEIGHTS_FILE)
-    shas = {records.file_sha256(os.path.join(w, name)) for w in (workdir, finished)}
+    shas = {files.file_sha256(os.path.join(w, name)) for w in (workdir, finished)}
     assert len(shas) == 1
 
 

@@ -12,7 +12,7 @@ import tiny_corpus
 from PIL import Image
 
 from data_prep import contact_sheet, verify
-from vqa_jax import records
+from vqa_jax import files, records
 from vqa_jax.video_table import read_video_table, table_sha256, write_video_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -44,7 +44,7 @@ def corpus(tmp_path_factory):
         "datasets": entries,
         "video_table_sha256": table_sha256(str(data)),
     }
-    records.write_json(str(data / "manifest.json"), manifest)
+    files.write_json(str(data / "manifest.json"), manifest)
     return data
 
 
@@ -105,9 +105,9 @@ def _rewrite_pairs(data, **changes):
     rows = list(records.shard_records(str(path), "vqa_pairs"))
     rows[0] |= changes
     shard = records.write_shard(str(path), "vqa_pairs", rows)
-    manifest = records.read_json(str(data / "pairs_1.json"))
+    manifest = files.read_json(str(data / "pairs_1.json"))
     manifest["dataset"]["vqa_pairs_1"]["splits"]["train"][0]["sha256"] = shard.sha256
-    records.write_json(str(data / "pairs_1.json"), manifest)
+    files.write_json(str(data / "pairs_1.json"), manifest)
     return rows[0]
 
 
@@ -144,7 +144,7 @@ def test_a_changed_table_or_quarantine_is_found(damaged):
     (damaged / "videos.parquet").write_text("[]")
     assert _kinds(damaged) == {"count", "hash"}
     os.remove(damaged / "manifest.json")
-    with pytest.raises(records.CorpusError, match=r"manifest\.json is missing"):
+    with pytest.raises(files.CorpusError, match=r"manifest\.json is missing"):
         verify.verify(str(damaged))
 
 
@@ -173,7 +173,7 @@ def test_motion_features_are_checked(damaged):
         entry = records.publish(str(damaged), "vqa_motion", "vqa_motion", published)
         identity = {"extractor": "x", "corpus": ""}
         manifest = {"identity": identity, "videos": len(rows), "dataset": {"vqa_motion": entry}}
-        records.write_json(str(damaged / "motion.json"), {**manifest, "dataset": entry})
+        files.write_json(str(damaged / "motion.json"), {**manifest, "dataset": entry})
 
     write(0)
     shutil.rmtree(damaged / "vqa_clips")  # may go once the features exist
@@ -186,9 +186,9 @@ def test_motion_features_are_checked(damaged):
 
 def _rewrite_table(data, rows):
     """Another table, with a hash that fits."""
-    manifest = records.read_json(str(data / "manifest.json"))
+    manifest = files.read_json(str(data / "manifest.json"))
     manifest["video_table_sha256"] = write_video_table(str(data), rows)
-    records.write_json(str(data / "manifest.json"), manifest)
+    files.write_json(str(data / "manifest.json"), manifest)
 
 
 def test_a_video_without_its_source_is_found(damaged):
@@ -213,9 +213,9 @@ def test_a_record_that_differs_from_the_table_is_found(damaged):
 
 
 def test_duplicates_are_counted(damaged):
-    manifest = records.read_json(str(damaged / "manifest.json"))
+    manifest = files.read_json(str(damaged / "manifest.json"))
     manifest["counts"] |= {"duplicates": 1, "inputs": 7}
-    records.write_json(str(damaged / "manifest.json"), manifest)
+    files.write_json(str(damaged / "manifest.json"), manifest)
     assert _kinds(damaged) == {"missing"}
     (damaged / "duplicates.csv").write_text("path,duplicate_of,kind,distance\na,b,exact,0\n")
     verify.verify(str(damaged))
@@ -223,7 +223,7 @@ def test_duplicates_are_counted(damaged):
 
 def test_the_sample_is_of_the_smallest_hashes_whatever_the_order():
     keys = [f"k{k}" for k in range(200)]
-    wanted = sorted(sorted(keys, key=records.key_hash)[:7])
+    wanted = sorted(sorted(keys, key=files.key_hash)[:7])
     for order in (keys, keys[::-1]):
         sample = contact_sheet.Sample(7)
         for key in order:
@@ -242,7 +242,7 @@ def test_the_command_reads_with_processes_and_draws_the_sheet(damaged):
     assert len(brightest) == 5 and pixels.shape[1] == 8 * 128
     # The first picture is the middle crop of the first video by key among the sampled ones.
     store = records.RecordStore(str(damaged), "vqa_videos")
-    sample = sorted(sorted(store.ids, key=records.key_hash)[: contact_sheet.NUM_VIDEOS])
+    sample = sorted(sorted(store.ids, key=files.key_hash)[: contact_sheet.NUM_VIDEOS])
     frames = store[sample[0]]["frames"]
     picture = Image.fromarray(frames[len(frames) // 2]).resize((126, 126), Image.BICUBIC)
     np.testing.assert_array_equal(pixels[28 : 28 + 126, :126], np.asarray(picture))

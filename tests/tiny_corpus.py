@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from data_prep.encode import EncodeConfig, encode_rgb
-from vqa_jax import anchor_choice, bundle, pair_shards, predictor, records
+from vqa_jax import anchor_choice, bundle, files, pair_shards, predictor, records
 from vqa_jax.frames import Preprocess
 from vqa_jax.input_pipeline import InputConfig
 from vqa_jax.losses import LossConfig
@@ -136,7 +136,7 @@ def write_corpus(root: str, num_train: int = 12, num_heldout: int = 2) -> str:
     rng = np.random.default_rng(1)
 
     def motion(video: dict) -> dict:
-        clips = 1 + int(records.key_hash(video["video_id"]) % 2)
+        clips = 1 + int(files.key_hash(video["video_id"]) % 2)
         features = rng.normal(0.0, 0.1, (clips, MOTION_DIM)).astype(np.float32)
         return {"video_id": video["video_id"], "extractor": EXTRACTOR, "features": features}
 

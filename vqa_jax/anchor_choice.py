@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from vqa_jax import records
+from vqa_jax import files
 from vqa_jax.anchors import ANCHOR_FILE, AnchorError, AnchorSet, choose
 from vqa_jax.input_pipeline import VideoStore
 from vqa_jax.predictor import Predictor
@@ -37,7 +37,7 @@ def _candidates(table: Sequence[dict[str, Any]], simulators: Sequence[str]) -> l
                 and r["level"] == round(share * worst[r["simulator"]])
             )
         ]
-        rows.sort(key=lambda r: records.key_hash("anchor:" + r["video_id"]))
+        rows.sort(key=lambda r: files.key_hash("anchor:" + r["video_id"]))
         steps.append([r["video_id"] for r in rows[:CANDIDATES_PER_STEP]])
     return steps
 

@@ -15,8 +15,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from vqa_jax import thurstone
+from vqa_jax.files import read_json, write_json
 from vqa_jax.levels import preference
-from vqa_jax.records import read_json, write_json
 from vqa_jax.scoring import EncodedVideo, Engine, VideoInput
 
 ANCHOR_FILE = "anchors.json"

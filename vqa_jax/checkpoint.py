@@ -10,7 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
-from vqa_jax.records import read_json, write_json
+from vqa_jax.files import read_json, write_json
 
 
 class CheckpointError(Exception):

@@ -225,8 +225,8 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from vqa_jax.anchors import AnchorError
     from vqa_jax.bundle import BundleError
     from vqa_jax.checkpoint import CheckpointError
+    from vqa_jax.files import CorpusError
     from vqa_jax.frames import MediaError
-    from vqa_jax.records import CorpusError
     from vqa_jax.score_tables import ScoresError
     from vqa_jax.train import TrainingError
     from vqa_jax.weights.files import WeightsError

@@ -18,7 +18,7 @@ from absl import logging
 from tqdm import tqdm
 
 from vqa_jax import anchors as anchors_lib
-from vqa_jax import metrics, records
+from vqa_jax import files, metrics
 from vqa_jax.gmad import GmadPair
 from vqa_jax.input_pipeline import VideoStore
 from vqa_jax.levels import LEVELS, preference
@@ -32,7 +32,7 @@ def encode_videos(engine: Engine, data: str, video_ids: Sequence[str]) -> dict[s
     """Encodes videos of a corpus by id.
 
     Raises:
-      records.CorpusError: a video's motion features are missing or of another extractor.
+      files.CorpusError: a video's motion features are missing or of another extractor.
     """
     videos = VideoStore(data, engine.spec.extractor)
 
@@ -184,7 +184,7 @@ def evaluate(
     corpus = table_sha256(data)
     identity = {"student": fingerprint, "corpus": corpus}
     if os.path.exists(target):
-        done = records.read_json(target)
+        done = files.read_json(target)
         if {k: done[k] for k in identity} == identity:
             logging.info("%s is up to date", target)
             return done
@@ -192,7 +192,7 @@ def evaluate(
     heldout = [r for r in table if r["split"] == "heldout" and r["effective"]]
     pairs = all_simulator_pairs(simulated_sets(table, "heldout"))
     if not pairs:
-        raise records.CorpusError(f"{data}: no held-out simulator pairs to evaluate on")
+        raise files.CorpusError(f"{data}: no held-out simulator pairs to evaluate on")
     encoded = encode_videos(engine, data, [r["video_id"] for r in heldout])
     forward, backward = pair_preferences(engine, encoded, pairs)
     rows: list[dict[str, Any]] = []
@@ -225,13 +225,13 @@ def evaluate(
     )
     if rows:
         write_csv(os.path.join(out, "scores.csv"), rows)
-    records.write_json(target, summary)
+    files.write_json(target, summary)
     return summary
 
 
 def write_csv(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows of equal keys as CSV, under a temporary name first."""
-    with records.written(path, newline="") as f:
+    with files.written(path, newline="") as f:
         writer = csv.DictWriter(f, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -16,9 +16,10 @@ import grain
 import numpy as np
 
 from vqa_jax import prompt
+from vqa_jax.files import CorpusError
 from vqa_jax.frames import Preprocess
 from vqa_jax.levels import LEVELS
-from vqa_jax.records import CorpusError, RecordStore
+from vqa_jax.records import RecordStore
 
 MAX_LEVEL = 5  # most levels that a simulator has (METHOD 3.2)
 GROUPS = ("simulator", "teachers", "student")

@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from vqa_jax import records
+from vqa_jax import files, records
 from vqa_jax.frames import Preprocess
 from vqa_jax.motion import MotionExtractor
 
@@ -74,22 +74,22 @@ def run(
       delete_clips: removes the clips once the published features have been read back and checked.
 
     Raises:
-      records.CorpusError: the corpus is incomplete, its clips are gone before these features
+      files.CorpusError: the corpus is incomplete, its clips are gone before these features
         exist, or the features that were read back are not those of the clips.
     """
     if not 0 <= process < processes:
-        raise records.CorpusError(
+        raise files.CorpusError(
             f"process {process} of {processes}: number the processes 0 to {processes - 1}"
         )
-    corpus = records.read_json(os.path.join(data, records.MANIFEST))
+    corpus = files.read_json(os.path.join(data, records.MANIFEST))
     fingerprint = extractor.fingerprint(Preprocess(**corpus["settings"]["preprocess"]))
     identity = {"extractor": fingerprint, "corpus": corpus["video_table_sha256"]}
-    work = os.path.join(data, f"work_motion_{records.key_hash(str(identity)):016x}")
+    work = os.path.join(data, f"work_motion_{files.key_hash(str(identity)):016x}")
     tasks = _tasks(data, corpus, work)
     manifest = _published(data, identity)
     if manifest is None:
         if not os.path.isdir(records.builder_dir(data, "vqa_clips")):
-            raise records.CorpusError(
+            raise files.CorpusError(
                 f"{data}: the clips were deleted, and there are no features of extractor"
                 f" {fingerprint}: prepare the corpus again"
             )
@@ -118,8 +118,8 @@ def _alone_in(work: str) -> Iterator[None]:
     while True:
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(records.exclusive(work))
-            except records.CorpusError:
+                stack.enter_context(files.exclusive(work))
+            except files.CorpusError:
                 time.sleep(_LOCK_SECONDS)
                 continue
             yield
@@ -150,7 +150,7 @@ def _published(data: str, identity: Mapping[str, str]) -> dict[str, Any] | None:
     path = os.path.join(data, MANIFEST)
     if not os.path.exists(path):
         return None
-    found = records.read_json(path)
+    found = files.read_json(path)
     return found if found["identity"] == identity else None
 
 
@@ -165,7 +165,7 @@ def _compute(tasks: list[_Task], extractor: MotionExtractor, fingerprint: str) -
             features = _features(task.clips, extractor, fingerprint)
             records.write_shard(task.target, "vqa_motion", _told(features, bar))
             cost = {"seconds": time.monotonic() - start, "videos": bar.n - before}
-            records.write_json(_cost_path(task), cost)
+            files.write_json(_cost_path(task), cost)
 
 
 def _features(shard: str, extractor: MotionExtractor, fingerprint: str) -> Iterator[dict[str, Any]]:
@@ -209,7 +209,7 @@ def _publish(data: str, tasks: list[_Task], identity: Mapping[str, str]) -> dict
     motion_bytes = sum(os.path.getsize(task.target) for task in tasks)
     videos = sum(task.videos for task in tasks)
     # A killed process may have left a shard without its cost: the mean is over those that are told.
-    costs = [records.read_json(_cost_path(t)) for t in tasks if os.path.exists(_cost_path(t))]
+    costs = [files.read_json(_cost_path(t)) for t in tasks if os.path.exists(_cost_path(t))]
     timed = sum(cost["videos"] for cost in costs)
     seconds = sum(cost["seconds"] for cost in costs) / timed if timed else None
     manifest = {
@@ -218,8 +218,8 @@ def _publish(data: str, tasks: list[_Task], identity: Mapping[str, str]) -> dict
         "dataset": records.publish(data, "vqa_motion", "vqa_motion", shards),
         "bytes_per_video": {"clips": clip_bytes / videos, "features": motion_bytes / videos},
     }
-    records.write_json(os.path.join(data, COST), {"seconds_per_video": seconds, "timed": timed})
-    records.write_json(path, manifest)
+    files.write_json(os.path.join(data, COST), {"seconds_per_video": seconds, "timed": timed})
+    files.write_json(path, manifest)
     logging.info(
         "motion features of %d videos: %.4f s, %.0f bytes of clips and %.0f of features a video",
         videos,
@@ -240,10 +240,10 @@ def _delete_clips(data: str, tasks: list[_Task], manifest: Mapping[str, Any], wo
     for task, row in zip(tasks, rows, strict=True):
         path = os.path.join(folder, row["name"])
         shard = records.finished_shard(path)
-        wanted = records.read_json(task.clips + ".json")["ids"]
+        wanted = files.read_json(task.clips + ".json")["ids"]
         if shard is None or list(shard.ids) != wanted or not _is_sound(path, wanted, manifest):
             shutil.rmtree(work)  # or the next run would take the same features from there
-            raise records.CorpusError(
+            raise files.CorpusError(
                 f"{path} does not hold the features of {task.clips}: delete {data}/{MANIFEST} and"
                 " run the motion command again; the clips are kept"
             )

@@ -11,7 +11,7 @@ from typing import Any
 
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vqa_jax import levels, records
+from vqa_jax import files, levels, records
 from vqa_jax.pairs import Pair, SimulatedSet
 
 _NUMBERS = (
@@ -99,7 +99,7 @@ def write(
     for split, pairs in splits.items():
         buckets: dict[int, list[Pair]] = {}
         for pair in sorted(pairs, key=pair_id):
-            buckets.setdefault(records.key_hash(pair_id(pair)) % num_shards, []).append(pair)
+            buckets.setdefault(files.key_hash(pair_id(pair)) % num_shards, []).append(pair)
         for bucket, members in sorted(buckets.items()):
             path = os.path.join(work, f"{split}-{bucket:05d}")
             with records.ShardWriter(path, "vqa_pairs") as writer:
@@ -116,7 +116,7 @@ def write(
         "labels": {x: labels[x] for x in levels.LEVELS},
         "dataset": {name: entry},
     }
-    records.write_json(manifest_path(root, iteration), manifest)
+    files.write_json(manifest_path(root, iteration), manifest)
     shutil.rmtree(work)
     return manifest
 
@@ -126,9 +126,9 @@ def finished(root: str, iteration: int, identity: Mapping[str, Any]) -> dict[str
     path = manifest_path(root, iteration)
     if not os.path.exists(path):
         return None
-    manifest = records.read_json(path)
+    manifest = files.read_json(path)
     if manifest["identity"] != dict(identity):
-        raise records.CorpusError(
+        raise files.CorpusError(
             f"{path} was made with other settings or models: delete it to make the pairs again"
         )
     records.check_present(root, manifest["dataset"])

@@ -20,16 +20,15 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_data_source, array_record_module
 
 from vqa_jax import clip_coding
-
-# Importers of these names find them here too.
-from vqa_jax.files import CorpusError as CorpusError
-from vqa_jax.files import commit, remove_temporary, temporary_name
-from vqa_jax.files import exclusive as exclusive
-from vqa_jax.files import file_sha256 as file_sha256
-from vqa_jax.files import key_hash as key_hash
-from vqa_jax.files import read_json as read_json
-from vqa_jax.files import write_json as write_json
-from vqa_jax.files import written as written
+from vqa_jax.files import (
+    CorpusError,
+    commit,
+    file_sha256,
+    read_json,
+    remove_temporary,
+    temporary_name,
+    write_json,
+)
 from vqa_jax.levels import LEVELS
 
 VERSION = "1.0.0"
@@ -119,7 +118,8 @@ HOMEPAGE = "https://arxiv.org/abs/2505.03631"
 CITATION = """@article{cao2025breaking,
   title={Breaking Annotation Barriers: Generalized Video Quality Assessment via Ranking-based
     Self-Supervision},
-  author={Cao and others},
+  author={Cao, Linhan and Sun, Wei and Zhang, Kaiwei and Peng, Yicong and Zhai, Guangtao and
+    Min, Xiongkuo},
   journal={arXiv preprint arXiv:2505.03631},
   year={2025}
 }"""
@@ -127,12 +127,13 @@ CITATION = """@article{cao2025breaking,
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One finished shard: file name, number of records, SHA-256 of its bytes, ids in order."""
+    """One finished shard: file name, number of records, SHA-256 and number of its bytes, ids."""
 
     name: str
     records: int
     sha256: str
-    ids: tuple[str, ...]
+    num_bytes: int
+    ids: tuple[str, ...]  # in stored order
 
 
 def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
@@ -190,9 +191,14 @@ class ShardWriter:
         if not self._ids:
             os.remove(self._temporary)
             return None
-        digest = file_sha256(self._temporary)
+        shard = Shard(
+            name=os.path.basename(self.path),
+            records=len(self._ids),
+            sha256=file_sha256(self._temporary),
+            num_bytes=os.path.getsize(self._temporary),
+            ids=tuple(self._ids),
+        )
         commit(self._temporary, self.path)
-        shard = Shard(os.path.basename(self.path), len(self._ids), digest, tuple(self._ids))
         write_json(self.path + ".json", dataclasses.asdict(shard))
         return shard
 
@@ -205,13 +211,29 @@ def write_shard(path: str, kind: str, examples: Iterable[Mapping[str, Any]]) -> 
     return writer.finish()
 
 
-def finished_shard(path: str) -> Shard | None:
-    """The shard at `path` if it is complete and its bytes match its sidecar, else None."""
+def complete_shard(path: str) -> Shard | None:
+    """The shard at `path` if it exists as long as its sidecar says, else None; reads no record.
+
+    Sidecars are written after their shards, so this tells whole ones from those of a killed job.
+    Sidecars of earlier versions do not tell the size; such shards are hashed.
+    """
     if not (os.path.exists(path) and os.path.exists(path + ".json")):
         return None
     fields = read_json(path + ".json")
-    shard = Shard(**{**fields, "ids": tuple(fields["ids"])})
-    return shard if file_sha256(path) == shard.sha256 else None
+    size = os.path.getsize(path)
+    if "num_bytes" not in fields and file_sha256(path) != fields["sha256"]:
+        return None
+    shard = Shard(**{"num_bytes": size, **fields, "ids": tuple(fields["ids"])})
+    return shard if size == shard.num_bytes else None
+
+
+def finished_shard(path: str) -> Shard | None:
+    """The shard at `path` if it is complete and its bytes match its sidecar, else None.
+
+    For work that goes on after a kill or a crash of the machine; it reads the whole file.
+    """
+    shard = complete_shard(path)
+    return shard if shard and file_sha256(path) == shard.sha256 else None
 
 
 def builder_dir(root: str, name: str) -> str:
@@ -226,6 +248,9 @@ def shard_name(dataset: str, split: str, index: int, count: int) -> str:
 
 def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) -> dict[str, Any]:
     """Makes finished shards a TFDS dataset: final names, `dataset_info.json`, `features.json`.
+
+    Shards are told complete by their sizes: whoever resumes has hashed them, and verification
+    does, but once more here, one after the other, would take hours for millions of videos.
 
     Args:
       root: corpus folder; the dataset becomes root/name/VERSION.
@@ -244,9 +269,10 @@ def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) ->
     split_infos = []
     for split, paths in sorted(shards.items()):
         rows = []
+        size = 0
         for index, path in enumerate(paths):
             target = os.path.join(folder, shard_name(name, split, index, len(paths)))
-            shard = finished_shard(path)
+            shard = complete_shard(path)
             if shard is None:
                 raise CorpusError(f"{path} is incomplete: rerun the step that writes it")
             shard = dataclasses.replace(shard, name=os.path.basename(target))
@@ -254,9 +280,9 @@ def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) ->
                 _link(path, target)
             write_json(target + ".json", dataclasses.asdict(shard))
             earlier -= {shard.name, shard.name + ".json"}
+            size += shard.num_bytes
             rows.append({"name": shard.name, "records": shard.records, "sha256": shard.sha256})
         entry["splits"][split] = rows
-        size = sum(os.path.getsize(os.path.join(folder, r["name"])) for r in rows)
         template = tfds.core.ShardedFileTemplate(
             data_dir=folder, dataset_name=name, split=split, filetype_suffix="array_record"
         )

@@ -20,7 +20,7 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from vqa_jax import anchors as anchors_lib
-from vqa_jax import evaluate, gmad, pair_shards, records, score_tables, votes
+from vqa_jax import evaluate, files, gmad, pair_shards, records, score_tables, votes
 from vqa_jax.levels import LEVELS
 from vqa_jax.pairs import Pair, all_simulator_pairs, misordered
 from vqa_jax.scoring import Engine
@@ -59,7 +59,7 @@ def choose_pool(table: Sequence[dict[str, Any]], config: RelabelConfig) -> list[
     rows = [r for r in table if r["split"] == "train" and r["effective"]]
     segments = sorted(
         {(r["source_id"], r["segment"]) for r in rows},
-        key=lambda s: records.key_hash(f"{config.seed}:{s[0]}:{s[1]}"),
+        key=lambda s: files.key_hash(f"{config.seed}:{s[0]}:{s[1]}"),
     )
     kept = set(segments[: config.pool_segments or None])
     return [r for r in rows if (r["source_id"], r["segment"]) in kept]
@@ -118,7 +118,7 @@ def relabel(
       Facts about the new pairs, also written to relabel_<iteration>.json.
 
     Raises:
-      records.CorpusError: no pair is hard, an earlier iteration is missing, or this iteration's
+      files.CorpusError: no pair is hard, an earlier iteration is missing, or this iteration's
         pairs were made with another student or other settings.
     """
     table = read_video_table(data)
@@ -126,12 +126,12 @@ def relabel(
         "student": fingerprint,
         "settings": {**dataclasses.asdict(config), "lower_is_better": [*config.lower_is_better]},
         "corpus": table_sha256(data),
-        "scores": sorted(map(records.file_sha256, score_files)),
+        "scores": sorted(map(files.file_sha256, score_files)),
     }
     facts_path = os.path.join(data, f"relabel_{iteration}.json")
     if pair_shards.finished(data, iteration, identity) and os.path.exists(facts_path):
         logging.info("pairs of iteration %d are complete", iteration)
-        return records.read_json(facts_path)
+        return files.read_json(facts_path)
     seen = _earlier_pairs(data, iteration)
     pool = choose_pool(table, config)
     encoded = evaluate.encode_videos(engine, data, [r["video_id"] for r in pool])
@@ -167,7 +167,7 @@ def relabel(
         by_id = {r["video_id"]: (s.q, s.q_std) for r, s in zip(pool, solved, strict=True)}
         labelled = gmad.label_by_student(found, probs, by_id)
     if not hard and not labelled:
-        raise records.CorpusError(
+        raise files.CorpusError(
             f"{data}: the student orders every pair and agrees with every teacher: there is "
             "nothing to learn in another iteration"
         )
@@ -185,5 +185,5 @@ def relabel(
         "gmad_by_attacker": dict(sorted(Counter(p.attacker for p in found).items())),
         "gmad_labels": {x: sum(p.label == x for p in labelled) for x in LEVELS},
     }
-    records.write_json(facts_path, facts)
+    files.write_json(facts_path, facts)
     return facts

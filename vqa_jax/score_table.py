@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vqa_jax.files import write_json
 from vqa_jax.predictor import Predictor, Result
-from vqa_jax.records import write_json
 
 DIRECTION = "higher is better"
 PARTIAL = ".partial"

@@ -22,7 +22,7 @@ from absl import logging
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from vqa_jax import bundle, checkpoint, input_pipeline, parallel, records
+from vqa_jax import bundle, checkpoint, files, input_pipeline, parallel, records
 from vqa_jax import train_step as step_lib
 from vqa_jax.losses import LossConfig
 from vqa_jax.models.functional import FunctionalStudent
@@ -109,7 +109,7 @@ class _Metrics:
 
 def _identity(config: TrainConfig, spec: bundle.StudentSpec, data: str) -> dict[str, Any]:
     pairs = {
-        name: [records.file_sha256(p) for p in records.dataset_shards(data, name, "train")]
+        name: [files.file_sha256(p) for p in records.dataset_shards(data, name, "train")]
         for name in config.pair_datasets
     }
     start = bundle.fingerprint(config.init_from) if config.init_from else ""
@@ -133,7 +133,7 @@ def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
     Raises:
       TrainingError: a loss or gradient is not finite; the last good weights are saved.
       checkpoint.CheckpointError: workdir belongs to another run.
-      records.CorpusError: the corpus lacks pairs, videos or motion features.
+      files.CorpusError: the corpus lacks pairs, videos or motion features.
     """
     os.makedirs(workdir, exist_ok=True)
     output = os.path.join(workdir, "student")

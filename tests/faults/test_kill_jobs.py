@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_corpus
 
-from vqa_jax import bundle, predictor, records, relabel, train
+from vqa_jax import bundle, files, predictor, relabel, train
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 60
@@ -64,7 +64,7 @@ def test_kill_9_during_training(corpus, tmp_path):
     assert _killed_until_done(_train, corpus, other, most_seconds=6.0, seed=0) >= KILLS // 2
     assert tiny_corpus.losses(other) == tiny_corpus.losses(quiet)
     name = os.path.join("student", bundle.WEIGHTS_FILE)
-    shas = {records.file_sha256(os.path.join(w, name)) for w in (quiet, other)}
+    shas = {files.file_sha256(os.path.join(w, name)) for w in (quiet, other)}
     assert len(shas) == 1
 
 
@@ -76,7 +76,7 @@ def test_kill_9_during_relabelling(corpus, trained, tmp_path):
     assert _killed_until_done(_relabel, other, trained, most_seconds=4.0, seed=1) >= KILLS // 2
     wanted, got = (
         {
-            os.path.relpath(os.path.join(folder, name), root): records.file_sha256(
+            os.path.relpath(os.path.join(folder, name), root): files.file_sha256(
                 os.path.join(folder, name)
             )
             for folder, _, names in os.walk(root)

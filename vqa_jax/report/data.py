@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqa_jax import records
+from vqa_jax import files, records
 
 STRIP_TILES = 4  # pictures in a thumbnail strip
 _STRIP_HEIGHT = 96  # pixels at most; stored tiles are smaller and stay as they are
@@ -123,8 +123,8 @@ class _Reader:
         if path is None:
             return None
         try:
-            value = records.read_json(path)
-        except (records.CorpusError, OSError, UnicodeDecodeError) as e:
+            value = files.read_json(path)
+        except (files.CorpusError, OSError, UnicodeDecodeError) as e:
             self.damaged.append(f"{'/'.join(parts)}: {e}")
             return None
         if not isinstance(value, dict):
@@ -317,7 +317,7 @@ def thumbnails(run: str, video_ids: Iterable[str]) -> dict[str, Thumbnail]:
     """Picture strips of videos of the run's corpus; unknown videos are left out."""
     try:
         store = records.RecordStore(os.path.join(run, "corpus"), "vqa_videos")
-    except records.CorpusError:
+    except files.CorpusError:
         return {}
     found = {}
     for video_id in sorted(set(video_ids)):
