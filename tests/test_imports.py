@@ -16,8 +16,8 @@ LAYERS = {
     1: "levels frames records prompt metrics pairs teachers "
     "clip_coding files video_table datasets decode nss score_tables gmad pair_shards "
     "media colour probe "
-    "votes teacher_pairs teacher_scales",
-    2: "parallel weights thurstone losses",
+    "votes teacher_pairs teacher_scales views",
+    2: "parallel execution weights thurstone losses",
     3: "models",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.
     4: "input_pipeline optim checkpoint bundle weights.student_io weights.student_rules",
