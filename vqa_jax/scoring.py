@@ -9,8 +9,8 @@ that nothing is compiled twice.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,48 @@ class EncodedVideo:
     num_motion: int
 
 
+class Steps(NamedTuple):
+    """What the device computes, as pure functions of the parameters.
+
+    encode(params, frames, motion): visual tokens of videos (`Student.encode_videos`).
+    compare(params, first, second, tokens, answer_pos): level logits [B, 5] of whole pairs.
+    prefix(params, first, tokens, lengths): KVCache of the prompts up to the second video.
+    suffix(params, cache, second, tokens, positions, answer_pos): level logits [B, 5] after it.
+    """
+
+    encode: Callable[..., jax.Array]
+    compare: Callable[..., jax.Array]
+    prefix: Callable[..., KVCache]
+    suffix: Callable[..., jax.Array]
+
+
+def make_steps(student: FunctionalStudent, level_ids: Sequence[int]) -> Steps:
+    """The functions of scoring, not yet jitted; `level_ids`: token ids of the five levels."""
+    levels = jnp.asarray(level_ids)
+
+    def encode(params, frames, motion):
+        return student.bind(params).encode_videos(frames, motion)
+
+    def compare(params, first, second, tokens, answer_pos):
+        model = student.bind(params)
+        embeds = model.merge(tokens, jnp.concatenate([first, second], axis=1))
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
+        hidden, _ = model.hidden(embeds, positions)
+        return model.llm.logits(_at(hidden, answer_pos), levels)[:, 0]
+
+    def prefix(params, first, tokens, lengths):
+        model = student.bind(params)
+        positions = prefix_positions(lengths, tokens.shape[1])
+        return model.hidden(model.merge(tokens, first), positions)[1]
+
+    def suffix(params, cache, second, tokens, positions, answer_pos):
+        model = student.bind(params)
+        hidden, _ = model.hidden(model.merge(tokens, second), positions, cache)
+        return model.llm.logits(_at(hidden, answer_pos), levels)[:, 0]
+
+    return Steps(encode, compare, prefix, suffix)
+
+
 class Engine:
     """Compares videos with one student.
 
@@ -66,34 +108,14 @@ class Engine:
             spec.num_frames * self._per_frame, max(1, spec.preprocess.max_clips)
         )
         self._ids = prompt.scoring_ids(tokenizer)
-        self._level_ids = jnp.asarray(prompt.level_ids(tokenizer))
         text = len(self._ids) - 4
         self._length = text + 2 * self._bank.stride
         self._cache: KVCache | None = None
         self._anchors: list[EncodedVideo] = []
 
-        def encode(params, frames, motion):
-            return student.bind(params).encode_videos(frames, motion)
-
-        def compare(params, first, second, tokens, answer_pos):
-            model = student.bind(params)
-            embeds = model.merge(tokens, jnp.concatenate([first, second], axis=1))
-            positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
-            hidden, _ = model.hidden(embeds, positions)
-            return model.llm.logits(_at(hidden, answer_pos), self._level_ids)[:, 0]
-
-        def prefix(params, first, tokens, lengths):
-            model = student.bind(params)
-            positions = prefix_positions(lengths, tokens.shape[1])
-            return model.hidden(model.merge(tokens, first), positions)[1]
-
-        def suffix(params, cache, second, tokens, positions, answer_pos):
-            model = student.bind(params)
-            hidden, _ = model.hidden(model.merge(tokens, second), positions, cache)
-            return model.llm.logits(_at(hidden, answer_pos), self._level_ids)[:, 0]
-
-        self._encode, self._compare = jax.jit(encode), jax.jit(compare)
-        self._prefix, self._suffix = jax.jit(prefix), jax.jit(suffix)
+        steps = make_steps(student, prompt.level_ids(tokenizer))
+        self._encode, self._compare = jax.jit(steps.encode), jax.jit(steps.compare)
+        self._prefix, self._suffix = jax.jit(steps.prefix), jax.jit(steps.suffix)
 
     def encode(self, videos: Iterable[VideoInput]) -> Iterator[EncodedVideo]:
         """Encodes videos one by one, in order; each group of frames is one row of a device call.
