@@ -16,7 +16,7 @@ LAYERS = {
     1: "levels frames records prompt metrics pairs teachers "
     "clip_coding files video_table datasets decode nss score_tables gmad pair_shards "
     "media colour probe "
-    "votes teacher_pairs teacher_scales views",
+    "votes teacher_pairs teacher_scales views ensemble",
     2: "parallel execution weights thurstone losses",
     3: "models",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.

@@ -118,6 +118,24 @@ def read_scores(
     return ScoreTable(videos, tuple(teachers), higher, scores)
 
 
+def read_human_scores(path: str | os.PathLike[str]) -> dict[str, float]:
+    """Human scores by video: the column `mos` of a file in wide form, empty without one.
+
+    Raises:
+      ScoresError: an unreadable file or text in place of a number.
+    """
+    path = str(path)
+    table, first_row = _read_table(path)
+    lower = {name.strip().lower(): k for k, name in reversed(list(enumerate(table.column_names)))}
+    video = next((lower[c] for c in _VIDEO_COLUMNS if c in lower), None)
+    if video is None or "mos" not in lower:
+        return {}
+    value, text = _numbers(table.column(lower["mos"]))
+    _refuse_text(path, "mos", value, text, first_row)
+    names = _names(table.column(video), path, first_row, "video")
+    return {name: float(x) for name, x in zip(names, value, strict=True) if np.isfinite(x)}
+
+
 def _encode(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(sorted unique values, position of each element in them)."""
     encoded = pc.dictionary_encode(pa.array(text, pa.string()))
