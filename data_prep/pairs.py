@@ -21,7 +21,7 @@ from ml_collections import config_flags
 from data_prep.simulators import SIMULATORS
 from vqa_jax import files, pair_shards, score_tables, votes
 from vqa_jax.levels import LEVELS
-from vqa_jax.pairs import PairTable, SimulatedSet, all_simulator_pairs, sample_simulator_pairs
+from vqa_jax.pairs import PairTable, SimulatedSets, all_simulator_pairs, sample_simulator_pairs
 from vqa_jax.records import MANIFEST
 from vqa_jax.teacher_pairs import sample_teacher_pairs
 from vqa_jax.video_table import read_video_table, table_path, table_sha256
@@ -94,8 +94,8 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
             f"{table_path(data)} was changed: delete {data} and prepare it anew"
         )
     table = read_video_table(data)
-    usable = [r for r in table if r["split"] == "train" and r["effective"]]
-    if not usable:
+    usable = table.where(split="train", effective=True)
+    if not len(usable):
         raise files.CorpusError(f"{data} has no training video: add inputs, or see quarantine.csv")
     imported = None
     if score_files:
@@ -104,12 +104,17 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     by_simulators = _simulator_pairs(pair_shards.simulated_sets(table, "train"), config)
     by_teachers = sample_teacher_pairs(
         united.scores,
-        [r["video_id"] for r in usable],
+        usable.column("video_id"),
         config.teachers_per_label,
         config.seed,
         config.std_floor,
         min_teachers=min(2, len(united.names)),
-        families=[f"{r['source_id']}:{r['segment']}" for r in usable],
+        families=[
+            f"{source}:{segment}"
+            for source, segment in zip(
+                usable.column("source_id"), usable.column("segment"), strict=True
+            )
+        ],
     )
     train = PairTable.concatenate([by_simulators, by_teachers])
     if not train:
@@ -125,18 +130,17 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     return pair_shards.write(data, 1, splits, config.num_shards, identity, facts)
 
 
-def _simulator_pairs(sets: Sequence[SimulatedSet], config: PairConfig) -> PairTable:
+def _simulator_pairs(sets: SimulatedSets, config: PairConfig) -> PairTable:
     wanted = config.simulator_per_label
     if isinstance(wanted, int) or not set(wanted) & set(_KINDS):
         return sample_simulator_pairs(sets, wanted, config.seed)
     unknown = sorted(set(wanted) - set(_KINDS))
     if unknown:
         raise ValueError(f"simulator_per_label: {unknown} beside kinds; the kinds are {_KINDS}")
+    kinds = np.array([SIMULATORS[name].kind for name in sets.simulator], object)
     return PairTable.concatenate(
         [
-            sample_simulator_pairs(
-                [s for s in sets if SIMULATORS[s.simulator].kind == kind], number, config.seed
-            )
+            sample_simulator_pairs(sets[kinds == kind], number, config.seed)
             for kind, number in sorted(wanted.items())
         ]
     )

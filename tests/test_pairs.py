@@ -6,7 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
-from vqa_jax import gmad, levels, pairs
+from vqa_jax import gmad, levels, pair_shards, pairs
+from vqa_jax.files import CorpusError
 
 
 def _table(sources=12, simulators=("blur", "noise", "resize")):
@@ -49,6 +50,43 @@ def test_simulator_pairs_depend_on_the_seed_and_not_on_the_order_of_the_table():
     found = pairs.sample_simulator_pairs(table, 10, seed=1)
     assert found == pairs.sample_simulator_pairs(table[::-1], 10, seed=1)
     assert found != pairs.sample_simulator_pairs(table, 10, seed=2)
+
+
+def test_sets_as_columns_read_as_sets():
+    table = _table()
+    sets = pairs.SimulatedSets.of(table[::-1])
+    assert list(sets) == sorted(table, key=lambda g: (g.simulator, g.source_id))
+    assert list(sets[sets.simulator == "blur"]) == [g for g in sets if g.simulator == "blur"]
+    assert list(sets[1:3]) == [sets[1], sets[2]]
+    twice = pairs.SimulatedSet("s", "blur", ((0, "s"), (1, "a"), (1, "b")))
+    with pytest.raises(ValueError, match="s blur: a severity number occurs twice"):
+        pairs.all_simulator_pairs([twice])
+
+
+def test_the_video_table_is_grouped_by_segment_and_simulator():
+    fields = ("video_id", "source_id", "segment", "simulator", "level", "effective", "split")
+    rows = [
+        dict(zip(fields, row, strict=True))
+        for row in (
+            ("b2", "s", 0, "blur", 2, True, "train"),
+            ("b1", "s", 0, "blur", 1, False, "train"),
+            ("b0", "s", 0, "source", 0, True, "train"),
+            ("c0", "s", 12, "source", 0, True, "train"),
+            ("d0", "t", 0, "source", 0, True, "heldout"),
+            ("n1", "s", 0, "noise", 1, True, "train"),
+            ("c3", "s", 12, "blur", 3, True, "train"),
+            ("c1", "s", 12, "blur", 1, True, "train"),
+            ("d1", "t", 0, "blur", 1, True, "heldout"),
+        )
+    ]
+    assert list(pair_shards.simulated_sets(rows, "train")) == [
+        pairs.SimulatedSet("s-000", "blur", ((0, "b0"), (2, "b2"))),
+        pairs.SimulatedSet("s-012", "blur", ((0, "c0"), (1, "c1"), (3, "c3"))),
+        pairs.SimulatedSet("s-000", "noise", ((0, "b0"), (1, "n1"))),
+    ]
+    assert len(pair_shards.simulated_sets(rows, "other")) == 0
+    with pytest.raises(CorpusError, match="segment s-012 has versions, but no source"):
+        pair_shards.simulated_sets([r for r in rows if r["video_id"] != "c0"], "train")
 
 
 def test_short_table_gives_each_pair_once():

@@ -9,10 +9,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vqa_jax import files, levels, records
-from vqa_jax.pairs import Pair, SimulatedSet
+from vqa_jax.pairs import Pair, SimulatedSets
+from vqa_jax.video_table import column_of
 
 _NUMBERS = (
     "margin",
@@ -136,23 +140,49 @@ def finished(root: str, iteration: int, identity: Mapping[str, Any]) -> dict[str
     return manifest
 
 
-def simulated_sets(table: Sequence[Mapping[str, Any]], split: str) -> list[SimulatedSet]:
-    """Groups the video table's rows by segment and simulator, effective levels and source only."""
-    sources = {
-        (r["source_id"], r["segment"]): r["video_id"]
-        for r in table
-        if r["split"] == split and r["level"] == 0
-    }
-    groups: dict[tuple[str, int, str], list[tuple[int, str]]] = {}
-    for row in table:
-        if row["split"] == split and row["level"] > 0 and row["effective"]:
-            key = (row["source_id"], row["segment"], row["simulator"])
-            groups.setdefault(key, []).append((row["level"], row["video_id"]))
-    return [
-        SimulatedSet(
-            f"{source}-{segment:03d}",
-            simulator,
-            ((0, sources[source, segment]), *sorted(versions)),
-        )
-        for (source, segment, simulator), versions in sorted(groups.items())
-    ]
+def simulated_sets(table: Sequence[Mapping[str, Any]], split: str) -> SimulatedSets:
+    """Groups the video table's rows by segment and simulator, effective levels and source only.
+
+    Raises:
+      CorpusError: a segment has versions, but no source.
+    """
+    fields = ("split", "source_id", "segment", "simulator", "level", "effective", "video_id")
+    column = {name: column_of(table, name) for name in fields}
+    mine = column["split"] == split
+    base = np.flatnonzero(mine & (column["level"] == 0))
+    rows = np.flatnonzero(mine & (column["level"] > 0) & column["effective"])
+    segments = _segments(column, rows)
+    order = pc.sort_indices(
+        pa.table(
+            {
+                "simulator": pa.array(column["simulator"][rows], pa.string()),
+                "segment": segments,
+                "level": column["level"][rows],
+            }
+        ),
+        sort_keys=[(name, "ascending") for name in ("simulator", "segment", "level")],
+    ).to_numpy()
+    rows, segment = rows[order], segments.to_numpy(zero_copy_only=False)[order]
+    simulator = column["simulator"][rows]
+    new = np.ones(len(rows), bool)
+    new[1:] = (segment[1:] != segment[:-1]) | (simulator[1:] != simulator[:-1])
+    starts = np.flatnonzero(new)
+    found = pc.index_in(pa.array(segment[starts], pa.string()), _segments(column, base))
+    if found.null_count:
+        lost = segment[starts[pc.index(found.is_null(), True).as_py()]]
+        raise files.CorpusError(f"segment {lost} has versions, but no source: prepare it anew")
+    sources = column["video_id"][base][found.to_numpy()]
+    return SimulatedSets(
+        source_id=segment[starts],
+        simulator=simulator[starts],
+        lengths=np.diff(np.append(starts, len(rows))) + 1,
+        severity=np.insert(column["level"][rows].astype(np.int64), starts, 0),
+        video_id=np.insert(column["video_id"][rows], starts, sources),
+    )
+
+
+def _segments(column: Mapping[str, np.ndarray], rows: np.ndarray) -> pa.Array:
+    """Names of the rows' segments: source and number, of three figures or more."""
+    number = pc.utf8_lpad(pa.array(column["segment"][rows]).cast(pa.string()), 3, "0")
+    source = pa.array(column["source_id"][rows], pa.string())
+    return pc.binary_join_element_wise(source, number, "-")

@@ -130,6 +130,72 @@ class SimulatedSet:
     video_ids: tuple[tuple[int, str], ...]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class SimulatedSets(Sequence[SimulatedSet]):
+    """Many sets as columns, sorted by simulator and source; reads as `SimulatedSet`s.
+
+    Attributes:
+      source_id: object [sets] of str.
+      simulator: object [sets] of str.
+      lengths: int64 [sets], versions of each.
+      severity: int64 [versions], set after set, rising in each, 0 = the source.
+      video_id: object [versions] of str.
+    """
+
+    source_id: np.ndarray
+    simulator: np.ndarray
+    lengths: np.ndarray
+    severity: np.ndarray
+    video_id: np.ndarray
+
+    @classmethod
+    def of(cls, table: Sequence[SimulatedSet]) -> SimulatedSets:
+        """The sets of `table` in any order; ValueError if a severity number occurs twice in one."""
+        if isinstance(table, cls):
+            return table
+        groups = sorted(table, key=lambda g: (g.simulator, g.source_id))
+        versions = [version for g in groups for version in sorted(g.video_ids)]
+        sets = cls(
+            np.array([g.source_id for g in groups], object),
+            np.array([g.simulator for g in groups], object),
+            np.array([len(g.video_ids) for g in groups], np.int64),
+            np.array([number for number, _ in versions], np.int64),
+            np.array([key for _, key in versions], object),
+        )
+        owner = np.repeat(np.arange(len(sets)), sets.lengths)
+        for k in owner[1:][(np.diff(owner) == 0) & (np.diff(sets.severity) == 0)]:
+            name = f"{sets.source_id[k]} {sets.simulator[k]}"
+            raise ValueError(f"{name}: a severity number occurs twice")
+        return sets
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @overload
+    def __getitem__(self, key: int) -> SimulatedSet: ...
+    @overload
+    def __getitem__(self, key: slice | np.ndarray) -> SimulatedSets: ...
+    def __getitem__(self, key):
+        """One set, or the sets of a slice, an index array or a mask."""
+        ends = np.cumsum(self.lengths)
+        if isinstance(key, (int, np.integer)):
+            position = range(len(self))[key]  # IndexError ends a loop
+            part = slice(ends[position] - self.lengths[position], ends[position])
+            versions = zip(self.severity[part].tolist(), self.video_id[part], strict=True)
+            return SimulatedSet(self.source_id[position], self.simulator[position], (*versions,))
+        chosen = np.arange(len(self))[key]
+        lengths = self.lengths[chosen]
+        before = np.cumsum(lengths) - lengths
+        rows = np.arange(lengths.sum()) + np.repeat((ends - self.lengths)[chosen] - before, lengths)
+        return SimulatedSets(
+            self.source_id[chosen],
+            self.simulator[chosen],
+            lengths,
+            self.severity[rows],
+            self.video_id[rows],
+        )
+
+
 def key_hash(*keys: str) -> str:
     """Hash that orders keys without regard to how they are listed."""
     return hashlib.sha256("\0".join(keys).encode()).hexdigest()
@@ -217,24 +283,22 @@ def simulator_pair(group: SimulatedSet, first: int, second: int) -> Pair:
     )
 
 
-def _versions(group: SimulatedSet) -> list[tuple[int, str]]:
-    versions = sorted(group.video_ids)
-    if len({number for number, _ in versions}) != len(versions):
-        raise ValueError(f"{group.source_id} {group.simulator}: a severity number occurs twice")
-    return versions
-
-
-def all_simulator_pairs(table: Sequence[SimulatedSet], seed: int = 0) -> list[Pair]:
+def all_simulator_pairs(table: Sequence[SimulatedSet], seed: int = 0) -> PairTable:
     """Every pair of different versions once, in an order (A, B) or (B, A) chosen by hash."""
-    pairs = []
-    for group in sorted(table, key=lambda g: (g.simulator, g.source_id)):
-        numbers = [number for number, _ in _versions(group)]
-        for a, i in enumerate(numbers):
-            for j in numbers[a + 1 :]:
-                key = key_hash(str(seed), group.simulator, group.source_id, str(i), str(j))
-                i_first = int(key[0], 16) % 2
-                pairs.append(simulator_pair(group, *((i, j) if i_first else (j, i))))
-    return pairs
+    sets = SimulatedSets.of(table)
+    owner, mild, severe = _version_pairs(sets.lengths)
+    names = zip(
+        sets.simulator[owner],
+        sets.source_id[owner],
+        sets.severity[mild].astype(str),
+        sets.severity[severe].astype(str),
+        strict=True,
+    )
+    odd = (int(key_hash(str(seed), *name)[0], 16) % 2 for name in names)
+    mild_first = np.fromiter(odd, bool, len(owner))
+    return _simulator_pair_table(
+        sets, np.where(mild_first, mild, severe), np.where(mild_first, severe, mild)
+    )
 
 
 def sample_simulator_pairs(
@@ -256,17 +320,10 @@ def sample_simulator_pairs(
     """
     quota = label_quota(wanted, [x for x in levels.LEVELS if x != "similar"])
     rng = generator(seed, "simulator pairs")
-    groups = sorted(table, key=lambda g: (g.simulator, g.source_id))
-    versions = [_versions(group) for group in groups]
-    names = sorted({group.simulator for group in groups})
-    code = {name: k for k, name in enumerate(names)}
-    simulator = np.array([code[group.simulator] for group in groups], np.int64)
-    lengths = np.array([len(v) for v in versions], np.int64)
-    starts = np.cumsum(lengths) - lengths
-    ids = np.array([key for v in versions for _, key in v], object)
-    severity = np.array([number for v in versions for number, _ in v], np.int64)
-
-    owner, mild, severe = _version_pairs(lengths, starts)
+    sets = SimulatedSets.of(table)
+    names, simulator = np.unique(sets.simulator.astype(str), return_inverse=True)
+    severity = sets.severity
+    owner, mild, severe = _version_pairs(sets.lengths)
     kind = simulator[owner]
     near = severity[severe] - severity[mild] == 1
     first, second = [], []
@@ -278,14 +335,19 @@ def sample_simulator_pairs(
         second.append(np.where(rise, mild[chosen], severe[chosen]))
     shuffled = rng.permutation(sum(map(len, first)))
     a, b = np.concatenate(first)[shuffled], np.concatenate(second)[shuffled]
+    return _simulator_pair_table(sets, a, b)
 
+
+def _simulator_pair_table(sets: SimulatedSets, a: np.ndarray, b: np.ndarray) -> PairTable:
+    """Pairs of the versions numbered `a` and `b`, of one set each: `simulator_pair` of many."""
+    severity = sets.severity
     step = severity[a] - severity[b]
-    source = np.array([f"{SIMULATOR}:{name}" for name in names], object)
+    sources = (SIMULATOR + ":" + sets.simulator).astype(object)
     return PairTable(
-        first_id=ids[a],
-        second_id=ids[b],
+        first_id=sets.video_id[a],
+        second_id=sets.video_id[b],
         label=(2 + np.sign(step) * np.where(np.abs(step) == 1, 1, 2)).astype(np.int8),
-        label_source=source[np.repeat(simulator, lengths)[a]],
+        label_source=np.repeat(sources, sets.lengths)[a],
         margin=step.astype(np.float64),
         normalized_margin=np.zeros(len(a)),
         first_mean=-severity[a].astype(np.float64),
@@ -295,10 +357,9 @@ def sample_simulator_pairs(
     )
 
 
-def _version_pairs(
-    lengths: np.ndarray, starts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _version_pairs(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(set, milder version, more severe version) of all pairs, sets and versions in order."""
+    starts = np.cumsum(lengths) - lengths
     owner, mild, severe = [], [], []
     for length in np.unique(lengths):
         members = np.flatnonzero(lengths == length)
@@ -341,12 +402,15 @@ def misordered(
     preference = np.asarray(preference, np.float64)
     if preference.shape != (len(pairs),) or not np.isfinite(preference).all():
         raise ValueError(f"need {len(pairs)} finite preferences, got {preference.shape}")
-    wrong = []
-    for pair, p in zip(pairs, preference, strict=True):
-        if pair.label == "similar":
-            raise ValueError(f"{pair.first_id}, {pair.second_id}: a `similar` pair has no order")
-        error = (0.5 - p) if pair.label in ("better", "superior") else (p - 0.5)
-        if error >= 0:
-            wrong.append((-error, key_hash(pair.first_id, pair.second_id), pair))
-    wrong.sort(key=lambda x: x[:2])
-    return [pair for _, _, pair in wrong[:quota]]
+    label = pairs.label if isinstance(pairs, PairTable) else _label_numbers(pairs)
+    if (label == levels.level_index("similar")).any():
+        pair = pairs[int(np.argmax(label == levels.level_index("similar")))]
+        raise ValueError(f"{pair.first_id}, {pair.second_id}: a `similar` pair has no order")
+    error = np.where(label > levels.level_index("similar"), 0.5 - preference, preference - 0.5)
+    wrong = [(-error[k], pairs[k]) for k in np.flatnonzero(error >= 0).tolist()]
+    wrong.sort(key=lambda x: (x[0], key_hash(x[1].first_id, x[1].second_id)))
+    return [pair for _, pair in wrong[:quota]]
+
+
+def _label_numbers(pairs: Sequence[Pair]) -> np.ndarray:
+    return np.array([levels.level_index(pair.label) for pair in pairs], np.int8)

@@ -101,6 +101,14 @@ class VideoTable(Sequence[dict[str, Any]]):
         return VideoTable(table)
 
 
+def column_of(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """One field of rows of the video table [rows], as `VideoTable.column`, whatever holds them."""
+    if isinstance(rows, VideoTable):
+        return rows.column(name)
+    kind = {pa.string(): object, pa.int32(): np.int32, pa.bool_(): bool}[FIELDS.field(name).type]
+    return np.array([row[name] for row in rows], kind)
+
+
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
     rows = table.to_pylist()
     names = [name for name in table.column_names if name.startswith(_SCORE)]

@@ -12,6 +12,7 @@ import numpy as np
 from vqa_jax import teachers
 from vqa_jax.score_tables import ScoresError, ScoreTable, collect_scores
 from vqa_jax.teacher_scales import Scale, unite
+from vqa_jax.video_table import VideoTable, column_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +51,7 @@ def united_votes(
     Raises:
       ScoresError: an imported teacher scores none of the videos, or has a built-in name.
     """
-    names = sorted(rows[0]["scores"])
-    scores = np.array([[row["scores"][name] for name in names] for row in rows], np.float64)
+    names, scores = _built_in(rows)
     higher = [teachers.get(name).higher_is_better for name in names]
     if imported is not None:
         taken = sorted(set(names) & set(imported.teachers))
@@ -65,12 +65,23 @@ def united_votes(
     return Votes(united, tuple(names), tuple(scales))
 
 
+def _built_in(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], np.ndarray]:
+    if isinstance(rows, VideoTable):
+        columns = rows.scores()
+        names = sorted(columns)
+        return names, np.stack([columns[name] for name in names], axis=1)
+    names = sorted(rows[0]["scores"])
+    return names, np.array([[row["scores"][name] for name in names] for row in rows], np.float64)
+
+
 def _imported(table: ScoreTable, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
     by_id = {os.path.splitext(os.path.basename(video))[0] for video in table.videos}
     by_id.update(table.videos)
+    ids, paths = column_of(rows, "video_id"), column_of(rows, "path")
+    undistorted = column_of(rows, "level") == 0
     keys = [
-        row["path"] if row["level"] == 0 and row["video_id"] not in by_id else row["video_id"]
-        for row in rows
+        path if whole and key not in by_id else key
+        for key, path, whole in zip(ids, paths, undistorted.tolist(), strict=True)
     ]
     scores, missing = collect_scores(table, keys)  # warns of what is missing
     for name, count in missing.items():
