@@ -107,7 +107,7 @@ def _frame_hashes(path: str | os.PathLike[str], info: VideoInfo) -> tuple[int, .
     places = [(2 * i + 1) * count // (2 * NUM_HASHES) for i in range(NUM_HASHES)]
     found: dict[int, int] = {}
     with contextlib.suppress(TruncatedVideoError):
-        for number, frame in iter_frames(path, set(places)):
+        for number, frame in iter_frames(path, set(places), info):
             found[number] = frame_hash(frame)
     return tuple(found.get(place, 0) for place in places)
 

@@ -83,7 +83,7 @@ def measure(path: str, max_pixels: int) -> dict[str, float]:
 
     Args:
       path: a local file.
-      max_pixels: most pixels of a frame.
+      max_pixels: most pixels of a frame; 0: any.
 
     Returns:
       Metric -> value, in the order of METRICS.
@@ -91,10 +91,7 @@ def measure(path: str, max_pixels: int) -> dict[str, float]:
     Raises:
       MediaError: the file cannot be used, or its frames are too large.
     """
-    info = probe(path)
-    if info.width * info.height > max_pixels:
-        size = f"{info.width} x {info.height}"
-        raise MediaError(path, "limit", f"frames of {size} exceed {max_pixels} pixels")
+    info = probe(path, max_pixels)
     keys = set(key_frame_indices(info.num_frames, info.fps))
     wanted = {k + i for k in keys for i in range(_RUN) if k + i < info.num_frames}
     values: dict[str, list[float]] = {name: [] for name in METRICS}
@@ -106,7 +103,7 @@ def measure(path: str, max_pixels: int) -> dict[str, float]:
         values["ti"].append(metrics_temporal.temporal_information(lumas))
         run.clear()
 
-    for number, frame in iter_frames(path, wanted):
+    for number, frame in iter_frames(path, wanted, info):
         if number in keys:
             for name, function in _MEANS.items():
                 values[name].append(function(frame))

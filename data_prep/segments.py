@@ -108,7 +108,7 @@ def _decode(
     """All segments, cut to their windows, in one pass: uint8 [segments, length, h, w, 3]."""
     wanted = {start + t for start in starts for t in range(length)}
     segments = np.empty(0, np.uint8)
-    for number, frame in frames_lib.iter_frames(path, wanted):
+    for number, frame in frames_lib.iter_frames(path, wanted, source.info):
         for k, start in enumerate(starts):
             if not start <= number < start + length:
                 continue

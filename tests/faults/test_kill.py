@@ -182,7 +182,8 @@ def test_a_crash_while_pairs_are_replaced_leaves_no_false_manifest(
 
 
 def _features(data) -> dict[str, str]:
-    return {k: v for k, v in prep_corpus.contents(data).items() if k.startswith(("motion.", "vqa_"))}
+    found = prep_corpus.contents(data)
+    return {k: v for k, v in found.items() if k.startswith(("motion.", "vqa_"))}
 
 
 def test_a_crash_at_any_step_of_the_motion_job(undisturbed, tmp_path, monkeypatch):
