@@ -102,6 +102,12 @@ def get_config() -> ConfigDict:
     train.init_from = ""
     train.severity_weight = 0.3
     train.mesh = (-1, 1, 1)
+    # Path patterns of what is trained and factors on peak_lr; everything else is frozen.
+    train.trainable = {"*": 1.0}
+    train.sharding = {}
+    train.attention = "auto"
+    train.remat = "none"
+    train.lora_rank = 0
     train.log_every = 20
     train.checkpoint_every = 100
     train.seed = 0

@@ -12,7 +12,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from tolerances import TOLERANCES
 
-from vqa_jax import prompt
+from vqa_jax import execution, prompt
 from vqa_jax.models.attention import attention
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.qwen2 import KVCache, Qwen2Config, prefix_positions
@@ -179,22 +179,24 @@ def test_severity_is_linear_on_the_mean_of_real_frames(student, pair):
         plain.severity_logits(tower)
 
 
-def test_remat_and_unroll_change_no_gradient(student, pair):
+@pytest.mark.parametrize("policy", ["full", "attention", "dots"])
+def test_remat_and_unroll_change_no_gradient(student, pair, policy):
     frames, motion, laid = pair
 
     @nnx.jit
     def gradients(*students):
-        def loss(s):
-            logits = s(frames, motion, laid.tokens[None], laid.answer_pos[None])
+        def loss(s, remat):
+            with execution.executing(execution.Execution(remat=remat)):
+                logits = s(frames, motion, laid.tokens[None], laid.answer_pos[None])
             return jax.nn.log_softmax(logits)[0, 0, 5]
 
-        return [nnx.grad(loss)(s) for s in students]
+        policies = ("none", policy)
+        return [nnx.grad(loss)(s, p) for s, p in zip(students, policies, strict=True)]
 
-    options = {"remat": True, "unroll": 2}
     cfg = dataclasses.replace(
         MICRO,
-        vision=dataclasses.replace(MICRO.vision, **options),
-        llm=dataclasses.replace(MICRO.llm, **options),
+        vision=dataclasses.replace(MICRO.vision, unroll=2),
+        llm=dataclasses.replace(MICRO.llm, unroll=2),
     )
     twin = nnx.eval_shape(lambda: Student(cfg, nnx.Rngs(0)))
     nnx.update(twin, nnx.state(student))

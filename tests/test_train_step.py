@@ -93,7 +93,8 @@ def test_meshes_compute_what_one_device_computes(student, config, batches, singl
 
 def test_metrics_are_complete_and_finite(single):
     row = single[1][0]
-    names = "loss ce entropy level_acc grad_norm lr skipped weight severity_ce severity_acc"
+    names = "loss ce entropy level_acc grad_norm update_norm lr skipped weight"
+    names += " severity_ce severity_acc"
     assert set(row) == {f"train/{name}" for name in names.split()}
     assert np.isfinite(list(row.values())).all() and row["train/skipped"] == 0
     assert row["train/grad_norm"] > 0

@@ -15,16 +15,20 @@ from typing import Any
 
 import jax
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from flax import traverse_util
+from safetensors.numpy import save_file
 
 from vqa_jax import prompt
+from vqa_jax.files import read_json, write_json
 from vqa_jax.frames import Preprocess
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.qwen2 import Qwen2Config
 from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
-from vqa_jax.records import read_json, write_json
+from vqa_jax.weights.files import Checkpoint, WeightsError
+from vqa_jax.weights.rules import Rule
+from vqa_jax.weights.stream import load_array
 
 CONFIG_FILE = "student.json"
 WEIGHTS_FILE = "student.safetensors"
@@ -63,6 +67,8 @@ class StudentSpec:
         """Inverse of to_dict; an unknown field is a TypeError."""
         fields = dict(fields)
         student = dict(fields["student"])
+        for part in ("vision", "llm"):  # how a run recomputes layers was once written here
+            student[part] = {k: v for k, v in student[part].items() if k != "remat"}
         student["vision"] = SiglipConfig(**student["vision"])
         student["llm"] = Qwen2Config(**student["llm"])
         fields["student"] = StudentConfig(**student)
@@ -122,6 +128,11 @@ def save(folder: str, spec: StudentSpec, params: Params, facts: Mapping[str, Any
     path = os.path.join(folder, WEIGHTS_FILE)
     save_file(flatten(jax.device_get(params)), path + ".tmp")
     os.replace(path + ".tmp", path)
+    save_spec(folder, spec, facts)
+
+
+def save_spec(folder: str, spec: StudentSpec, facts: Mapping[str, Any]) -> None:
+    """Writes a bundle's config beside its weights, which makes it complete."""
     write_json(os.path.join(folder, CONFIG_FILE), {"spec": spec.to_dict(), "facts": dict(facts)})
 
 
@@ -142,34 +153,42 @@ def load_spec(folder: str) -> StudentSpec:
     return StudentSpec.from_dict(read_json(path)["spec"])
 
 
-def load_params(folder: str, student: FunctionalStudent) -> Params:
-    """Reads weights into `student`'s tree.
+def load_params(folder: str, student: FunctionalStudent, like: Params | None = None) -> Params:
+    """Reads weights into `student`'s tree, streamed to where they belong.
+
+    Args:
+      folder: the bundle.
+      student: of the bundle's config.
+      like: ShapeDtypeStructs with the dtype and sharding of every parameter; None: the config's
+        dtype, on the first device.
 
     Raises:
-      BundleError: keys are missing, unexpected or misshapen; all of them are listed.
+      BundleError: the file is damaged, or keys are missing, unexpected or misshapen; all of them
+        are listed.
     """
     path = os.path.join(folder, WEIGHTS_FILE)
     if not os.path.exists(path):
         raise BundleError(f"{path} is missing: train or download the student again")
-    arrays = load_file(path)
-    abstract = student.abstract()
-    leaves = jax.tree_util.tree_leaves_with_path(abstract)
-    wanted = {"/".join(str(k.key) for k in p): leaf for p, leaf in leaves}
-    problems = [f"missing {k}" for k in sorted(wanted.keys() - arrays.keys())]
-    problems += [f"unexpected {k}" for k in sorted(arrays.keys() - wanted.keys())]
+    try:
+        checkpoint = Checkpoint(path)
+    except WeightsError as e:
+        raise BundleError(str(e)) from e
+    wanted = traverse_util.flatten_dict(student.abstract() if like is None else like, sep="/")
+    shapes = checkpoint.shapes
+    problems = [f"missing {k}" for k in sorted(wanted.keys() - shapes.keys())]
+    problems += [f"unexpected {k}" for k in sorted(shapes.keys() - wanted.keys())]
     problems += [
-        f"{k} is {arrays[k].shape}, not {wanted[k].shape}"
-        for k in sorted(wanted.keys() & arrays.keys())
-        if arrays[k].shape != wanted[k].shape
+        f"{k} is {shapes[k]}, not {wanted[k].shape}"
+        for k in sorted(wanted.keys() & shapes.keys())
+        if shapes[k] != wanted[k].shape
     ]
     if problems:
         raise BundleError(f"{path} does not fit its student.json: " + "; ".join(problems))
-    return jax.tree_util.tree_map_with_path(
-        lambda p, leaf: jax.numpy.asarray(
-            arrays["/".join(str(k.key) for k in p)], dtype=leaf.dtype
-        ),
-        abstract,
-    )
+    loaded = {
+        name: load_array(checkpoint, Rule(tuple(name.split("/")), name, "same"), leaf)
+        for name, leaf in wanted.items()
+    }
+    return traverse_util.unflatten_dict(loaded, sep="/")
 
 
 def files_fingerprint(paths: Sequence[str]) -> str:

@@ -1,12 +1,23 @@
-"""AdamW with warm-up and cosine decay, over the parameters that are trained (METHOD 6)."""
+"""What is trained, and AdamW with warm-up and cosine decay over it (METHOD 6)."""
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import optax
+
+Tree = Mapping[str, Any]
+Trainable = tuple[tuple[str, float], ...]
+
+EVERYTHING: Trainable = (("*", 1.0),)
+
+
+class TrainableError(ValueError):
+    """The rules of what is trained do not fit the student; the message names rules and leaves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +43,80 @@ def learning_rate(config: OptimConfig) -> optax.Schedule:
     )
 
 
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(str(key.key) for key in path)
+
+
+def rates(params: Tree, rules: Trainable) -> Any:
+    """Factor on the learning rate of every leaf; None for frozen ones.
+
+    Args:
+      params: nested dict of arrays or ShapeDtypeStructs.
+      rules: (pattern of paths such as "vision/*", factor); what no pattern matches is frozen.
+
+    Returns:
+      Tree as `params`.
+
+    Raises:
+      TrainableError: a pattern that matches nothing, a leaf with two different factors, a factor
+        that is not positive, or nothing to train.
+    """
+    used: dict[str, int] = dict.fromkeys((pattern for pattern, _ in rules), 0)
+    problems = [f"{pattern}: {rate} is not positive" for pattern, rate in rules if not rate > 0]
+
+    def one(path: tuple[Any, ...], _: Any) -> float | None:
+        name, found = _name(path), {}
+        for pattern, rate in rules:
+            if fnmatch.fnmatchcase(name, pattern):
+                used[pattern] += 1
+                found[rate] = pattern
+        if len(found) > 1:
+            problems.append(f"{name} has rates {sorted(found)} by {sorted(found.values())}")
+        return next(iter(found), None)
+
+    tree = jax.tree_util.tree_map_with_path(one, params)
+    problems += [f"{pattern} matches no parameter" for pattern, count in used.items() if not count]
+    if problems or not rules:
+        text, parts = "; ".join(problems or ["no rules"]), ", ".join(sorted(params))
+        raise TrainableError(f"trainable: {text} (parts of the student: {parts})")
+    return tree
+
+
+def split(params: Tree, rules: Trainable) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(trained, frozen) parts of a tree; each is the nested dict without the other's leaves."""
+    factors = rates(params, rules)
+
+    def part(tree: Tree, factor: Tree, trained: bool) -> dict[str, Any]:
+        out = {}
+        for key, value in tree.items():
+            if isinstance(value, Mapping):
+                inner = part(value, factor[key], trained)
+                out |= {key: inner} if inner else {}
+            elif (factor[key] is not None) == trained:
+                out[key] = value
+        return out
+
+    return part(params, factors, True), part(params, factors, False)
+
+
+def join(trained: Tree, frozen: Tree) -> dict[str, Any]:
+    """Inverse of `split`."""
+    out = dict(frozen)
+    for key, value in trained.items():
+        out[key] = join(value, frozen.get(key, {})) if isinstance(value, Mapping) else value
+    return out
+
+
+def scaled(updates: Tree, factors: Tree) -> dict[str, Any]:
+    """Updates times the factors of their leaves: the same as that factor on the learning rate."""
+    return {
+        key: scaled(value, factors[key])
+        if isinstance(value, Mapping)
+        else (value if factors[key] == 1.0 else value * factors[key])
+        for key, value in updates.items()
+    }
+
+
 def decay_mask(params: Any) -> Any:
     """True for matrices; norms, biases, positions and the newline token are not decayed.
 
@@ -40,7 +125,8 @@ def decay_mask(params: Any) -> Any:
 
     def is_matrix(path: tuple[Any, ...], _: Any) -> bool:
         name = str(path[-1].key)
-        return name.startswith("w") or name.endswith("kernel") or name in ("embedding", "head")
+        matrix = name.startswith(("w", "lora_")) or name.endswith("kernel")
+        return matrix or name in ("embedding", "head")
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 
@@ -53,3 +139,9 @@ def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
             learning_rate(config), b2=config.b2, weight_decay=config.weight_decay, mask=decay_mask
         ),
     )
+
+
+def rules_of(rules: Mapping[str, float] | Sequence[Sequence[Any]]) -> Trainable:
+    """Rules as configs hold them, in an order that does not depend on how they were written."""
+    pairs = rules.items() if isinstance(rules, Mapping) else rules
+    return tuple(sorted((str(pattern), float(rate)) for pattern, rate in pairs))

@@ -7,7 +7,8 @@ axes `data`, `fsdp` and `tensor`. The same code runs on one CPU, fake devices an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -17,18 +18,42 @@ from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
 
-LOGICAL_RULES: dict[str, str | None] = {
-    "embed": "fsdp",
-    "mlp": "tensor",
-    "heads": "tensor",
-    "kv_heads": "tensor",
-    "vocab": "tensor",
-    "head_dim": None,
-    "layers": None,
-}
+Rules = Mapping[str, str | tuple[str, ...] | None]
 
-BATCH_SPEC = PartitionSpec(("data", "fsdp"))
+LOGICAL_RULES: Rules = MappingProxyType(
+    {
+        "batch": BATCH_AXES,
+        "embed": "fsdp",
+        "mlp": "tensor",
+        "heads": "tensor",
+        "kv_heads": "tensor",
+        "vocab": "tensor",
+        "head_dim": None,
+        "layers": None,
+    }
+)
+
+
+class ReplicationError(ValueError):
+    """Too much is held whole by devices that could share it; the message names the arrays."""
+
+
+def changed_rules(changes: Sequence[tuple[str, str]]) -> Rules:
+    """LOGICAL_RULES with some parameter axes mapped elsewhere.
+
+    Args:
+      changes: (logical axis, mesh axis) pairs; "" keeps the axis whole.
+
+    Raises:
+      ValueError: unknown axis names.
+    """
+    for name, axis in changes:
+        if name not in LOGICAL_RULES or name == "batch" or axis not in ("", *MESH_AXES):
+            known = sorted(set(LOGICAL_RULES) - {"batch"})
+            raise ValueError(f"sharding {name}={axis!r}: {known} go to {MESH_AXES} or ''")
+    return MappingProxyType({**LOGICAL_RULES, **{name: axis or None for name, axis in changes}})
 
 
 def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mesh:
@@ -53,36 +78,74 @@ def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mes
     return Mesh(grid, MESH_AXES)
 
 
-def _spec(names: Sequence[str | None] | None, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+def partition(
+    names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: Rules = LOGICAL_RULES
+) -> PartitionSpec:
     """Mesh axes of one array; an axis that does not divide evenly stays whole."""
-    axes: list[str | None] = []
-    for name, size in zip(names or (None,) * len(shape), shape, strict=True):
-        axis = LOGICAL_RULES[name] if name else None
-        fits = axis is not None and size % mesh.shape[axis] == 0 and axis not in axes
-        axes.append(axis if fits else None)
+    axes: list[str | tuple[str, ...] | None] = []
+    for name, size in zip(names, shape, strict=True):
+        axis = rules[name] if name else None
+        parts = (axis,) if isinstance(axis, str) else axis or ()
+        fits = size % math.prod(mesh.shape[a] for a in parts) == 0
+        axes.append(axis if fits and axis not in axes else None)
     return PartitionSpec(*axes)
 
 
-def state_shardings(state: nnx.State, mesh: Mesh) -> Any:
+def state_shardings(state: nnx.State, mesh: Mesh, rules: Rules = LOGICAL_RULES) -> Any:
     """NamedShardings of a module state (abstract or real), leaf by leaf, from its axis names."""
 
     def one(variable: nnx.Variable) -> NamedSharding:
-        names = variable.get_metadata().get("sharding_names") or variable.get_metadata().get(
-            "out_sharding"
-        )
-        return NamedSharding(mesh, _spec(names, variable.get_value().shape, mesh))
+        shape = variable.get_value().shape
+        names = variable.get_metadata().get("out_sharding") or (None,) * len(shape)
+        return NamedSharding(mesh, partition(names, shape, mesh, rules))
 
     return jax.tree.map(one, state, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of a batch: its first axis over data and fsdp."""
-    return NamedSharding(mesh, BATCH_SPEC)
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """Sharding of a value that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def check_replication(
+    state: Any, mesh: Mesh, *, tolerance: float = 0.02, floor_bytes: int = 2**24
+) -> None:
+    """Refuses a state of which devices hold much more than their share.
+
+    A device's fair share is the state over the fsdp and tensor axes; copies along `data` are what
+    that axis is for.
+
+    Args:
+      state: arrays or ShapeDtypeStructs with shardings.
+      mesh: the mesh they are on.
+      tolerance: excess that is accepted, as a share of the fair share.
+      floor_bytes: excess per device that is always accepted.
+
+    Raises:
+      ReplicationError: names the leaves with the largest excess.
+    """
+    ways = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    excess, fair = {}, 0.0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        share = leaf.dtype.itemsize * math.prod(leaf.shape) / ways
+        held = leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
+        excess[jax.tree_util.keystr(path, simple=True, separator="/")] = held - share
+        fair += share
+    over = sum(excess.values())
+    if over <= max(tolerance * fair, floor_bytes):
+        return
+    worst = sorted(excess, key=excess.get, reverse=True)[:5]
+    listed = ", ".join(f"{name} ({excess[name] / 2**20:.0f} MiB)" for name in worst)
+    raise ReplicationError(
+        f"every device would hold {over / 2**20:.0f} MiB more than its share of "
+        f"{fair / 2**20:.0f} MiB on mesh {dict(mesh.shape)}, most of all: {listed}. "
+        "Choose mesh sizes that divide these axes, or map the axes elsewhere (train.sharding)"
+    )
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -23,9 +23,10 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from vqa_jax import bundle, checkpoint, files, input_pipeline, parallel, records
+from vqa_jax import optim as optim_lib
 from vqa_jax import train_step as step_lib
 from vqa_jax.losses import LossConfig
-from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.optim import OptimConfig
 
 
@@ -41,6 +42,9 @@ class TrainConfig:
       log_every: steps between metric rows.
       checkpoint_every: steps between checkpoints.
       input, optim, loss: see InputConfig, OptimConfig, LossConfig.
+      trainable, sharding, attention, remat: see `train_step.StepConfig`.
+      lora_rank: rank of low-rank additions to the decoder, 0 for none; they are merged into the
+        student that is written.
     """
 
     pair_datasets: tuple[str, ...]
@@ -53,6 +57,11 @@ class TrainConfig:
     input: input_pipeline.InputConfig
     optim: OptimConfig
     loss: LossConfig
+    trainable: optim_lib.Trainable = optim_lib.EVERYTHING
+    sharding: tuple[tuple[str, str], ...] = ()
+    attention: str = "auto"
+    remat: str = "none"
+    lora_rank: int = 0
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainConfig:
@@ -65,6 +74,8 @@ class TrainConfig:
         fields["input"] = input_pipeline.InputConfig(**inputs)
         fields["optim"] = OptimConfig(**fields["optim"])
         fields["loss"] = LossConfig(**fields["loss"])
+        fields["trainable"] = optim_lib.rules_of(fields["trainable"])
+        fields["sharding"] = tuple(sorted(dict(fields["sharding"]).items()))
         return cls(**fields)
 
 
@@ -139,7 +150,7 @@ def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
     output = os.path.join(workdir, "student")
 
     # --- model and data -------------------------------------------------------------------------
-    student = FunctionalStudent(spec.student)
+    student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
     tokenizer = bundle.make_tokenizer(spec)
     geometry = input_pipeline.PromptGeometry(
         tokenizer, spec.student.tokens_per_frame, config.input.answer
@@ -160,6 +171,10 @@ def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
         severity_weight=config.severity_weight,
         level_ids=tuple(geometry.level_ids),
         level_index=geometry.level_index,
+        trainable=config.trainable,
+        sharding=config.sharding,
+        attention=config.attention,
+        remat=config.remat,
     )
     checkpoints = checkpoint.Checkpointer(workdir, _identity(config, spec, data))
     if checkpoints.latest_step() == config.optim.total_steps and bundle.is_complete(output):
@@ -171,12 +186,12 @@ def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
         abstract = jax.eval_shape(lambda: step_lib.init_state(student, step_config, 0))
         state = checkpoints.restore(checkpoint.abstract_of(abstract, shardings), iterator)
     else:
-        params = bundle.load_params(config.init_from, student) if config.init_from else None
-        state = (
-            step_lib.state_of_params(params, step_config)
-            if params is not None
-            else step_lib.init_state(student, step_config, config.seed)
-        )
+        if config.init_from:
+            params = bundle.load_params(config.init_from, FunctionalStudent(spec.student))
+            params = student.attach(params, config.seed)
+            state = step_lib.state_of_params(params, step_config)
+        else:
+            state = step_lib.init_state(student, step_config, config.seed)
         state = jax.device_put(state, shardings)
     train_step = step_lib.make_train_step(student, step_config, mesh)
 
@@ -195,7 +210,7 @@ def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
                 # The step left the state alone. A checkpoint would hold the iterator one batch
                 # too far, so the weights are kept by themselves.
                 kept = os.path.join(workdir, "last_good")
-                bundle.save(kept, spec, state["params"], {"steps": step - 1})
+                bundle.save(kept, spec, student.merge(state["params"]), {"steps": step - 1})
                 metrics.close()
                 checkpoints.close()
                 raise TrainingError(
@@ -221,6 +236,7 @@ def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str
                 checkpoints.save(step, state, iterator)
     metrics.close()
     checkpoints.close()
-    bundle.save(output, spec, state["params"], {"steps": total, "corpus": os.path.basename(data)})
+    facts = {"steps": total, "corpus": os.path.basename(data)}
+    bundle.save(output, spec, student.merge(state["params"]), facts)
     logging.info("student written to %s", output)
     return output

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from vqa_jax import optim as optim_lib
 from vqa_jax import parallel
+from vqa_jax.execution import Execution, executing
 from vqa_jax.losses import LossConfig, pair_loss
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.optim import OptimConfig, learning_rate, make_optimizer
@@ -29,6 +31,13 @@ class StepConfig:
       severity_weight: weight of the auxiliary severity loss; 0 leaves it out (large presets).
       level_ids: token ids of the five levels.
       level_index: position of the level word among the answer tokens.
+      trainable: (path pattern, factor on the learning rate); the rest is frozen: no gradient is
+        computed for it, and nothing is differentiated that only it depends on.
+      frozen_dtype: storage of what is frozen. Trained weights and moments are in the student's
+        `param_dtype`, matmuls in its `compute_dtype`.
+      sharding: changes to `parallel.LOGICAL_RULES`.
+      attention: kernel, see `execution.Execution`.
+      remat: what the backward pass recomputes, see `execution.Execution`.
     """
 
     optim: OptimConfig
@@ -36,6 +45,16 @@ class StepConfig:
     severity_weight: float
     level_ids: tuple[int, ...]
     level_index: int
+    trainable: optim_lib.Trainable = optim_lib.EVERYTHING
+    frozen_dtype: str = "bfloat16"
+    sharding: tuple[tuple[str, str], ...] = ()
+    attention: str = "auto"
+    remat: str = "none"
+
+    def execution(self, mesh: Mesh) -> Execution:
+        """How the model runs on `mesh`."""
+        rules = parallel.changed_rules(self.sharding)
+        return Execution(mesh, rules, self.attention, self.remat)
 
 
 def init_state(student: FunctionalStudent, config: StepConfig, seed: int) -> TrainState:
@@ -44,24 +63,40 @@ def init_state(student: FunctionalStudent, config: StepConfig, seed: int) -> Tra
 
 
 def state_of_params(params: Params, config: StepConfig) -> TrainState:
-    """Training state at step 0 from given weights."""
+    """Training state at step 0 from given weights: frozen ones in `frozen_dtype`, no moments."""
+    trained, frozen = optim_lib.split(params, config.trainable)
+    frozen = jax.tree.map(lambda x: x.astype(config.frozen_dtype), frozen)
     return {
         "step": jnp.zeros((), jnp.int32),
-        "params": params,
-        "opt_state": make_optimizer(config.optim).init(params),
+        "params": optim_lib.join(trained, frozen),
+        "opt_state": make_optimizer(config.optim).init(trained),
     }
 
 
 def state_shardings(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:
     """Shardings of a training state; moments live where their parameters do."""
-    shardings = student.shardings(mesh)
+    shardings = student.shardings(mesh, parallel.changed_rules(config.sharding))
     everywhere = parallel.replicated(mesh)
     opt = make_optimizer(config.optim)
-    abstract = jax.eval_shape(opt.init, student.abstract())
+    trained, _ = optim_lib.split(student.abstract(), config.trainable)
+    trained_shardings, _ = optim_lib.split(shardings, config.trainable)
     opt_shardings = optax.tree.map_params(
-        opt, lambda _, s: s, abstract, shardings, transform_non_params=lambda _: everywhere
+        opt,
+        lambda _, s: s,
+        jax.eval_shape(opt.init, trained),
+        trained_shardings,
+        transform_non_params=lambda _: everywhere,
     )
     return {"step": everywhere, "params": shardings, "opt_state": opt_shardings}
+
+
+def abstract_state(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of a training state, nothing of which is allocated."""
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        jax.eval_shape(lambda p: state_of_params(p, config), student.abstract()),
+        state_shardings(student, config, mesh),
+    )
 
 
 def _severity_loss(logits: jax.Array, classes: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -78,15 +113,23 @@ def make_train_step(
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """Jitted step: (state, batch) -> (state, metrics); the state's buffers are donated.
 
-    A step whose loss or gradient is not finite leaves the state as it was and says so in
-    `train/skipped`, so that the last good state can still be saved.
+    Only what is trained is differentiated and updated. A step whose loss or gradient is not finite
+    leaves the state as it was and says so in `train/skipped`, so that the last good state can still
+    be saved.
+
+    Raises:
+      parallel.ReplicationError: devices would hold much more than their share of the state.
     """
+    abstract = abstract_state(student, config, mesh)
+    parallel.check_replication(abstract, mesh)
+    run = config.execution(mesh)
+    factors = optim_lib.rates(abstract["params"], config.trainable)
     optimizer = make_optimizer(config.optim)
     schedule = learning_rate(config.optim)
     level_ids = jnp.asarray(config.level_ids)
 
-    def loss_fn(params: Params, batch: dict[str, jax.Array], progress: jax.Array):
-        out = student.bind(params).forward(
+    def loss_fn(trained: Params, frozen: Params, batch: dict[str, jax.Array], progress: jax.Array):
+        out = student.bind(optim_lib.join(trained, frozen)).forward(
             batch["frames"],
             batch["motion"],
             batch["tokens"],
@@ -110,30 +153,40 @@ def make_train_step(
             metrics = {**metrics, "severity_ce": severity, "severity_acc": accuracy}
         return loss, metrics
 
+    shardings = state_shardings(student, config, mesh)
+    grad_shardings, _ = optim_lib.split(shardings["params"], config.trainable)
+
     def step(state: TrainState, batch: dict[str, jax.Array]):
         progress = state["step"] / config.optim.total_steps
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state["params"], batch, progress
-        )
-        updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
+        trained, frozen = optim_lib.split(state["params"], config.trainable)
+        with executing(run):
+            (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+                trained, frozen, batch, progress
+            )
+        # Where gradients live is where they are reduced to: in shards, never whole.
+        grads = jax.lax.with_sharding_constraint(grads, grad_shardings)
+        updates, opt_state = optimizer.update(grads, state["opt_state"], trained)
+        updates = optim_lib.scaled(updates, factors)
         norm = optax.global_norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        old = {"step": state["step"], "params": trained, "opt_state": state["opt_state"]}
         new = {
             "step": state["step"] + 1,
-            "params": optax.apply_updates(state["params"], updates),
+            "params": optax.apply_updates(trained, updates),
             "opt_state": opt_state,
         }
-        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+        new["params"] = optim_lib.join(new["params"], frozen)
         metrics = {
             **metrics,
             "loss": loss,
             "grad_norm": norm,
+            "update_norm": optax.global_norm(updates),
             "lr": schedule(state["step"]),
             "skipped": 1.0 - finite.astype(jnp.float32),
         }
         return new, {f"train/{k}": v for k, v in metrics.items()}
 
-    shardings = state_shardings(student, config, mesh)
     return jax.jit(
         step,
         in_shardings=(shardings, parallel.batch_sharding(mesh)),

@@ -1,32 +1,103 @@
-"""Scaled dot-product attention with grouped key/value heads: the one place to swap in a kernel."""
+"""Scaled dot-product attention with grouped key/value heads: the one place for kernels.
+
+`attention` takes the kernel of the platform that the step is for: splash attention on TPU (Pallas,
+never stores scores), cuDNN's on NVIDIA GPUs, XLA's own elsewhere. All give the same numbers up to
+rounding. They run on one device's rows and heads (`execution.on_shards`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+from vqa_jax import execution
 
 PAD_POSITION = jnp.iinfo(jnp.int32).max  # position of a key that no real query may see
 
+_LANES = 128  # of a TPU's vector registers: head width and blocks are multiples of it
+_MOST_BLOCK = 1024  # rows or columns of one tile of scores
+_KERNEL_OF_PLATFORM = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
 
-def attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None = None
-) -> jax.Array:
+
+class Causal(NamedTuple):
+    """A query sees the keys at its own position or before.
+
+    Positions rise along each row, padding comes last and carries PAD_POSITION or positions after
+    all real ones. With more keys than queries (a cached prefix in front), the keys before the
+    queries' own are the prefix: a padded one of them carries PAD_POSITION, every other one comes
+    before all queries. Kernels rely on this; XLA's path compares the positions themselves.
+
+    query_positions: int32 [B, L]; key_positions: int32 [B, S], S >= L.
+    """
+
+    query_positions: jax.Array
+    key_positions: jax.Array
+
+
+Mask = Causal | np.ndarray | jax.Array | None
+
+
+def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = None) -> jax.Array:
     """Attends every query to the keys that `mask` allows; softmax in float32.
 
     Args:
         query: [B, L, Q, E].
         key: [B, S, G, E], Q a multiple of G: query head q reads key head q // (Q // G).
         value: [B, S, G, E].
-        mask: bool [B, L, S], True where the query may see the key; None: everything is seen.
+        mask: None: everything is seen. Causal: see there. A numpy bool [L, S], True where the
+            query may see the key: known while compiling, the same for all rows; every query sees
+            a key. Bool [B, L, S]: any mask at all, by XLA on every platform.
 
     Returns:
         [B, L, Q, E] in the dtype of `query`.
     """
+    run = execution.current()
+    kind = run.attention
+    if kind == "auto":
+        kind = _KERNEL_OF_PLATFORM.get(run.platform, "xla")
+    if kind == "cudnn" and not _cudnn_takes(query, key, mask):
+        kind = "xla"
+    if mask is not None and not isinstance(mask, Causal) and mask.ndim == 3:
+        kind = "xla"
+    if kind.startswith("splash"):
+        return splash_attention(query, key, value, mask, interpret=kind == "splash_interpreted")
+    if kind == "cudnn":
+        causal = isinstance(mask, Causal)
+        out = jax.nn.dot_product_attention(
+            query, key, value, is_causal=causal, implementation="cudnn"
+        )
+    else:
+        out = xla_attention(query, key, value, mask)
+    return checkpoint_name(out, execution.ATTENTION_OUTPUT)
+
+
+def _cudnn_takes(query: jax.Array, key: jax.Array, mask: Mask) -> bool:
+    """Half precision, head widths of whole 16 bytes, no cached prefix, no mask but the causal."""
+    plain = mask is None or (isinstance(mask, Causal) and key.shape[1] == query.shape[1])
+    half = query.dtype in (jnp.bfloat16, jnp.float16)
+    return plain and half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+
+
+def xla_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = None
+) -> jax.Array:
+    """`attention` in plain XLA: stores all scores."""
     B, L, Q, E = query.shape
     G = key.shape[2]
+    if isinstance(mask, Causal):
+        mask = causal_mask(*mask)
     grouped = query.reshape(B, L, G, Q // G, E)
     scores = jnp.einsum("blgre,bsge->bgrls", grouped, key, preferred_element_type=jnp.float32)
     scores = scores * (E**-0.5)
     if mask is not None:
-        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+        mask = mask[:, None, None] if mask.ndim == 3 else mask
+        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
     return jnp.einsum("bgrls,bsge->blgre", weights, value).reshape(B, L, Q, E)
 
@@ -45,3 +116,77 @@ def causal_mask(query_positions: jax.Array, key_positions: jax.Array) -> jax.Arr
         bool [B, L, S].
     """
     return key_positions[:, None, :] <= query_positions[:, :, None]
+
+
+def block_sizes(length: int) -> tuple[int, int]:
+    """(padded length, block) of a sequence: whole blocks, as large as the kernel's memory allows.
+
+    Long sequences are padded to multiples of 512, so that none is left with small blocks.
+    """
+    multiple = 512 if length > 2048 else _LANES
+    padded = -(-length // multiple) * multiple
+    blocks = range(_LANES, min(_MOST_BLOCK, padded) + 1, _LANES)
+    return padded, max(b for b in blocks if padded % b == 0)
+
+
+def _pad(x: jax.Array, length: int, width: int) -> jax.Array:
+    """[B, L, heads, E] -> [B, heads, length, width], zeros behind."""
+    x = jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0), (0, width - x.shape[3])))
+    return x.transpose(0, 2, 1, 3)
+
+
+def _static_mask(mask: Mask, L: int, S: int, rows: int, columns: int) -> masks.Mask:
+    """The part of the mask that is known while compiling, padded to whole blocks.
+
+    Padded queries see what a real one may, since a softmax over nothing is undefined.
+    """
+    if isinstance(mask, Causal):
+        # Queries are the last L of the S keys; padding comes after both.
+        return masks.CausalMask((rows, columns), offset=S - L)
+    seen = np.ones((L, S), bool) if mask is None else np.asarray(mask, bool)
+    if mask is None and columns == S:
+        return masks.FullMask((rows, columns))
+    seen = np.pad(seen, ((0, rows - L), (0, 0)), mode="edge")
+    return masks.NumpyMask(np.pad(seen, ((0, 0), (0, columns - S))))
+
+
+def splash_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = None, interpret: bool = False
+) -> jax.Array:
+    """`attention` by the TPU kernel; `interpret` runs it anywhere, slowly, for tests.
+
+    Heads narrower than a vector register and sequences of odd lengths are padded with zeros that
+    nothing sees. Blocks of scores that the mask rules out are not computed.
+    """
+    (_, L, Q, E), S = query.shape, key.shape[1]
+    (rows, block_q), (columns, block_kv) = block_sizes(L), block_sizes(S)
+    width = -(-E // _LANES) * _LANES
+    kernel = splash.make_splash_mha(
+        masks.MultiHeadMask([_static_mask(mask, L, S, rows, columns)] * Q),
+        block_sizes=splash.BlockSizes(
+            block_q=block_q,
+            block_kv=block_kv,
+            block_q_dkv=block_q,
+            block_kv_dkv=block_kv,
+            block_q_dq=block_q,
+            block_kv_dq=block_kv,
+        ),
+        head_shards=1,
+        q_seq_shards=1,
+        residual_checkpoint_name=execution.ATTENTION_OUTPUT,
+        interpret=interpret,
+    )
+    scaled = (query.astype(jnp.float32) * E**-0.5).astype(query.dtype)
+    padded = (_pad(scaled, rows, width), _pad(key, columns, width), _pad(value, columns, width))
+    if isinstance(mask, Causal) and S > L:
+        # Padded keys of the prefix form a segment of their own, which no query belongs to.
+        hidden = mask.key_positions == PAD_POSITION
+        hidden = hidden & (jnp.arange(S) < S - L)
+        segments = splash.SegmentIds(
+            jnp.zeros((query.shape[0], rows), jnp.int32),
+            jnp.pad(hidden.astype(jnp.int32), ((0, 0), (0, columns - S))),
+        )
+        out = jax.vmap(kernel)(*padded, segments)
+    else:
+        out = jax.vmap(kernel)(*padded)
+    return out.transpose(0, 2, 1, 3)[:, :L, :, :E]

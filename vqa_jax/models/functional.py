@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,9 +10,15 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from vqa_jax import parallel
+from vqa_jax.models import lora
 from vqa_jax.models.student import Student, StudentConfig
 
 Params = dict[str, Any]
+
+
+def with_additions(cfg: StudentConfig, lora_rank: int) -> StudentConfig:
+    """The config with low-rank additions to the decoder; rank 0 has none."""
+    return dataclasses.replace(cfg, llm=dataclasses.replace(cfg.llm, lora_rank=lora_rank))
 
 
 class FunctionalStudent:
@@ -31,9 +38,22 @@ class FunctionalStudent:
         """The parameters' shapes and dtypes."""
         return nnx.to_pure_dict(self._abstract)
 
-    def shardings(self, mesh: Mesh) -> Params:
+    def shardings(self, mesh: Mesh, rules: parallel.Rules = parallel.LOGICAL_RULES) -> Params:
         """NamedShardings of the parameters on `mesh`, from their logical axis names."""
-        return nnx.to_pure_dict(parallel.state_shardings(self._abstract, mesh))
+        return nnx.to_pure_dict(parallel.state_shardings(self._abstract, mesh, rules))
+
+    def attach(self, params: Params, seed: int) -> Params:
+        """Parameters of a student without low-rank additions, with fresh ones if it has any."""
+        if not self.cfg.llm.lora_rank:
+            return params
+        # Jitted, so that nothing but the additions is ever made.
+        fresh = jax.jit(lambda: lora.additions(self.init(seed)))()
+        return lora.attach(params, fresh)
+
+    def merge(self, params: Params) -> Params:
+        """Parameters with the low-rank additions, if there are any, summed into their weights."""
+        llm = self.cfg.llm
+        return lora.merge(params, llm.lora_scale) if llm.lora_rank else params
 
     def bind(self, params: Params) -> Student:
         """The module that computes with `params`; cheap, and usable inside jit."""

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vqa_jax.execution import on_shards, total
+
 Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
 
 zeros: Initializer = jax.nn.initializers.zeros
@@ -58,6 +60,13 @@ def stacked(module: nnx.Module, dtype: jnp.dtype) -> dict[str, jax.Array]:
     return {name: value[...].astype(dtype) for name, value in own.items()}
 
 
+def axis_names(module: nnx.Module, *, stacked: bool = False) -> dict[str, tuple[str | None, ...]]:
+    """Logical axes of the module's own parameters; of one layer, where they are stacked."""
+    own = {name: value for name, value in vars(module).items() if isinstance(value, nnx.Param)}
+    names = {name: tuple(value.get_metadata()["out_sharding"]) for name, value in own.items()}
+    return {name: axes[1:] if stacked else axes for name, axes in names.items()}
+
+
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
     """LayerNorm over the last axis [..., D], computed in float32, returned in the dtype of `x`."""
     wide = x.astype(jnp.float32)
@@ -78,6 +87,7 @@ class Projector(nnx.Module):
 
     def __init__(self, in_dim: int, embed_dim: int, param_dtype: str, rngs: nnx.Rngs):
         """Builds in_dim -> embed_dim -> embed_dim."""
+        self.embed_dim = embed_dim
         # The hidden axis is named as an MLP's, so that tensor parallelism splits it.
         self.w_in = param(
             rngs, fan_in(in_dim), (in_dim, embed_dim), ("embed", "mlp"), param_dtype
@@ -90,6 +100,10 @@ class Projector(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., in_dim] -> [..., embed_dim], in the dtype of `x`."""
-        p = stacked(self, x.dtype)
-        hidden = jax.nn.gelu(x @ p["w_in"] + p["b_in"], approximate=False)
-        return hidden @ p["w_out"] + p["b_out"]
+
+        def local(p, x):
+            hidden = jax.nn.gelu(x @ p["w_in"] + p["b_in"], approximate=False)
+            out = total(hidden @ p["w_out"], "mlp", hidden.shape[-1], self.embed_dim)
+            return out + p["b_out"]
+
+        return on_shards(local, stacked(self, x.dtype), axis_names(self), (x,))

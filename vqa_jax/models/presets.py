@@ -48,6 +48,7 @@ PRESETS: dict[str, StudentConfig] = {
             vocab_size=151936,
             tie_embeddings=True,
         ),
+        compute_dtype="bfloat16",
     ),
     "ov_7b": StudentConfig(
         vision=SO400M,
@@ -60,5 +61,6 @@ PRESETS: dict[str, StudentConfig] = {
             head_dim=128,
             vocab_size=152064,
         ),
+        compute_dtype="bfloat16",
     ),
 }

@@ -1,19 +1,36 @@
 """Qwen2 decoder with a reusable key/value prefix (METHOD 4; Yang et al. 2024)."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vqa_jax.models.attention import PAD_POSITION, attention, causal_mask
-from vqa_jax.models.layers import fan_in, ones, param, rms_norm, stacked, truncated_normal, zeros
+from vqa_jax.execution import current, lookup, on_shards, own_part, recomputed, total
+from vqa_jax.models import lora
+from vqa_jax.models.attention import PAD_POSITION, Causal, attention
+from vqa_jax.models.layers import (
+    axis_names,
+    fan_in,
+    ones,
+    param,
+    rms_norm,
+    stacked,
+    truncated_normal,
+    zeros,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Qwen2Config:
-    """Sizes of the decoder."""
+    """Sizes of the decoder.
+
+    lora_rank: of the low-rank additions to every layer's matrices (`models.lora`); 0: none.
+    lora_alpha: the additions are scaled by lora_alpha / lora_rank.
+    unroll: layers per scan step: more is faster and compiles longer.
+    """
 
     num_layers: int
     embed_dim: int
@@ -25,8 +42,14 @@ class Qwen2Config:
     rope_theta: float = 1e6
     norm_eps: float = 1e-6
     tie_embeddings: bool = False
-    remat: bool = False  # recompute each layer in the backward pass
-    unroll: int = 1  # layers per scan step: more is faster and compiles longer
+    unroll: int = 1
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+
+    @property
+    def lora_scale(self) -> float:
+        """Factor on the low-rank additions."""
+        return self.lora_alpha / max(self.lora_rank, 1)
 
     def __post_init__(self):
         """Refuses head counts that do not divide, and heads that cannot be rotated in halves."""
@@ -73,6 +96,8 @@ class DecoderLayers(nnx.Module):
         self.w_gate = make(fan_in(D), (D, I), "embed", "mlp")
         self.w_up = make(fan_in(D), (D, I), "embed", "mlp")
         self.w_down = make(fan_in(I, residual), (I, D), "mlp", "embed")
+        if cfg.lora_rank:
+            lora.add(self, cfg.lora_rank, make)
 
 
 def rotate(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
@@ -106,21 +131,41 @@ def prefix_positions(lengths: jax.Array, size: int) -> jax.Array:
     return jnp.where(steps < lengths[:, None], steps, PAD_POSITION)
 
 
-def _layer(x, p, positions, mask, prefix, cfg):
-    """One decoder layer: [B, L, D] -> ([B, L, D], keys and values with the prefix in front)."""
+def _own_heads(heads: jax.Array, num_queries: int, cfg: Qwen2Config) -> jax.Array:
+    """Key or value heads [B, S, G, E] for this device's query heads, in the same ratio.
+
+    They are all here, one for every query head, where the mesh splits query heads alone.
+    """
+    if num_queries == cfg.num_heads or heads.shape[2] < cfg.num_kv_heads:
+        return heads
+    group = cfg.num_heads // cfg.num_kv_heads
+    own = own_part("heads") * num_queries + jnp.arange(num_queries)
+    return jnp.take(heads, own // group, axis=2)
+
+
+def _layer(p, x, positions, key_positions, prefix, cfg):
+    """One decoder layer on one device's rows and heads.
+
+    [B, L, D] -> ([B, L, D], keys and values with the prefix in front).
+    """
+    dense = functools.partial(lora.dense, p=p, scale=cfg.lora_scale)
     h = rms_norm(x, p["norm1_scale"], cfg.norm_eps)
-    query = rotate(jnp.einsum("bld,dqe->blqe", h, p["wq"]) + p["bq"], positions, cfg.rope_theta)
-    key = rotate(jnp.einsum("bld,dge->blge", h, p["wk"]) + p["bk"], positions, cfg.rope_theta)
-    value = jnp.einsum("bld,dge->blge", h, p["wv"]) + p["bv"]
+    query = rotate(dense("bld,dqe->blqe", h, "wq") + p["bq"], positions, cfg.rope_theta)
+    key = rotate(dense("bld,dge->blge", h, "wk") + p["bk"], positions, cfg.rope_theta)
+    value = dense("bld,dge->blge", h, "wv") + p["bv"]
     if prefix is not None:
         key = jnp.concatenate([prefix[0], key], axis=1)
         value = jnp.concatenate([prefix[1], value], axis=1)
-    x = x + jnp.einsum("blqe,qed->bld", attention(query, key, value, mask), p["wo"])
+    queries = query.shape[2]
+    own_key, own_value = (_own_heads(heads, queries, cfg) for heads in (key, value))
+    seen = attention(query, own_key, own_value, Causal(positions, key_positions))
+    x = x + total(dense("blqe,qed->bld", seen, "wo"), "heads", queries, cfg.num_heads)
     h = rms_norm(x, p["norm2_scale"], cfg.norm_eps)
     # One row a token: weight gradients over two token axes cost a CPU half as much again.
     h = h.reshape(-1, h.shape[-1])
-    h = (jax.nn.silu(h @ p["w_gate"]) * (h @ p["w_up"])) @ p["w_down"]
-    return x + h.reshape(x.shape), (key, value)
+    h = jax.nn.silu(dense("nd,di->ni", h, "w_gate")) * dense("nd,di->ni", h, "w_up")
+    out = total(dense("ni,id->nd", h, "w_down"), "mlp", h.shape[-1], cfg.mlp_dim)
+    return x + out.reshape(x.shape), (key, value)
 
 
 class Qwen2(nnx.Module):
@@ -146,7 +191,8 @@ class Qwen2(nnx.Module):
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """Text embeddings: int32 [...] in 0..V-1 -> [..., D]."""
-        return self.embedding[...].astype(self.compute_dtype)[tokens]
+        table = self.embedding[...].astype(self.compute_dtype)
+        return lookup(table, axis_names(self)["embedding"], tokens)
 
     def hidden(
         self,
@@ -172,17 +218,32 @@ class Qwen2(nnx.Module):
         if prefix_cache is not None:
             key_positions = jnp.concatenate([prefix_cache.positions, positions], axis=1)
             prefix = (prefix_cache.keys, prefix_cache.values)
-        mask = causal_mask(positions, key_positions)
+        layer = functools.partial(_layer, cfg=cfg)
+        names = axis_names(self.layers, stacked=True)
+        run, B = current(), embeds.shape[0]
+        rows = run.spec(("batch",), (B,))
+        heads = run.spec(("batch", None, "kv_heads", None), (B, 1, cfg.num_kv_heads, 1))
 
         def body(carry, xs):
-            layer, layer_prefix = xs
-            carry, kv = _layer(carry, layer, positions, mask, layer_prefix, cfg)
+            p, layer_prefix = xs
+            carry, kv = on_shards(
+                layer,
+                p,
+                names,
+                (carry, positions, key_positions, layer_prefix),
+                (rows, rows, rows, heads),
+                (rows, heads),
+            )
             return carry, kv if return_cache else None
 
-        body = jax.checkpoint(body, prevent_cse=False) if cfg.remat else body
         xs = (stacked(self.layers, dtype), prefix)
-        x, kv = jax.lax.scan(body, embeds.astype(dtype), xs, unroll=cfg.unroll)
-        x = rms_norm(x, self.norm_scale[...], cfg.norm_eps)
+        x, kv = jax.lax.scan(recomputed(body), embeds.astype(dtype), xs, unroll=cfg.unroll)
+
+        def norm(p, x):
+            return rms_norm(x, p["norm_scale"], cfg.norm_eps)
+
+        own, names = {"norm_scale": self.norm_scale[...]}, {"norm_scale": ("embed",)}
+        x = on_shards(norm, own, names, (x,))
         return x, KVCache(*kv, key_positions) if return_cache else None
 
     def logits(self, hidden: jax.Array, token_ids: jax.Array | None = None) -> jax.Array:
@@ -196,6 +257,18 @@ class Qwen2(nnx.Module):
             float32 [..., V] or [..., R].
         """
         tied = self.cfg.tie_embeddings
-        table = (self.embedding[...] if tied else self.head[...].T).astype(self.compute_dtype)
-        table = table if token_ids is None else table[token_ids]
-        return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+        name = "embedding" if tied else "head"
+        value, axes = getattr(self, name)[...], axis_names(self)[name]
+
+        def local(p, hidden):
+            table = (p[name] if tied else p[name].T).astype(self.compute_dtype)
+            table = table if token_ids is None else table[token_ids]
+            return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+
+        if token_ids is not None:
+            return local({name: value}, hidden)
+        run, rest = current(), (None,) * (hidden.ndim - 2)
+        shape = (*hidden.shape[:-1], self.cfg.vocab_size)
+        out = run.spec(("batch", *rest, "vocab"), shape)
+        value = value.astype(self.compute_dtype)
+        return on_shards(local, {name: value}, {name: axes}, (hidden,), out_specs=out)

@@ -1,13 +1,23 @@
 """SigLIP vision tower, without its post-norm and head (METHOD 4; Zhai et al. 2023)."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vqa_jax.execution import on_shards, recomputed, total
 from vqa_jax.models.attention import attention
-from vqa_jax.models.layers import fan_in, layer_norm, param, stacked, truncated_normal, zeros
+from vqa_jax.models.layers import (
+    axis_names,
+    fan_in,
+    layer_norm,
+    param,
+    stacked,
+    truncated_normal,
+    zeros,
+)
 from vqa_jax.models.layers import ones as ones_init
 
 
@@ -22,7 +32,6 @@ class SiglipConfig:
     num_heads: int
     num_layers: int
     norm_eps: float = 1e-6
-    remat: bool = False  # recompute each layer in the backward pass
     unroll: int = 1  # layers per scan step: more is faster and compiles longer
 
     def __post_init__(self):
@@ -73,18 +82,20 @@ class SiglipLayers(nnx.Module):
         self.b_down = make(zeros, (D,), "embed")
 
 
-def _layer(x: jax.Array, p: dict[str, jax.Array], cfg: SiglipConfig) -> jax.Array:
-    """One pre-norm encoder layer, [N, P, D] -> [N, P, D]."""
+def _layer(p: dict[str, jax.Array], x: jax.Array, cfg: SiglipConfig) -> jax.Array:
+    """One pre-norm encoder layer on one device's frames and heads, [N, P, D] -> [N, P, D]."""
     h = layer_norm(x, p["norm1_scale"], p["norm1_bias"], cfg.norm_eps)
     query = jnp.einsum("npd,dqe->npqe", h, p["wq"]) + p["bq"]
     key = jnp.einsum("npd,dqe->npqe", h, p["wk"]) + p["bk"]
     value = jnp.einsum("npd,dqe->npqe", h, p["wv"]) + p["bv"]
-    x = x + jnp.einsum("npqe,qed->npd", attention(query, key, value), p["wo"]) + p["bo"]
+    out = jnp.einsum("npqe,qed->npd", attention(query, key, value), p["wo"])
+    x = x + total(out, "heads", query.shape[2], cfg.num_heads) + p["bo"]
     h = layer_norm(x, p["norm2_scale"], p["norm2_bias"], cfg.norm_eps)
     # One row a token: weight gradients over two token axes cost a CPU half as much again.
     h = h.reshape(-1, h.shape[-1])
     h = jax.nn.gelu(h @ p["w_up"] + p["b_up"], approximate=True)
-    return x + (h @ p["w_down"]).reshape(x.shape) + p["b_down"]
+    out = total(h @ p["w_down"], "mlp", h.shape[-1], cfg.mlp_dim)
+    return x + out.reshape(x.shape) + p["b_down"]
 
 
 class Siglip(nnx.Module):
@@ -120,18 +131,23 @@ class Siglip(nnx.Module):
             ValueError: the frames have another size.
         """
         cfg, dtype = self.cfg, jnp.dtype(self.compute_dtype)
-        N, height, width, _ = frames.shape
+        _, height, width, _ = frames.shape
         if height != cfg.image_size or width != cfg.image_size:
             raise ValueError(f"frames are {height}x{width}; this tower reads {cfg.image_size}")
         grid, patch, side = cfg.grid, cfg.patch_size, cfg.grid * cfg.patch_size
-        pixels = (frames[:, :side, :side].astype(jnp.float32) / 255.0 - 0.5) / 0.5
-        patches = pixels.astype(dtype).reshape(N, grid, patch, grid, patch, 3)
-        kernel = self.patch_kernel[...].astype(dtype)
-        x = jnp.einsum("nhpwqc,pqcd->nhwd", patches, kernel).reshape(N, grid * grid, -1)
-        x = x + self.patch_bias[...].astype(dtype) + self.position[...].astype(dtype)
 
-        def body(carry, layer):
-            return _layer(carry, layer, cfg), None
+        def embed(p, frames):
+            pixels = (frames[:, :side, :side].astype(jnp.float32) / 255.0 - 0.5) / 0.5
+            patches = pixels.astype(dtype).reshape(-1, grid, patch, grid, patch, 3)
+            x = jnp.einsum("nhpwqc,pqcd->nhwd", patches, p["patch_kernel"])
+            return x.reshape(len(x), grid * grid, -1) + p["patch_bias"] + p["position"]
 
-        body = jax.checkpoint(body, prevent_cse=False) if cfg.remat else body
+        x = on_shards(embed, stacked(self, dtype), axis_names(self), (frames,))
+        layer = functools.partial(_layer, cfg=cfg)
+        names = axis_names(self.layers, stacked=True)
+
+        def body(carry, p):
+            return on_shards(layer, p, names, (carry,)), None
+
+        body = recomputed(body)
         return jax.lax.scan(body, x, stacked(self.layers, dtype), unroll=cfg.unroll)[0]

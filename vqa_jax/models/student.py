@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from vqa_jax.execution import on_shards
 from vqa_jax.models.layers import Projector, fan_in, param, truncated_normal, zeros
 from vqa_jax.models.qwen2 import KVCache, Qwen2, Qwen2Config
 from vqa_jax.models.siglip import Siglip, SiglipConfig
@@ -81,6 +82,15 @@ def bilinear_pool(tokens: jax.Array, grid: int) -> jax.Array:
     square = tokens.reshape(*tokens.shape[:-2], grid, grid, tokens.shape[-1])
     pooled = jnp.einsum("hi,wj,...ijd->...hwd", weights, weights, square)
     return pooled.reshape(*tokens.shape[:-2], out * out, tokens.shape[-1])
+
+
+def _at(hidden: jax.Array, positions: jax.Array) -> jax.Array:
+    """Hidden states [B, L, D] at positions int32 [B, T]: [B, T, D]."""
+
+    def local(_, hidden, positions):
+        return jnp.take_along_axis(hidden, positions[..., None], axis=1)
+
+    return on_shards(local, {}, {}, (hidden, positions))
 
 
 class Student(nnx.Module):
@@ -160,9 +170,13 @@ class Student(nnx.Module):
         Returns:
             [B, L, D]
         """
+        def local(_, tokens, text, visual):
+            index = jnp.maximum(-1 - tokens, 0)[..., None]
+            found = jnp.take_along_axis(visual, index, axis=1)
+            return jnp.where(tokens[..., None] >= 0, text, found)
+
         text = self.llm.embed(jnp.maximum(tokens, 0))
-        index = jnp.maximum(-1 - tokens, 0)[..., None]
-        return jnp.where(tokens[..., None] >= 0, text, jnp.take_along_axis(visual, index, axis=1))
+        return on_shards(local, {}, {}, (tokens, text, visual))
 
     def hidden(
         self, embeds: jax.Array, positions: jax.Array, prefix_cache: KVCache | None = None
@@ -225,7 +239,7 @@ class Student(nnx.Module):
         """
         tower = self.tower_tokens(frames)
         hidden = self._states(tower, motion, tokens)
-        answers = jnp.take_along_axis(hidden, answer_pos[..., None], axis=1)
+        answers = _at(hidden, answer_pos)
         severity = None
         if self.cfg.num_severity_classes:
             severity = self.severity_logits(tower, frame_mask)
@@ -258,8 +272,7 @@ class Student(nnx.Module):
             float32 [B, 5]
         """
         hidden = self._states(self.tower_tokens(frames), motion, tokens)
-        answers = jnp.take_along_axis(hidden, answer_pos[..., None], axis=1)
-        return self.llm.logits(answers, level_ids)[:, 0]
+        return self.llm.logits(_at(hidden, answer_pos), level_ids)[:, 0]
 
 
 def count_parameters(cfg: StudentConfig) -> dict[str, int]:
