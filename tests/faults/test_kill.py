@@ -137,7 +137,7 @@ def test_a_crash_at_any_step_of_the_ending(undisturbed, videos, tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(build_lib, "_finish", lambda *_: {})
         build_lib.build(str(videos), str(state), _config())
-    monkeypatch.setattr(build_lib, "_run", lambda *_: None)
+    monkeypatch.setattr(build_lib, "prepare_buckets", lambda *_: None)
 
     def reset():
         shutil.rmtree(data, ignore_errors=True)
