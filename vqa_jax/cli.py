@@ -14,6 +14,8 @@ from typing import Any
 
 from absl import flags, logging
 
+from vqa_jax import teachers_cli
+
 
 class SettingsError(Exception):
     """Settings that do not fit each other."""
@@ -143,6 +145,12 @@ def _relabel(args: argparse.Namespace) -> int:
     return 0
 
 
+def _teachers(args: argparse.Namespace) -> int:
+    text, status = args.run(args)
+    _say(text)
+    return status
+
+
 def _report(args: argparse.Namespace) -> int:
     from vqa_jax import report
 
@@ -188,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         help="further teachers' scores: CSV, Parquet or JSON lines; may be repeated",
     )
     command("report", _report, "Write report.html of a run.", "run")
+    teachers_cli.add(commands, _teachers)
     return parser
 
 
@@ -228,6 +237,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from vqa_jax.files import CorpusError
     from vqa_jax.frames import MediaError
     from vqa_jax.score_tables import ScoresError
+    from vqa_jax.teacher_registry import TeacherError
     from vqa_jax.train import TrainingError
     from vqa_jax.weights.files import WeightsError
 
@@ -239,6 +249,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
         MediaError,
         ScoresError,
         SettingsError,
+        TeacherError,
         TrainingError,
         WeightsError,
         FileNotFoundError,

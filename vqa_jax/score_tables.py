@@ -136,6 +136,20 @@ def read_human_scores(path: str | os.PathLike[str]) -> dict[str, float]:
     return {name: float(x) for name, x in zip(names, value, strict=True) if np.isfinite(x)}
 
 
+def read_paths(path: str | os.PathLike[str]) -> list[str]:
+    """The column `path` of a table, as it is written there.
+
+    Raises:
+      ScoresError: an unreadable file, no such column, or a row without a path.
+    """
+    path = str(path)
+    table, first_row = _read_table(path)
+    lower = {name.strip().lower(): k for k, name in enumerate(table.column_names)}
+    if "path" not in lower:
+        raise ScoresError(f"{path}: no column `path`; name the column of the files so")
+    return _names(table.column(lower["path"]), path, first_row, "path").tolist()
+
+
 def _encode(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(sorted unique values, position of each element in them)."""
     encoded = pc.dictionary_encode(pa.array(text, pa.string()))

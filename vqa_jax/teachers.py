@@ -80,6 +80,14 @@ class Measure:
     max_frames: int = _MAX_STILLS
     consecutive: bool = False
 
+    def choose(self, num_frames: int) -> np.ndarray:
+        """Numbers of the frames that it looks at, of `num_frames` consecutive ones: int [n]."""
+        if num_frames <= self.max_frames:
+            return np.arange(num_frames)
+        if self.consecutive:
+            return (num_frames - self.max_frames) // 2 + np.arange(self.max_frames)
+        return np.linspace(0, num_frames - 1, self.max_frames + 2).astype(int)[1:-1]
+
     def score(self, frames: np.ndarray) -> float:
         """Score of uint8 RGB [T, H, W, 3]; ValueError for other input."""
         frames = np.asarray(frames)
@@ -87,14 +95,7 @@ class Measure:
             raise ValueError(
                 f"{self.name}: need uint8 frames [T, H, W, 3], got {frames.dtype} {frames.shape}"
             )
-        if len(frames) > self.max_frames:
-            if self.consecutive:
-                start = (len(frames) - self.max_frames) // 2
-                frames = frames[start : start + self.max_frames]
-            else:
-                frames = frames[
-                    np.linspace(0, len(frames) - 1, self.max_frames + 2).astype(int)[1:-1]
-                ]
+        frames = frames[self.choose(len(frames))]
         return float(self.measure(frames))
 
 
