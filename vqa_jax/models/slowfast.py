@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from safetensors.numpy import load_file
 
 from vqa_jax.weights import slowfast as rules
+from vqa_jax.weights.files import Checkpoint
 
 PIXEL_MEAN = 0.45  # of pixels in [0, 1]
 PIXEL_STD = 0.225
@@ -180,15 +180,11 @@ def load(path: str | os.PathLike, num_blocks: tuple[int, ...] = (3, 4, 6, 3)) ->
     Raises:
         WeightsError: the file lacks keys, has unknown ones or wrong shapes; all are listed.
     """
-    tensors = load_file(path)
-    try:
-        cfg = FastPathwayConfig(rules.stem_width(tensors), num_blocks)
-        model = nnx.eval_shape(lambda: FastPathway(cfg, nnx.Rngs(0)))
-        shapes = {name: leaf.shape for name, leaf in _flat_state(model).items()}
-        ours = rules.to_ours(tensors, shapes)
-    except rules.WeightsError as e:
-        raise rules.WeightsError(f"{path}: {e}") from e
-    _set_flat_state(model, ours)
+    checkpoint = Checkpoint(os.fspath(path))
+    cfg = FastPathwayConfig(rules.stem_width(checkpoint), num_blocks)
+    model = nnx.eval_shape(lambda: FastPathway(cfg, nnx.Rngs(0)))
+    shapes = {name: leaf.shape for name, leaf in _flat_state(model).items()}
+    _set_flat_state(model, rules.to_ours(checkpoint, shapes))
     return MotionFeatures(model, cfg)
 
 

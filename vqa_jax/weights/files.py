@@ -1,13 +1,19 @@
 """Safetensors checkpoints as one table of keys: a file, an index of shards, or their folder."""
 
+from __future__ import annotations
+
 import collections
 import json
+import math
 import pathlib
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 INDEX_NAME = "model.safetensors.index.json"
+
+# Bytes of a number of the types that weights are stored in.
+_ITEMSIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "U8": 1, "BOOL": 1}
 
 
 class WeightsError(ValueError):
@@ -34,6 +40,10 @@ def _shards(path: pathlib.Path) -> tuple[list[pathlib.Path], set[str] | None]:
             if not found:
                 raise WeightsError(path, {}, "The folder holds no *.safetensors file.")
             return found, None
+    if path.suffix in (".pth", ".pt", ".pyth", ".bin", ".ckpt"):
+        raise WeightsError(
+            path, {}, "This is a pickle, which is never read here: convert it to safetensors first."
+        )
     if path.suffix != ".json":
         return [path], None
     weight_map = json.loads(path.read_text())["weight_map"]
@@ -41,7 +51,7 @@ def _shards(path: pathlib.Path) -> tuple[list[pathlib.Path], set[str] | None]:
 
 
 class Checkpoint:
-    """Tensors by key, read one at a time from however many files hold them.
+    """Tensors by key, read one part at a time from however many files hold them.
 
     Attributes: path; shapes: key -> shape; duplicates: keys that more than one shard holds;
     unindexed, absent: keys in the shards but not in the index, and the other way round.
@@ -56,24 +66,39 @@ class Checkpoint:
         self.path = pathlib.Path(path)
         files, promised = _shards(self.path)
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._handles = {}
+        self._files: dict[str, pathlib.Path] = {}
+        self._dtypes: dict[str, str] = {}
         seen: collections.Counter[str] = collections.Counter()
         for file in files:
             if not file.is_file():
                 raise WeightsError(self.path, {"missing files": [str(file)]}, "Fetch it again.")
             try:
-                handle = safe_open(file, framework="np")
+                with safe_open(file, framework="np") as handle:
+                    for key in handle.keys():  # noqa: SIM118  (not a dict)
+                        header = handle.get_slice(key)
+                        self.shapes[key] = tuple(header.get_shape())
+                        self._dtypes[key] = header.get_dtype()
+                        self._files[key] = file
+                        seen[key] += 1
             except SafetensorError as error:
                 raise WeightsError(file, {"unreadable": [str(error)]}, "Fetch it again.") from error
-            for key in handle.keys():  # noqa: SIM118  (not a dict)
-                self.shapes[key] = tuple(handle.get_slice(key).get_shape())
-                self._handles[key] = handle
-                seen[key] += 1
         self.duplicates = sorted(key for key, count in seen.items() if count > 1)
         promised = set(seen) if promised is None else promised
         self.absent = sorted(promised - set(seen))
         self.unindexed = sorted(set(seen) - promised)
 
-    def read(self, key: str) -> np.ndarray:
-        """One tensor in its stored dtype (bfloat16 as ml_dtypes.bfloat16)."""
-        return self._handles[key].get_tensor(key)
+    def itemsize(self, key: str) -> int:
+        """Bytes of one stored number of a tensor."""
+        return _ITEMSIZE[self._dtypes[key]]
+
+    def nbytes(self, key: str) -> int:
+        """Bytes of a tensor."""
+        return math.prod(self.shapes[key]) * self.itemsize(key)
+
+    def read(self, key: str, part: tuple[slice, ...] | None = None) -> np.ndarray:
+        """One tensor or a part of it, in the stored dtype (bfloat16 as ml_dtypes.bfloat16).
+
+        The file is opened anew: its pages would otherwise stay mapped, and count as ours.
+        """
+        with safe_open(self._files[key], framework="np") as handle:
+            return handle.get_tensor(key) if part is None else handle.get_slice(key)[part]

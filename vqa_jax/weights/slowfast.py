@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from vqa_jax.weights.files import Checkpoint, WeightsError
+
 FAST = "multipathway_blocks.1"
 
 # Keys of a whole checkpoint that the motion feature does not depend on.
@@ -31,10 +33,6 @@ _RULES = (
 _NORM_LEAVES = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
-class WeightsError(ValueError):
-    """A weights file does not hold the fast pathway that it should; names every offending key."""
-
-
 def foreign_key(path: str) -> str:
     """pytorchvideo's key of our parameter `path` (names joined by "/").
 
@@ -52,53 +50,64 @@ def foreign_key(path: str) -> str:
     raise KeyError(f"no rule for parameter {path}")
 
 
-def stem_width(tensors: Mapping[str, np.ndarray]) -> int:
+def stem_width(checkpoint: Checkpoint) -> int:
     """Channels of the fast stem, from which every other width follows.
 
     Raises:
         WeightsError: there is no fast stem.
     """
     key = f"blocks.0.{FAST}.conv.weight"
-    if key not in tensors or np.ndim(tensors[key]) != 5:
-        raise WeightsError(
-            f"no 5-dimensional {key}: give the safetensors of a pytorchvideo SlowFast model"
+    shape = checkpoint.shapes.get(key, ())
+    if len(shape) != 5:
+        remedy = (
+            "Give the safetensors of a pytorchvideo SlowFast model (launch/convert_slowfast.py)."
         )
-    return tensors[key].shape[0]
+        raise WeightsError(checkpoint.path, {"missing": [f"{key}, of 5 axes"]}, remedy)
+    return shape[0]
 
 
-def to_ours(
-    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
+def to_ours(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Fast-pathway parameters under our names.
 
     Args:
-        tensors: pytorchvideo key -> array; convolutions are [out, in, time, height, width].
+        checkpoint: pytorchvideo's names; convolutions are [out, in, time, height, width].
         shapes: our path -> shape of everything that the model needs.
 
     Returns:
         our path -> float32 array; convolutions are [time, height, width, in, out].
 
     Raises:
-        WeightsError: lists the missing, unexpected and misshapen keys.
+        WeightsError: lists the missing, unexpected, duplicate and misshapen keys.
     """
     keys = {path: foreign_key(path) for path in shapes}
-    missing = [key for key in keys.values() if key not in tensors]
-    unexpected = _unexpected(tensors, keys.values())
-    ours, misshapen = {}, []
-    for path, key in keys.items():
-        if key not in tensors:
-            continue
-        value = np.asarray(tensors[key], np.float32)
-        if value.ndim == 5:
-            value = value.transpose(2, 3, 4, 1, 0)
-        if value.shape != tuple(shapes[path]):
-            misshapen.append(f"{key} {tuple(tensors[key].shape)}")
-        ours[path] = value
-    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    found = checkpoint.shapes
+    wanted = {keys[path]: _foreign_shape(tuple(shape)) for path, shape in shapes.items()}
+    problems = {
+        "missing": sorted({key for key in wanted if key not in found} | set(checkpoint.absent)),
+        "unexpected": _unexpected(found, wanted),
+        "duplicate": checkpoint.duplicates,
+        "not in the index": checkpoint.unindexed,
+        "misshapen": [
+            f"{key}: {found[key]} instead of {shape}"
+            for key, shape in wanted.items()
+            if key in found and found[key] != shape
+        ],
+    }
     if any(problems.values()):
-        listed = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in problems.items() if keys)
-        raise WeightsError(f"not a SlowFast fast pathway of one width: {listed}")
+        remedy = "It is no SlowFast fast pathway of one width: convert the file again."
+        raise WeightsError(checkpoint.path, problems, remedy)
+    ours = {}
+    for path, key in keys.items():
+        value = checkpoint.read(key).astype(np.float32)
+        ours[path] = value.transpose(2, 3, 4, 1, 0) if value.ndim == 5 else value
     return ours
+
+
+def _foreign_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) != 5:
+        return shape
+    time, height, width, d_in, d_out = shape
+    return d_out, d_in, time, height, width
 
 
 def to_foreign(ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -112,10 +121,10 @@ def to_foreign(ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return foreign
 
 
-def _unexpected(tensors: Mapping[str, np.ndarray], wanted: Iterable[str]) -> list[str]:
+def _unexpected(keys: Iterable[str], wanted: Iterable[str]) -> list[str]:
     known = set(wanted)
     return [
         key
-        for key in tensors
+        for key in keys
         if key not in known and not any(re.fullmatch(pattern, key) for pattern, _ in _IGNORED)
     ]

@@ -1,111 +1,126 @@
 """Loads a student from the checkpoints that circulate, and writes one in the authors' names."""
 
-import json
+import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from flax import nnx
+from flax import nnx, traverse_util
 from safetensors.numpy import save_file
+from tqdm import tqdm
 
-from vqa_jax.models.presets import SO400M
-from vqa_jax.models.qwen2 import Qwen2Config
-from vqa_jax.models.siglip import SiglipConfig
+from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import Student, StudentConfig
 from vqa_jax.weights.files import Checkpoint, WeightsError
-from vqa_jax.weights.student_rules import (
-    DIALECTS,
-    Path,
-    Rule,
-    guess_dialect,
-    ignored,
-    student_rules,
-)
+from vqa_jax.weights.rules import Path, Rule
+from vqa_jax.weights.stream import load_array
+from vqa_jax.weights.student_config import student_config
+from vqa_jax.weights.student_rules import DIALECTS, guess_dialect, ignored, student_rules
 
-Put = Callable[[Path, np.ndarray], jax.Array]
+Paths = str | pathlib.Path | Sequence[str | pathlib.Path]
 
 
-def student_config(path: str | pathlib.Path) -> StudentConfig:
-    """The student's sizes from a checkpoint folder's `config.json` (LLaVA's or Hugging Face's).
+@dataclasses.dataclass(frozen=True)
+class StudentSource:
+    """Where each parameter of a student comes from; nothing is read but headers.
 
-    A config without `vision_config` names its tower; only SigLIP-so400m-patch14-384 is known.
-
-    Raises:
-        WeightsError: no config.json, a tower without sizes, or an activation that is not ours.
+    cfg: sizes. leaves: every parameter's shape and dtype. found: those that checkpoints hold, each
+    exactly once. scratch: the others, which start from random numbers.
     """
-    file = pathlib.Path(path) / "config.json"
-    if not file.is_file():
-        raise WeightsError(file, {}, "There is no such file: pass the sizes as a StudentConfig.")
-    raw = json.loads(file.read_text())
-    text, tower = raw.get("text_config", raw), raw.get("vision_config")
-    # LLaVA's own code drops the tower's last layer when it builds it, so its files and configs
-    # count what is computed; Hugging Face keeps the tower and names the state to take.
-    select = raw.get("vision_feature_layer", -1)
-    activation = text.get("hidden_act", "silu")
-    if activation != "silu":
-        raise WeightsError(file, {"hidden_act": [activation]}, "Only silu is implemented.")
-    if tower is None:
-        if "siglip-so400m-patch14-384" not in raw.get("mm_vision_tower", ""):
-            raise WeightsError(
-                file, {"tower": [str(raw.get("mm_vision_tower"))]}, "Add a vision_config."
-            )
-        vision = SO400M
-    else:
-        layers = tower["num_hidden_layers"]
-        vision = SiglipConfig(
-            image_size=tower["image_size"],
-            patch_size=tower["patch_size"],
-            embed_dim=tower["hidden_size"],
-            mlp_dim=tower["intermediate_size"],
-            num_heads=tower["num_attention_heads"],
-            num_layers=layers + 1 + select if select < 0 else select,
-            norm_eps=tower.get("layer_norm_eps", 1e-6),
+
+    cfg: StudentConfig
+    leaves: Mapping[Path, jax.ShapeDtypeStruct]
+    found: Mapping[Path, tuple[Checkpoint, Rule]]
+    scratch: tuple[Path, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes of what will be read."""
+        return sum(
+            checkpoint.nbytes(key)
+            for path, (checkpoint, rule) in self.found.items()
+            for key in rule.keys(self.leaves[path].shape)
         )
-    rope = text.get("rope_theta") or text.get("rope_parameters", {}).get("rope_theta", 1e6)
-    llm = Qwen2Config(
-        num_layers=text["num_hidden_layers"],
-        embed_dim=text["hidden_size"],
-        mlp_dim=text["intermediate_size"],
-        num_heads=text["num_attention_heads"],
-        num_kv_heads=text["num_key_value_heads"],
-        head_dim=text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"],
-        vocab_size=text["vocab_size"],
-        rope_theta=float(rope),
-        norm_eps=text.get("rms_norm_eps", 1e-6),
-        tie_embeddings=raw.get("tie_word_embeddings", text.get("tie_word_embeddings", False)),
-    )
-    motion = Checkpoint(path).shapes.get("model.slowfast_projector.0.weight")
-    return StudentConfig(vision=vision, llm=llm, motion_dim=motion[1] if motion else 256)
-
-
-def _abstract(cfg: StudentConfig) -> tuple[Student, dict[Path, nnx.Param]]:
-    student = nnx.eval_shape(lambda: Student(cfg, nnx.Rngs(0)))
-    return student, {tuple(path): leaf for path, leaf in nnx.state(student).flat_state()}
 
 
 def _is_part(path: Path, parts: Sequence[str]) -> bool:
     return any(path[0] == part or path[0].startswith(f"{part}_") for part in parts)
 
 
-def _check(checkpoint: Checkpoint, cfg, dialect, rules: list[Rule], params) -> None:
-    """Raises WeightsError unless every rule is filled once and every key is accounted for."""
+def match_student(
+    paths: Paths, cfg: StudentConfig | None = None, keep_initial: Sequence[str] = ()
+) -> StudentSource:
+    """Finds every parameter of a student in one checkpoint, or in several that hold parts.
+
+    Args:
+        paths: safetensors file, index file of shards, or a folder with either; or several of them,
+            as SigLIP's and Qwen2's.
+        cfg: sizes; None: from the folders' config.json.
+        keep_initial: parts that the files lack on purpose ("motion_projector", "severity").
+            Low-rank additions always are such a part.
+
+    Raises:
+        WeightsError: with every missing, unexpected, duplicate and misshapen key.
+        ValueError: keep_initial names no part of a student.
+    """
+    paths = [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
+    cfg = student_config(paths) if cfg is None else cfg
+    leaves = traverse_util.flatten_dict(FunctionalStudent(cfg).abstract())
+    if unknown := [part for part in keep_initial if not any(_is_part(p, [part]) for p in leaves)]:
+        known = sorted({path[0] for path in leaves})
+        raise ValueError(f"no such part of this student: {unknown}; its parts are {known}")
+    scratch = [p for p in leaves if _is_part(p, keep_initial) or p[-1].startswith("lora_")]
+    holders: dict[Path, list[tuple[Checkpoint, Rule]]] = {p: [] for p in leaves if p not in scratch}
+    problems: dict[str, list[str]] = {}
+    for path in paths:
+        checkpoint = Checkpoint(path)
+        dialect = guess_dialect(set(checkpoint.shapes))
+        if dialect is None:
+            remedy = f"These are none of the names that are known: {', '.join(DIALECTS)}."
+            raise WeightsError(checkpoint.path, {"unexpected": sorted(checkpoint.shapes)}, remedy)
+        logging.info("%s: %d tensors, named as %s", path, len(checkpoint.shapes), dialect)
+        rules = [rule for rule in student_rules(cfg, dialect) if rule.path in holders]
+        for rule in rules:
+            holders[rule.path].append((checkpoint, rule))
+        for kind, entries in _misfits(checkpoint, cfg, dialect, rules, leaves).items():
+            problems.setdefault(kind, []).extend(entries)
+    for path, found in holders.items():
+        name = "/".join(path)
+        if not found:
+            problems.setdefault("missing", []).append(f"{name} (our name), in none of them")
+        elif len(found) > 1:
+            where = " and ".join(str(checkpoint.path) for checkpoint, _ in found)
+            problems.setdefault("duplicate", []).append(f"{name} (our name), in {where}")
+    if any(problems.values()):
+        remedy = "Check the config against the file; parts to leave untrained go to keep_initial."
+        raise WeightsError(pathlib.Path(", ".join(map(str, paths))), problems, remedy)
+    return StudentSource(
+        cfg, leaves, {path: found[0] for path, found in holders.items()}, tuple(scratch)
+    )
+
+
+def _misfits(checkpoint: Checkpoint, cfg, dialect, rules: list[Rule], leaves) -> dict:
+    """What is wrong in one checkpoint; every rule must be filled, every key accounted for."""
     wanted = {
-        key: rule.foreign_shape(params[rule.path].shape)
+        key: rule.foreign_shape(leaves[rule.path].shape)
         for rule in rules
-        for key in rule.keys(params[rule.path].shape)
+        for key in rule.keys(leaves[rule.path].shape)
     }
+    untied = []
+    if cfg.llm.tie_embeddings and DIALECTS[dialect].head is not None:
+        # The head may be there, as a copy of the embedding.
+        head = f"{DIALECTS[dialect].head}.weight"
+        embedding = next((r.key for r in rules if r.path == ("llm", "embedding")), None)
+        if head in checkpoint.shapes and embedding in checkpoint.shapes:
+            wanted[head] = wanted[embedding]
+            if not _equal(checkpoint, head, embedding):
+                untied = [f"{head} differs from {embedding}: load with tie_embeddings=False"]
     found, skip = checkpoint.shapes, ignored(cfg, dialect)
-    known = set(wanted)
-    if cfg.llm.tie_embeddings:
-        known.add(f"{DIALECTS[dialect].head}.weight")
-    problems = {
+    return {
         "missing": sorted({key for key in wanted if key not in found} | set(checkpoint.absent)),
-        "unexpected": sorted(
-            key for key in found if key not in known and not skip.fullmatch(key)
-        ),
+        "unexpected": sorted(key for key in found if key not in wanted and not skip.fullmatch(key)),
         "duplicate": checkpoint.duplicates,
         "not in the index": checkpoint.unindexed,
         "misshapen": [
@@ -113,73 +128,91 @@ def _check(checkpoint: Checkpoint, cfg, dialect, rules: list[Rule], params) -> N
             for key, shape in sorted(wanted.items())
             if key in found and found[key] != shape
         ],
+        "untied": untied,
     }
-    if any(problems.values()):
-        remedy = "Check the config against the file; parts to leave untrained go to keep_initial."
-        raise WeightsError(checkpoint.path, problems, remedy)
-    if cfg.llm.tie_embeddings and (head := f"{DIALECTS[dialect].head}.weight") in found:
-        embedding = next(rule.key for rule in rules if rule.path == ("llm", "embedding"))
-        if not np.array_equal(checkpoint.read(head), checkpoint.read(embedding)):
-            problem = {"untied": [f"{head} differs from {embedding}"]}
-            raise WeightsError(checkpoint.path, problem, "Load it with tie_embeddings=False.")
 
 
-def _assemble(checkpoint: Checkpoint, rule: Rule, shape: tuple[int, ...], dtype) -> np.ndarray:
-    """One of our arrays; at most this array and one foreign tensor are in memory."""
-    out = np.empty(shape, dtype)
-    for index, key in enumerate(rule.keys(shape)):
-        tensor = rule.from_foreign(checkpoint.read(key), shape)
-        out[index if rule.stacked else ...] = tensor
-    return out
+def _equal(checkpoint: Checkpoint, first: str, second: str) -> bool:
+    """Whether two tensors are the same, compared block by block."""
+    shape = checkpoint.shapes[first]
+    if shape != checkpoint.shapes[second]:
+        return False
+    blocks = Rule((), first, "same").blocks(shape, checkpoint.itemsize(first))
+    return all(
+        np.array_equal(checkpoint.read(first, b.theirs), checkpoint.read(second, b.theirs))
+        for b in blocks
+    )
 
 
-def load_student(
-    path: str | pathlib.Path,
+def scratch_params(
+    source: StudentSource, seed: int, leaves: Mapping[Path, jax.ShapeDtypeStruct] | None = None
+) -> dict[Path, jax.Array]:
+    """The parts that no checkpoint holds, as `Student(cfg, nnx.Rngs(seed))` would draw them.
+
+    Args:
+        source: of the student.
+        seed: of the draw.
+        leaves: dtype and sharding of each; None: `source.leaves`.
+    """
+    leaves = leaves or source.leaves
+    if not source.scratch:
+        return {}
+
+    def initial():
+        drawn = traverse_util.flatten_dict(
+            nnx.to_pure_dict(nnx.state(Student(source.cfg, nnx.Rngs(seed))))
+        )
+        return {path: drawn[path].astype(leaves[path].dtype) for path in source.scratch}
+
+    # Jitted, so that only the wanted parts are ever made, and each where it belongs.
+    return jax.jit(initial, out_shardings={p: leaves[p].sharding for p in source.scratch})()
+
+
+def load_params(
+    paths: Paths,
     cfg: StudentConfig | None = None,
     *,
     keep_initial: Sequence[str] = (),
     seed: int = 0,
-    put: Put = lambda _path, array: jnp.asarray(array),
-) -> Student:
-    """A student with the weights of a checkpoint in any of the known naming schemes.
+    like: Params | None = None,
+) -> Params:
+    """A student's parameters from checkpoints, streamed to where they belong.
 
     Args:
-        path: safetensors file, index file of shards, or a folder with either.
-        cfg: sizes; None: from the folder's config.json.
-        keep_initial: parts that the file lacks on purpose ("motion_projector", "severity"): they
-            start from scratch with `seed`.
+        paths: as for `match_student`.
+        cfg: sizes; None: from the folders' config.json.
+        keep_initial: parts that start from scratch with `seed`, see `match_student`.
         seed: of those parts.
-        put: places one finished array on devices (with a sharding, for large models).
+        like: ShapeDtypeStructs with the dtype and sharding of every parameter; None: the config's
+            dtype, on the first device.
 
     Raises:
         WeightsError: with every missing, unexpected, duplicate and misshapen key.
     """
-    cfg = student_config(path) if cfg is None else cfg
-    checkpoint = Checkpoint(path)
-    dialect = guess_dialect(set(checkpoint.shapes))
-    student, params = _abstract(cfg)
-    rules = [r for r in student_rules(cfg, dialect) if not _is_part(r.path, keep_initial)]
-    _check(checkpoint, cfg, dialect, rules, params)
-    logging.info("%s: %d tensors, dialect %s", path, len(checkpoint.shapes), dialect)
+    source = match_student(paths, cfg, keep_initial)
+    leaves = source.leaves if like is None else traverse_util.flatten_dict(like)
+    flat = scratch_params(source, seed, leaves)
+    with tqdm(
+        total=source.nbytes, desc="load", unit="B", unit_scale=True, delay=5, mininterval=5
+    ) as bar:
+        for path, (checkpoint, rule) in source.found.items():
+            flat[path] = load_array(checkpoint, rule, leaves[path])
+            bar.update(sum(map(checkpoint.nbytes, rule.keys(leaves[path].shape))))
+    return traverse_util.unflatten_dict({path: flat[path] for path in leaves})
 
-    state: dict[Path, jax.Array] = {}
-    for rule in rules:
-        param = params[rule.path]
-        state[rule.path] = put(
-            rule.path, _assemble(checkpoint, rule, param.shape, np.dtype(param.dtype))
-        )
-    scratch = [leaf for leaf in params if leaf not in state]
-    if scratch:
-        # Jitted, so that only the wanted parts are ever made.
-        @jax.jit
-        def initial():
-            fresh = nnx.state(Student(cfg, nnx.Rngs(seed))).flat_state()
-            return {tuple(leaf): v[...] for leaf, v in fresh if tuple(leaf) in scratch}
 
-        state |= {leaf: put(leaf, np.asarray(value)) for leaf, value in initial().items()}
-    filled = [(leaf, param.replace(state[leaf])) for leaf, param in params.items()]
-    nnx.update(student, nnx.State.from_flat_path(dict(filled)))
-    return student
+def load_student(
+    paths: Paths,
+    cfg: StudentConfig | None = None,
+    *,
+    keep_initial: Sequence[str] = (),
+    seed: int = 0,
+    like: Params | None = None,
+) -> Student:
+    """A student with the weights of checkpoints; arguments and errors as for `load_params`."""
+    cfg = student_config(paths) if cfg is None else cfg
+    params = load_params(paths, cfg, keep_initial=keep_initial, seed=seed, like=like)
+    return FunctionalStudent(cfg).bind(params)
 
 
 def foreign_state(student: Student, dialect: str = "original") -> dict[str, np.ndarray]:

@@ -1,29 +1,34 @@
 """Student parameters <-> names in the checkpoints that circulate, as one table of rules.
 
-Dialects: `original` (LLaVA-OneVision's own names; the authors of METHOD's source add the motion
-projector), `hf` and `hf_before_4_52` (the two Hugging Face ports).
+Whole students: `original` (LLaVA-OneVision's own names; the authors of METHOD's source add the
+motion projector), `hf`, `hf_before_4_52` and `hf_5` (the Hugging Face port as its releases wrote
+it). Parts: `siglip` and `siglip_5` (the tower with or without its text model), `qwen2`.
 """
 
 import dataclasses
-import math
 import re
 
-import numpy as np
-
 from vqa_jax.models.student import StudentConfig
-
-Path = tuple[str, ...]
+from vqa_jax.weights.rules import Path, Rule
 
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """Prefixes of one naming scheme; projectors are (first, second linear layer)."""
+    """Prefixes of one naming scheme, None for what it does not hold.
 
-    vision: str
-    projector: tuple[str, str]
-    newline: str
-    decoder: str
-    head: str
+    projector: its (first, second) linear layer.
+    """
+
+    vision: str | None = None
+    projector: tuple[str, str] | None = None
+    newline: str | None = None
+    decoder: str | None = None
+    head: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it names a whole student, not a part of one."""
+        return self.vision is not None and self.decoder is not None
 
 
 _MOTION = ("model.slowfast_projector.0", "model.slowfast_projector.2")
@@ -31,69 +36,35 @@ DIALECTS = {
     "original": Dialect(
         "model.vision_tower.vision_tower.vision_model.",
         ("model.mm_projector.0", "model.mm_projector.2"),
-        "model.image_newline", "model.", "lm_head",
+        "model.image_newline",
+        "model.",
+        "lm_head",
     ),
     "hf": Dialect(
         "model.vision_tower.vision_model.",
         ("model.multi_modal_projector.linear_1", "model.multi_modal_projector.linear_2"),
-        "model.image_newline", "model.language_model.", "lm_head",
+        "model.image_newline",
+        "model.language_model.",
+        "lm_head",
     ),
     "hf_before_4_52": Dialect(
         "vision_tower.vision_model.",
         ("multi_modal_projector.linear_1", "multi_modal_projector.linear_2"),
-        "image_newline", "language_model.model.", "language_model.lm_head",
+        "image_newline",
+        "language_model.model.",
+        "language_model.lm_head",
     ),
+    "hf_5": Dialect(
+        "vision_tower.",
+        ("multi_modal_projector.linear_1", "multi_modal_projector.linear_2"),
+        "image_newline",
+        "language_model.model.",
+        "language_model.lm_head",
+    ),
+    "siglip": Dialect("vision_model."),
+    "siglip_5": Dialect(""),
+    "qwen2": Dialect(decoder="model.", head="lm_head"),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """One parameter of ours and where it is elsewhere.
-
-    path: in our tree. key: foreign key, with {layer} where ours is stacked. kind: "copy" (reshape
-    only), "linear" (foreign [out, in]) or "conv" (foreign [out, channels, h, w]). in_axes: how many
-    of our leading axes (after `layers`) are inputs of a linear layer.
-    """
-
-    path: Path
-    key: str
-    kind: str = "copy"
-    in_axes: int = 1
-
-    @property
-    def stacked(self) -> bool:
-        """Whether our array has a leading `layers` axis."""
-        return "{layer}" in self.key
-
-    def keys(self, shape: tuple[int, ...]) -> list[str]:
-        """Foreign keys that fill our array of this shape, in the order of its layers."""
-        if not self.stacked:
-            return [self.key]
-        return [self.key.format(layer=layer) for layer in range(shape[0])]
-
-    def foreign_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of one foreign tensor, from the shape of our whole array."""
-        own = shape[1:] if self.stacked else shape
-        if self.kind == "linear":
-            return math.prod(own[self.in_axes :]), math.prod(own[: self.in_axes])
-        if self.kind == "conv":
-            return own[3], own[2], own[0], own[1]
-        return own if len(own) == 2 and not self.stacked else (math.prod(own),)
-
-    def from_foreign(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """A foreign tensor as one layer of our array of this shape."""
-        own = shape[1:] if self.stacked else shape
-        if self.kind == "linear":
-            return tensor.T.reshape(own)
-        return tensor.transpose(2, 3, 1, 0) if self.kind == "conv" else tensor.reshape(own)
-
-    def to_foreign(self, array: np.ndarray) -> np.ndarray:
-        """One layer of ours as the foreign tensor; inverse of `from_foreign`."""
-        if self.kind == "linear":
-            return array.reshape(math.prod(array.shape[: self.in_axes]), -1).T
-        if self.kind == "conv":
-            return array.transpose(3, 2, 0, 1)
-        return array if array.ndim == 2 and not self.stacked else array.reshape(-1)
 
 
 def _linear(path: Path, key: str, weight: str, bias: str | None, in_axes: int = 1) -> list[Rule]:
@@ -137,9 +108,18 @@ def _decoder(d: Dialect, tied: bool) -> list[Rule]:
 
 
 def student_rules(cfg: StudentConfig, dialect: str) -> list[Rule]:
-    """The whole table: exactly one rule for every parameter of `Student(cfg)`."""
-    d = DIALECTS[dialect]
-    rules = [*_vision(d), Rule(("newline",), d.newline), *_decoder(d, cfg.llm.tie_embeddings)]
+    """The table of a dialect: a rule a parameter that it holds, for whole students so one each.
+
+    Low-rank additions are in no circulating file and have no rule.
+    """
+    d, rules = DIALECTS[dialect], []
+    if d.vision is not None:
+        rules += _vision(d)
+    if d.decoder is not None:
+        rules += _decoder(d, cfg.llm.tie_embeddings)
+    if not d.whole:
+        return rules
+    rules.append(Rule(("newline",), d.newline))
     for part, (first, second) in (("vision_projector", d.projector), ("motion_projector", _MOTION)):
         rules += _linear((part,), first, "w_in", "b_in")
         rules += _linear((part,), second, "w_out", "b_out")
@@ -148,26 +128,38 @@ def student_rules(cfg: StudentConfig, dialect: str) -> list[Rule]:
     return rules
 
 
+# What real files hold and the student does not use, by reason; {vision} is the tower's prefix.
+IGNORED = {
+    "motion network, which is loaded on its own": r"model\.slowfast\..+",
+    "norm and pooling head behind the tower": r"{vision}(post_layernorm|head)\..+",
+    "the tower's layer after the last that is used": r"{vision}encoder\.layers\.{last}\..+",
+    "numbers that are recomputed": r"{vision}embeddings\.position_ids|.+\.rotary_emb\.inv_freq",
+}
+_BESIDE_SIGLIP = {"SigLIP's text side": r"text_model\..+|logit_(scale|bias)"}
+
+
 def ignored(cfg: StudentConfig, dialect: str) -> re.Pattern[str]:
-    """Keys that real files hold and the student does not use.
-
-    The motion network itself (loaded on its own), the tower's post-norm and pooling head, its last
-    layer where a file still has it, and buffers that are recomputed.
-    """
-    vision = re.escape(DIALECTS[dialect].vision)
-    return re.compile(
-        rf"model\.slowfast\..+|{vision}(post_layernorm|head)\..+"
-        rf"|{vision}encoder\.layers\.{cfg.vision.num_layers}\..+"
-        rf"|{vision}embeddings\.position_ids|.+\.rotary_emb\.inv_freq"
-    )
+    """Keys of a dialect that may be there and are not used: `IGNORED`, and nothing else."""
+    reasons = IGNORED | (_BESIDE_SIGLIP if dialect == "siglip" else {})
+    # A dialect without a tower ignores no key of one.
+    prefix = DIALECTS[dialect].vision
+    vision = re.escape(prefix) if prefix is not None else "(?!)"
+    patterns = (p.format(vision=vision, last=cfg.vision.num_layers) for p in reasons.values())
+    return re.compile("|".join(patterns))
 
 
-def guess_dialect(keys: set[str]) -> str:
-    """The dialect whose own prefixes most keys start with."""
+def guess_dialect(keys: set[str]) -> str | None:
+    """The dialect whose own prefixes most keys start with; None: no key fits any."""
 
-    def hits(dialect: Dialect) -> int:
-        # Not the decoder's prefix: "model." starts nearly every key of two dialects.
-        own = (dialect.vision, *dialect.projector, dialect.newline, f"{dialect.decoder}layers.")
-        return sum(key.startswith(own) for key in keys)
+    def fit(name: str) -> tuple[int, int]:
+        d = DIALECTS[name]
+        # Not the decoder's prefix alone: "model." starts nearly every key of two dialects.
+        own = [d.newline, f"{d.decoder}layers." if d.decoder is not None else None]
+        own += d.projector or ()
+        if d.vision is not None:
+            own += [f"{d.vision}embeddings.", f"{d.vision}encoder.layers."]
+        own = tuple(filter(None, own))
+        return sum(key.startswith(own) for key in keys), -len(own)  # of equals the narrowest
 
-    return max(DIALECTS, key=lambda name: hits(DIALECTS[name]))
+    best = max(DIALECTS, key=fit)
+    return best if fit(best)[0] else None

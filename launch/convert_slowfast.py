@@ -1,0 +1,79 @@
+"""Converts a torch pickle of SlowFast-R50 (pytorchvideo's names) to the safetensors that we read.
+
+    pip install torch --index-url https://download.pytorch.org/whl/cpu    # for this script only
+    python launch/convert_slowfast.py SLOWFAST_8x8_R50.pyth slowfast.safetensors
+
+The pickle is read with `weights_only=True`, so it can hold tensors and cannot run code. Everything
+in it is kept, under its own names; reading the result is then checked as `vqa_jax motion` reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+_NESTS = ("model_state", "state_dict", "model")  # where files put the table of tensors
+_PREFIXES = ("module.", "model.")  # that wrappers add to every name
+
+
+def tensors_of(loaded: Any) -> dict[str, Any]:
+    """The table of tensors in a loaded pickle, under pytorchvideo's names.
+
+    Raises:
+      ValueError: there is none, or two names become one.
+    """
+    while isinstance(loaded, Mapping) and (nest := next((n for n in _NESTS if n in loaded), None)):
+        loaded = loaded[nest]
+    if not isinstance(loaded, Mapping):
+        raise ValueError("the file holds no table of tensors")
+    found = {str(key): value for key, value in loaded.items() if hasattr(value, "detach")}
+    if not found:
+        raise ValueError("the file holds no tensor")
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in found):
+            found = {key.removeprefix(prefix): value for key, value in found.items()}
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Converts one file; a bad one is a line that says why, and nothing is written."""
+    parser = argparse.ArgumentParser(prog="launch/convert_slowfast.py", description=__doc__)
+    parser.add_argument("pickle", help="torch file (.pyth, .pth, .pt)")
+    parser.add_argument("safetensors", help="file to write")
+    args = parser.parse_args(argv)
+    sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the project is not
+    try:
+        import torch
+    except ModuleNotFoundError:
+        sys.stderr.write("torch is missing: see the head of this script for how to install it\n")
+        return 1
+    from safetensors.torch import save_file
+
+    from vqa_jax.files import replacing
+    from vqa_jax.models import slowfast
+    from vqa_jax.weights.files import WeightsError
+
+    try:
+        loaded = torch.load(args.pickle, map_location="cpu", weights_only=True)
+        found = {key: value.detach().contiguous() for key, value in tensors_of(loaded).items()}
+        # Two names of one memory cannot both be stored.
+        found = {key: value.clone() for key, value in found.items()}
+        with replacing(args.safetensors) as temporary:
+            save_file(found, temporary)
+            features = slowfast.load(temporary)
+    except (OSError, RuntimeError, ValueError, WeightsError, pickle.UnpicklingError) as error:
+        sys.stderr.write(f"{args.pickle}: {error}\n")
+        return 1
+    sys.stdout.write(
+        f"{args.safetensors}: {len(found)} tensors, {features.config.motion_dim} motion features\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
