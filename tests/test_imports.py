@@ -20,15 +20,18 @@ LAYERS = {
     2: "parallel execution weights thurstone losses",
     3: "models",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.
-    4: "input_pipeline optim checkpoint bundle weights.student_io weights.student_rules",
+    4: "input_pipeline optim checkpoint bundle weights.student_io weights.student_rules "
+    "weights.student_config",
     5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors",
-    6: "train evaluate relabel export predictor plan report anchor_choice score_table",
+    6: "train evaluate relabel export predictor convert plan report "
+    "anchor_choice score_table",
     7: "cli __main__",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 LIGHT = 1  # data_prep and configs import this layer only, and it imports no accelerator library
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER = {"torch", "tensorflow", "pickle"}
+PICKLE_READERS = {"launch.convert_slowfast"}  # scripts that turn other people's pickles into ours
 
 
 def layer(module: str) -> int:
@@ -85,7 +88,7 @@ def violations(files: dict[str, tuple[str, bool]]) -> list[str]:
         graph[module] = {used for used in uses if used in files}
         for used in sorted(uses):
             top = used.split(".")[0]
-            if top in NEVER:
+            if top in NEVER and module not in PICKLE_READERS:
                 problems.append(f"{module} imports {used}, which only tests may")
             if top in HEAVY and (part != "vqa_jax" or layer(module) <= LIGHT):
                 problems.append(f"{module} must stay light, but imports {used}")

@@ -91,6 +91,25 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _convert(args: argparse.Namespace) -> int:
+    from vqa_jax import convert
+
+    try:
+        found = convert.convert(
+            args.sources,
+            args.to,
+            preset=args.preset,
+            dtype=args.dtype,
+            scratch=args.scratch,
+            seed=args.seed,
+            extractor=args.extractor,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    _say(found)
+    return 0
+
+
 def _motion(args: argparse.Namespace) -> int:
     import jax
 
@@ -177,6 +196,26 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--csv", help="write one row a file")
     sub.add_argument("--json", help="write the same as JSON")
     sub = command("train", _train, "Train a student (--config FILE).", "data", "workdir")
+    sub = command("convert", _convert, "Turn published weights into a student's folder.", "to")
+    sub.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        required=True,
+        metavar="PATH",
+        help="safetensors folder or file; may be repeated for parts, as SigLIP and Qwen2",
+    )
+    sub.add_argument("--preset", default="", help="sizes by name (default: from config.json)")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    sub.add_argument(
+        "--scratch",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="part that the files lack and that starts from random numbers; may be repeated",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of those parts")
+    sub.add_argument("--extractor", default="", help="SlowFast safetensors to put beside it")
     sub = command("motion", _motion, "Compute motion features of a corpus.", "data")
     sub.add_argument("--extractor", default="", help="SlowFast safetensors (default: shipped)")
     sub.add_argument("--batch_size", type=int, default=16, help="clips at once, a device")
