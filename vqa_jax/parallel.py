@@ -35,6 +35,8 @@ LOGICAL_RULES: Rules = MappingProxyType(
     }
 )
 
+_SPLIT = ("mlp", "heads", "kv_heads", "vocab")  # axes whose parts layers compute apart
+
 
 class ReplicationError(ValueError):
     """Too much is held whole by devices that could share it; the message names the arrays."""
@@ -47,13 +49,19 @@ def changed_rules(changes: Sequence[tuple[str, str]]) -> Rules:
       changes: (logical axis, mesh axis) pairs; "" keeps the axis whole.
 
     Raises:
-      ValueError: unknown axis names.
+      ValueError: unknown axis names, or a mapping that the models cannot compute with: `tensor`
+        splits what layers sum over devices, which is _SPLIT only, and key/value heads with heads.
     """
     for name, axis in changes:
         if name not in LOGICAL_RULES or name == "batch" or axis not in ("", *MESH_AXES):
             known = sorted(set(LOGICAL_RULES) - {"batch"})
             raise ValueError(f"sharding {name}={axis!r}: {known} go to {MESH_AXES} or ''")
-    return MappingProxyType({**LOGICAL_RULES, **{name: axis or None for name, axis in changes}})
+        if axis == "tensor" and name not in _SPLIT:
+            raise ValueError(f"sharding {name}={axis!r}: only {_SPLIT} are split over tensor")
+    rules = {**LOGICAL_RULES, **{name: axis or None for name, axis in changes}}
+    if rules["kv_heads"] == "tensor" != rules["heads"]:
+        raise ValueError("sharding: kv_heads over tensor needs heads over tensor")
+    return MappingProxyType(rules)
 
 
 def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mesh:

@@ -21,7 +21,7 @@ from vqa_jax import execution
 PAD_POSITION = jnp.iinfo(jnp.int32).max  # position of a key that no real query may see
 
 _LANES = 128  # of a TPU's vector registers: head width and blocks are multiples of it
-_MOST_BLOCK = 1024  # rows or columns of one tile of scores
+_MOST_BLOCK = 512  # rows or columns of one tile of scores: four tiles fit beside the operands
 _KERNEL_OF_PLATFORM = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
 
 
