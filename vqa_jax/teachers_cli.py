@@ -1,4 +1,4 @@
-"""Command line of the teachers: `python -m vqa_jax teachers {list,score}`."""
+"""Command line of the teachers: `python -m vqa_jax teachers {list,score,agree,view}`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add(commands: Any, handler: Callable[[argparse.Namespace], int]) -> None:
       commands: of the main parser.
       handler: gets the arguments, whose `run(args)` gives (text to say, exit status).
     """
-    text = "List teachers, score videos with them."
+    text = "List teachers, score videos with them, see how they agree."
     parser = commands.add_parser("teachers", help=text, description=text)
     actions = parser.add_subparsers(dest="action", required=True)
 
@@ -42,6 +42,20 @@ def add(commands: Any, handler: Callable[[argparse.Namespace], int]) -> None:
     sub.add_argument("--processes", type=int, default=1, help="how many processes share the work")
     sub.add_argument("--process", type=int, default=0, help="number of this one, from 0")
     sub.set_defaults(run=_score)
+
+    sub = actions.add_parser("agree", help="agreement, odd teachers, worth of their labels")
+    sub.add_argument("--scores", nargs="+", required=True, help="score tables, one a set of videos")
+    sub.add_argument("--lower", default="", help="teachers whose lower scores are better")
+    sub.add_argument("--unite", default="zscore", choices=("zscore", "rank", "logistic"))
+    sub.add_argument("--std_floor", type=float, default=0.0, help="lowest s_D, on that scale")
+    sub.add_argument("--out", required=True, help="folder of teachers.html and ensemble.json")
+    sub.set_defaults(run=_agree)
+
+    sub = actions.add_parser("view", help="picture of a frame and of its fragments")
+    sub.add_argument("video")
+    sub.add_argument("--out", required=True, help="PNG file to write")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.set_defaults(run=_view)
     parser.set_defaults(handler=handler)
 
 
@@ -118,6 +132,21 @@ def _score(args: argparse.Namespace) -> tuple[str, int]:
     if lower:
         lines.append(f"lower is better: name {', '.join(lower)} in pairs.lower_is_better")
     return "\n".join(lines), 0 if found.scored else 1
+
+
+def _agree(args: argparse.Namespace) -> tuple[str, int]:
+    from vqa_jax.report import ensemble as report
+
+    facts = report.describe_tables(args.scores, _names(args.lower), args.unite, args.std_floor)
+    path = report.write(facts, args.out)
+    return f"{report.text_tables(facts)}\nreport: {path}", 0
+
+
+def _view(args: argparse.Namespace) -> tuple[str, int]:
+    from vqa_jax import view_picture
+
+    view_picture.draw(args.video, args.out, args.seed)
+    return f"picture: {args.out}", 0
 
 
 def _names(text: str) -> Sequence[str]:

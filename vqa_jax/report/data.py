@@ -59,6 +59,7 @@ class Run:
       quarantine: rows (path, stage, reason), or None when preparation has not finished.
       iterations: in order.
       user_scores: rows of scores.csv, or None without one.
+      ensemble: facts of the teachers, `teachers agree`'s ensemble.json, or None.
       damaged: "file: reason" of files that exist but could not be read.
     """
 
@@ -67,6 +68,7 @@ class Run:
     quarantine: list[Row] | None
     iterations: tuple[Iteration, ...]
     user_scores: list[Row] | None
+    ensemble: dict[str, Any] | None
     damaged: tuple[str, ...]
 
     @property
@@ -206,6 +208,7 @@ def collect(run: str) -> Run:
         quarantine=reader.rows("corpus", "quarantine.csv"),
         iterations=tuple(iterations),
         user_scores=reader.rows("scores.csv"),
+        ensemble=reader.json("ensemble.json"),
         damaged=tuple(reader.damaged),
     )
 

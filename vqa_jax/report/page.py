@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from vqa_jax.levels import LEVELS
-from vqa_jax.report import plots, results
+from vqa_jax.report import ensemble, plots, results
 from vqa_jax.report.data import Row, Run, Thumbnail, number, simulators
+from vqa_jax.report.document import document
 from vqa_jax.report.parts import (
     NOTHING,
     absent,
@@ -23,7 +23,6 @@ from vqa_jax.report.parts import (
     text_table,
 )
 
-_STYLE = pathlib.Path(__file__).parents[1] / "assets" / "report.css"
 _CURVES = (
     ("train/loss", "Loss"),
     ("train/ce", "Cross-entropy"),
@@ -46,6 +45,7 @@ _SECTIONS = (
     ("confusion", "Confusion"),
     ("training", "Training"),
     ("labels", "Pairs"),
+    ("teachers", "Teachers"),
     ("files", "Files"),
     ("settings", "Settings"),
     ("meaning", "What the numbers mean"),
@@ -192,6 +192,12 @@ def _labels(run: Run) -> str:
     )
 
 
+def _teachers(run: Run) -> str:
+    if not run.ensemble:
+        return absent("the teachers have not been compared (run <code>teachers agree</code>).")
+    return ensemble.body(run.ensemble["sets"])
+
+
 def _files(run: Run) -> str:
     if run.quarantine is None:
         body = absent("preparation has not finished (no <code>corpus/quarantine.csv</code>).")
@@ -289,28 +295,18 @@ def render(run: Run, wrong: Sequence[Row], pictures: dict[str, Thumbnail]) -> st
         "confusion": results.confusion(run),
         "training": _training(run),
         "labels": _labels(run),
+        "teachers": _teachers(run),
         "files": _files(run),
         "settings": _settings(run),
         "meaning": f"<dl>{meaning}</dl>",
     }
     nav = "".join(f'<a href="#{name}">{title}</a>' for name, title in _SECTIONS)
     sections = "".join(section(name, title, bodies[name]) for name, title in _SECTIONS)
-    style = (
-        _STYLE.read_text(encoding="utf-8")
-        + f":root{{{plots.palette(False)}}}"
-        + f"@media(prefers-color-scheme:dark){{:root{{{plots.palette(True)}}}}}"
-    )
-    # The policy makes a browser refuse anything that is not in this file.
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Video quality from ranked pairs: report</title><style>{style}</style></head>"
-        "<body><main><h1>Video quality from ranked pairs</h1>"
+    return document(
+        "Video quality from ranked pairs: report",
+        "<h1>Video quality from ranked pairs</h1>"
         f'<p class="muted">Report of the run <code>{text(run.folder)}</code>, '
         f"{len(run.iterations)} iteration{'' if len(run.iterations) == 1 else 's'}, "
         f"simulators: {text(', '.join(simulators(run.iterations)) or NOTHING)}</p>"
-        f"{_summary(run)}{_tiles(run)}<nav>{nav}</nav>{sections}"
-        "<footer>One file: nothing is loaded from elsewhere.</footer></main></body></html>\n"
+        f"{_summary(run)}{_tiles(run)}<nav>{nav}</nav>{sections}",
     )
