@@ -16,16 +16,18 @@ LAYERS = {
     1: "levels frames records prompt metrics pairs teachers "
     "clip_coding files video_table datasets decode nss score_tables gmad pair_shards "
     "media colour probe "
-    "votes teacher_pairs teacher_scales views ensemble",
-    2: "parallel execution weights thurstone losses",
-    3: "models",
+    "bootstrap significance benchmarks benchmark_labels benchmark_run doctor probe_child "
+    "votes teacher_pairs teacher_scales views ensemble teacher_registry teacher_job view_picture",
+    2: "parallel execution weights thurstone losses flops hlo topology",
+    3: "models model_flops",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.
     4: "input_pipeline optim checkpoint bundle weights.student_io weights.student_rules "
-    "weights.student_config",
-    5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors",
-    6: "train evaluate relabel export predictor convert plan report "
+    "weights.student_config weights.teachers",
+    5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors "
+    "neural_teachers",
+    6: "train evaluate relabel export predictor convert plan plan_shapes plan_text report "
     "anchor_choice score_table",
-    7: "cli __main__",
+    7: "cli teachers_cli benchmark_cli __main__",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 LIGHT = 1  # data_prep and configs import this layer only, and it imports no accelerator library

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from vqa_jax import teachers_cli
+from vqa_jax import benchmark_cli, teachers_cli
 
 
 class SettingsError(Exception):
@@ -236,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command("report", _report, "Write report.html of a run.", "run")
     teachers_cli.add(commands, _teachers)
+    benchmark_cli.add(commands, _teachers)
     return parser
 
 
@@ -271,6 +272,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _known_errors() -> tuple[type[Exception], ...]:
     from vqa_jax.anchors import AnchorError
+    from vqa_jax.benchmark_labels import LabelsError
+    from vqa_jax.benchmarks import BenchmarkError
     from vqa_jax.bundle import BundleError
     from vqa_jax.checkpoint import CheckpointError
     from vqa_jax.files import CorpusError
@@ -282,9 +285,11 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
     return (
         AnchorError,
+        BenchmarkError,
         BundleError,
         CheckpointError,
         CorpusError,
+        LabelsError,
         MediaError,
         ScoresError,
         SettingsError,

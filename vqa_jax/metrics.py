@@ -11,7 +11,8 @@ from scipy import optimize, special, stats
 METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 """Keys of `correlate`. Higher is better (-1..1), but for rmse (0 and up, units of the MOS)."""
 
-_MIN_FIT = 4  # parameters of the logistic
+MIN_FIT = 4
+"""Videos that the logistic needs: it has four parameters."""
 
 
 def logistic(x: np.ndarray, parameters: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -35,8 +36,8 @@ def fit_logistic(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarra
       ValueError: fewer than four points, constant x, or values that are not finite.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if x.ndim != 1 or x.shape != y.shape or len(x) < _MIN_FIT:
-        raise ValueError(f"need at least {_MIN_FIT} pairs of scores, got {x.shape} and {y.shape}")
+    if x.ndim != 1 or x.shape != y.shape or len(x) < MIN_FIT:
+        raise ValueError(f"need at least {MIN_FIT} pairs of scores, got {x.shape} and {y.shape}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) == 0:
         raise ValueError("scores must be finite and not all equal")
     x_mean, x_std = x.mean(), x.std()
@@ -64,40 +65,56 @@ def fit_logistic(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarra
     )
 
 
-def correlate(
+def checked(
     predicted: Sequence[float] | np.ndarray, mos: Sequence[float] | np.ndarray
-) -> dict[str, float]:
-    """SRCC, PLCC, PLCC after the logistic fit, KRCC (tau-b), RMSE after the fit.
-
-    Args:
-      predicted: [N] scores, any scale.
-      mos: [N] reference scores.
-
-    Returns:
-      dict(srcc, plcc, plcc_logistic, krcc, rmse). A number that is not defined (constant input,
-      too few videos) is NaN.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 [N].
 
     Raises:
-      ValueError: different lengths, or values that are not finite: drop failed videos first, and
-        say how many.
+      ValueError: different lengths, or values that are not finite.
     """
     predicted, mos = np.asarray(predicted, np.float64), np.asarray(mos, np.float64)
     if predicted.ndim != 1 or predicted.shape != mos.shape:
         raise ValueError(f"need two rows of equal length, got {predicted.shape} and {mos.shape}")
     if not (np.isfinite(predicted).all() and np.isfinite(mos).all()):
         raise ValueError("scores must be finite; drop videos without a score and report them")
-    result = dict.fromkeys(METRICS, float("nan"))
+    return predicted, mos
+
+
+def correlate(
+    predicted: Sequence[float] | np.ndarray,
+    mos: Sequence[float] | np.ndarray,
+    which: Sequence[str] = METRICS,
+) -> dict[str, float]:
+    """SRCC, PLCC, PLCC after the logistic fit, KRCC (tau-b), RMSE after the fit.
+
+    Args:
+      predicted: [N] scores, any scale.
+      mos: [N] reference scores.
+      which: the metrics wanted, of METRICS; only what they need is computed.
+
+    Returns:
+      Metric -> value, in the order of `which`. A number that is not defined (constant input, too
+      few videos) is NaN.
+
+    Raises:
+      ValueError: different lengths, or values that are not finite: drop failed videos first, and
+        say how many.
+    """
+    predicted, mos = checked(predicted, mos)
+    result = dict.fromkeys(which, float("nan"))
     if len(mos) < 2 or np.ptp(predicted) == 0 or np.ptp(mos) == 0:
         return result
+    plain = {"srcc": stats.spearmanr, "plcc": stats.pearsonr, "krcc": stats.kendalltau}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # near-constant input: the answer is NaN
-        result["srcc"] = float(stats.spearmanr(predicted, mos).statistic)
-        result["plcc"] = float(stats.pearsonr(predicted, mos).statistic)
-        result["krcc"] = float(stats.kendalltau(predicted, mos).statistic)
-    if len(mos) >= _MIN_FIT:
+        for name in plain.keys() & set(which):
+            result[name] = float(plain[name](predicted, mos).statistic)
+    if len(mos) >= MIN_FIT and {"plcc_logistic", "rmse"} & set(which):
         fitted = logistic(predicted, fit_logistic(predicted, mos))
-        result["rmse"] = float(np.sqrt(np.mean((fitted - mos) ** 2)))
-        if np.ptp(fitted) > 0:
+        if "rmse" in result:
+            result["rmse"] = float(np.sqrt(np.mean((fitted - mos) ** 2)))
+        if "plcc_logistic" in result and np.ptp(fitted) > 0:
             result["plcc_logistic"] = float(stats.pearsonr(fitted, mos).statistic)
     return result
 
@@ -113,46 +130,3 @@ def weighted_overall(values: Mapping[str, float], counts: Mapping[str, int]) -> 
         raise ValueError("need at least one data set, and a positive count for each")
     total = sum(counts[name] for name in values)
     return float(sum(values[name] * counts[name] for name in values) / total)
-
-
-def bootstrap_interval(
-    predicted: Sequence[float] | np.ndarray,
-    mos: Sequence[float] | np.ndarray,
-    metric: str = "srcc",
-    confidence: float = 0.95,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval over videos.
-
-    Args:
-      predicted: [N] scores.
-      mos: [N] reference scores.
-      metric: "srcc", "plcc" or "krcc".
-      confidence: share of the distribution inside.
-      num_resamples: number of resamples; those without a defined value are left out.
-      seed: of the resampling.
-
-    Returns:
-      (low, high); NaN twice when no resample has a defined value.
-    """
-    statistic = {"srcc": stats.spearmanr, "plcc": stats.pearsonr, "krcc": stats.kendalltau}
-    if metric not in statistic:
-        raise ValueError(f"metric must be one of {', '.join(statistic)}, got {metric!r}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    predicted, mos = np.asarray(predicted, np.float64), np.asarray(mos, np.float64)
-    if predicted.ndim != 1 or predicted.shape != mos.shape:
-        raise ValueError(f"need two rows of equal length, got {predicted.shape} and {mos.shape}")
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(num_resamples if len(mos) else 0):
-        rows = rng.integers(0, len(mos), len(mos))
-        x, y = predicted[rows], mos[rows]
-        if len(x) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0:
-            found.append(float(statistic[metric](x, y).statistic))
-    if not found:
-        return float("nan"), float("nan")
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(found, [tail, 100 - tail])
-    return float(low), float(high)

@@ -147,3 +147,33 @@ def bars(names: Sequence[str], values: Sequence[float], index: int) -> str:
     axes.set_yticks([])
     axes.margins(y=0.15)
     return _data_uri(figure)
+
+
+def points(
+    x: Sequence[float],
+    y: Sequence[float],
+    x_label: str,
+    y_label: str,
+    curve: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> str:
+    """A small scatter plot; of many points, evenly many of the given order are drawn.
+
+    Args:
+      x, y: [n] positions.
+      x_label, y_label: labels of the axes.
+      curve: a line over the points: x [m], y [m].
+
+    Returns:
+      Data URI of an SVG.
+    """
+    figure, axes = _axes(3.5, 2.6)
+    keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), _MAX_POINTS)).round().astype(int))
+    colour = _role(series_class(1))
+    axes.plot(_thin(x, keep), _thin(y, keep), "o", color=colour, markersize=2.5, alpha=0.5, mew=0)
+    if curve is not None:
+        axes.plot(*curve, color=_role(series_class(2)), linewidth=1.8)
+    axes.set_xlabel(x_label, color=_role("ink"), fontsize=9)
+    axes.set_ylabel(y_label, color=_role("ink"), fontsize=9)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    return _data_uri(figure)
