@@ -186,7 +186,8 @@ def test_cards_are_complete_and_know_what_is_published():
     cards = {card.name: card for card in teacher_registry.cards()}
     assert set(teachers.names()) < set(cards)
     for card in cards.values():
-        assert card.summary and card.score_range and card.licence and card.trained_on
+        assert card.summary and card.licence and card.trained_on
+        assert card.score_range and card.score_range != "not stated", card.name
         assert (card.kind == teacher_registry.NEURAL) == bool(card.files)
         assert not card.published or card.results(), card.name
     results = {(r["dataset"], r["source"]): r["plcc"] for r in cards["dover"].results()}

@@ -25,6 +25,15 @@ BUILT_IN, NEURAL, IMPORTED = "built-in", "neural", "import"
 _PUBLISHED = pathlib.Path(__file__).parent / "assets" / "published_results.csv"
 _SHOWN_SETS = ("LSVQ-test", "LSVQ-1080p", "KoNViD-1k", "LIVE-VQC", "YouTube-UGC")
 _BUILT_IN_VERSION = "1"  # raise it when a built-in measure changes
+_BUILT_IN_RANGES = {
+    "niqe": "0 and up",
+    "brisque_distance": "0 and up, in deviations",
+    "sharpness": "0..1",
+    "blockiness": "above 0, about 1 without blocks",
+    "noise": "0 and up, in gray levels",
+    "exposure": "0..1.5",
+    "temporal_smoothness": "0 and up",
+}
 _MAX_FRAMES = 64  # native ones, of a teacher that does not choose
 
 _FAST_VQA = "https://github.com/VQAssessment/FAST-VQA-and-FasterVQA"
@@ -210,7 +219,7 @@ def cards() -> list[TeacherCard]:
                 name,
                 BUILT_IN,
                 words.splitlines()[0],
-                "see its docstring",
+                _BUILT_IN_RANGES.get(name, "not stated"),
                 teacher.higher_is_better,
             )
         )

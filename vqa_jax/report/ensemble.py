@@ -117,7 +117,7 @@ def _precision(facts: Sequence[Facts]) -> str:
         return "<p>No human scores are at hand: the labels cannot be checked against people.</p>"
     return (
         "<h3>Label precision by level</h3>"
-        "<p>Teachers label random pairs by METHOD 3.1; a label is right if the human scores of "
+        "<p>Teachers label random pairs by D and s_D; a label is right if the human scores of "
         "the two videos are in the order of the teachers' means. Both videos are drawn "
         "independently, equal human scores count as wrong; 50% is chance. Small: share of the "
         "pairs that get this label.</p>" + _table(["", *reversed(ensemble.KINDS)], rows)
