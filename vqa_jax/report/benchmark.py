@@ -69,7 +69,7 @@ def sets_table(run: Run) -> Table:
     for s in run.sets:
         count = f"{s.num_scored}" + ("" if s.scored.all() else f" of {len(s.videos)}")
         cells = [_with_interval(s, metric) for metric in metrics.METRICS]
-        table.append([s.benchmark.name, count, *cells, f"{s.mos.min():g} to {s.mos.max():g}"])
+        table.append([s.benchmark.name, count, *cells, f"{s.mos.min():.4g} to {s.mos.max():.4g}"])
     for overall in run.overall:
         count = sum(s.num_scored for s in run.sets if s.benchmark.group == overall.group)
         cells = [_with_interval(overall, metric) for metric in metrics.METRICS]
@@ -245,11 +245,22 @@ def _as_json(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> dict[str
     }
 
 
+def _cell(shown: str) -> str:
+    """A number on one line, its interval below."""
+    value, bracket, ends = shown.partition(" [")
+    below = f'<span class="interval">{_unbroken("[" + ends)}</span>' if bracket else ""
+    return _unbroken(value) + below
+
+
+def _unbroken(shown: str) -> str:
+    return text(shown).replace(" ", "&nbsp;")
+
+
 def _html(table: Table, note: str) -> str:
     head = "".join(f"<th>{text(cell)}</th>" for cell in table[0])
     body = "".join(
         f'<tr><th scope="row">{text(row[0])}</th>'
-        + "".join(f"<td>{text(cell)}</td>" for cell in row[1:])
+        + "".join(f"<td>{_cell(cell)}</td>" for cell in row[1:])
         + "</tr>"
         for row in table[1:]
     )
@@ -266,9 +277,10 @@ def _panels(run: Run) -> str:
         if not len(rows):
             continue
         x, y, fitted = s.predicted[rows], s.mos[rows], s.fitted[rows]
-        order = np.argsort(x)[np.linspace(0, len(x) - 1, _CURVE_POINTS).round().astype(int)]
         name, title = s.benchmark.name, f"SRCC {number(s.values['srcc'], 3)}, {len(rows)} videos"
-        curve = (x[order], fitted[order])
+        order = np.argsort(x)
+        grid = np.linspace(x.min(), x.max(), _CURVE_POINTS)
+        curve = (grid, np.interp(grid, x[order], fitted[order]))
         scatter = plots.points(x, y, "score", "MOS", curve)
         found += figure(scatter, name, title, f"MOS against score, {name}")
         ends = np.array([fitted.min(), fitted.max()])
