@@ -94,8 +94,8 @@ def _fill_on_host(pieces, places: dict, dtype: np.dtype) -> list[jax.Array]:
             if _plain(index) not in done:
                 done.add(_plain(index))
                 shards[_plain(index)][_within(overlap, index)] = block[_within(overlap, ours)]
-    # Not aliased: devices that are this host's memory must each own what a step may overwrite.
-    return [jax.device_put(shards[_plain(i)], d, may_alias=False) for d, i in places.items()]
+    # Copies: on a CPU the array's memory becomes the device's, and a step may overwrite it there.
+    return [jax.device_put(shards[_plain(i)].copy(), d) for d, i in places.items()]
 
 
 @jax.jit(donate_argnums=0)
