@@ -149,11 +149,12 @@ def run(
         "draws": config.draws,
         "unit": config.unit,
     }
+    work = os.path.join(out, f"work_{key_hash(repr(sorted(identity.items()))):016x}")
     published = _published(out, identity)
     if published is not None:
+        shutil.rmtree(work, ignore_errors=True)  # of a process killed at its very end
         logging.info("%s is complete: nothing to score", out)
         return Outcome(published["scored"], published["failed"], 0)
-    work = os.path.join(out, f"work_{key_hash(repr(sorted(identity.items()))):016x}")
     os.makedirs(work, exist_ok=True)
     units = [videos[k : k + config.unit] for k in range(0, len(videos), config.unit)]
     paths = [os.path.join(work, f"range-{k:06d}.parquet") for k in range(len(units))]
@@ -175,7 +176,8 @@ def run(
     with _alone_in(out):
         manifest = _published(out, identity)
         if manifest is None:
-            manifest = _publish(out, work, paths, teachers, identity)
+            manifest = _publish(out, paths, teachers, identity)
+        shutil.rmtree(work, ignore_errors=True)
     return Outcome(manifest["scored"], manifest["failed"], 0)
 
 
@@ -302,7 +304,6 @@ def _counts(paths: Sequence[str]) -> tuple[int, int]:
 
 def _publish(
     out: str,
-    work: str,
     paths: Sequence[str],
     teachers: Sequence[VideoTeacher],
     identity: Mapping[str, Any],
@@ -331,6 +332,5 @@ def _publish(
         "failed": failed,
     }
     write_json(os.path.join(out, MANIFEST), manifest)
-    shutil.rmtree(work)
     logging.info("%s: %d videos scored, %d failed", out, scored, failed)
     return manifest
