@@ -140,3 +140,19 @@ def test_one_file_for_all_sets(files):
     paths = {name: str(files / "labels" / f"{name}.csv") for name in ("KVQ", "CGVDS")}
     found = benchmark_run.read_run("all", [str(whole)], paths, "good", draws=0)
     assert [s.num_scored for s in found.sets] == [40, 60]
+
+
+def test_the_score_commands_own_table_is_read(files):
+    facts = "arbitrary scale,0a1b2c,higher is better"
+    lines = ["path,score,std,q,q_std,extrapolated,scale,model,direction,error"]
+    for k in range(40):
+        score = "" if k == 7 else 50 + k
+        error = "no frame [decode]" if k == 7 else ""
+        scale, model, direction = facts.split(",")
+        lines.append(f"/v/{k:04}.mp4,{score},1,0.1,0.2,False,{scale},{model},{direction},{error}")
+    table = files / "scored.csv"
+    table.write_text("\n".join(lines))
+    labels = {"CGVDS": str(files / "labels/CGVDS.csv")}
+    (found,) = benchmark_run.read_run("student", [str(table)], labels, draws=0).sets
+    assert (found.num_scored, len(found.videos)) == (39, 40)
+    assert np.isnan(found.predicted[7]) and found.predicted[8] == 58
