@@ -1,4 +1,4 @@
-"""Tests of differences: a published example, and how often they reject when there is nothing."""
+"""Tests of differences: a worked example, and how often they reject when there is nothing."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def three(rng: np.random.Generator, num: int, gain: float) -> tuple[np.ndarray, 
 
 
 def test_williams_against_a_worked_example():
-    # paired.r(.5, .3, .4, 100) of R's package psych prints t = 2.06, p = 0.04.
+    # paired.r(.5, .3, .4, 100) of R's package psych has the same formula: t = 2.06, p = 0.04.
     t, p = significance.williams(0.5, 0.3, 0.4, 100)
     assert round(t, 2) == 2.06
     assert round(p, 2) == 0.04
