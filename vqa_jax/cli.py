@@ -1,4 +1,4 @@
-"""Command line: `python -m vqa_jax {score,train,motion,anchors,evaluate,relabel,report}`.
+"""Command line: `python -m vqa_jax COMMAND`; `--help` lists the commands.
 
 JAX and the models are imported by the command that needs them, so that help and mistakes are fast.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags, logging
@@ -25,7 +26,7 @@ def _read_config(arguments: Sequence[str]) -> Any:
     """The ml_collections config named by --config, with --config.a.b=value overrides."""
     from ml_collections import config_flags
 
-    argv = ["vqa_jax", *arguments]
+    argv = ["vqa_jax", *map(_with_folder, arguments)]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
         "config", None, "Run configuration.", flag_values=values, sys_argv=argv
@@ -33,6 +34,15 @@ def _read_config(arguments: Sequence[str]) -> Any:
     values(argv)
     values.config.keys()  # a file that could not be loaded says so here, not somewhere later
     return values.config
+
+
+def _with_folder(argument: str) -> str:
+    """A configuration named without folder and ending, as "ov_7b:paper", is one of configs/."""
+    option, equals, value = argument.rpartition("=")
+    name, colon, detail = value.partition(":")
+    if option not in ("", "--config") or not name.isidentifier():
+        return argument
+    return f"{option}{equals}configs/{name}.py{colon}{detail}"
 
 
 def _say(text: str) -> None:
@@ -67,12 +77,12 @@ def _score(args: argparse.Namespace) -> int:
     return 0 if any(r.error is None for r in results) else 1
 
 
-def _train(args: argparse.Namespace) -> int:
-    from vqa_jax import bundle, motion, train
+def _run_of(config: Any, extractor: Callable[[Any], str]) -> tuple[Any, Any]:
+    """(TrainConfig, StudentSpec) of a configuration; `extractor`: Preprocess -> fingerprint."""
+    from vqa_jax import bundle, train
     from vqa_jax.frames import Preprocess
     from vqa_jax.input_pipeline import MAX_LEVEL
 
-    config = args.config
     try:
         settings = train.TrainConfig.from_dict(config.train.to_dict())
         severity = config.severity_simulators if settings.severity_weight else ()
@@ -81,14 +91,40 @@ def _train(args: argparse.Namespace) -> int:
             config.student,
             preprocess,
             settings.input.num_frames,
-            motion.load(config.extractor).fingerprint(preprocess),
+            extractor(preprocess),
             tuple(severity),
             MAX_LEVEL,
         )
     except (TypeError, ValueError) as error:
         raise SettingsError(f"--config: {error}") from error
+    return settings, spec
+
+
+def _train(args: argparse.Namespace) -> int:
+    from vqa_jax import motion, train
+
+    settings, spec = _run_of(args.config, motion.load(args.config.extractor).fingerprint)
     _say(train.train(settings, spec, args.data, args.workdir))
     return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from vqa_jax import parallel, plan, plan_text, topology
+
+    chips = topology.open_topology(args.topology)
+    settings, spec = _run_of(args.config, lambda _: "")
+    try:
+        sizes = [int(size) for size in args.mesh.split(",")] if args.mesh else settings.mesh
+        mesh = parallel.make_mesh(sizes, chips.devices)
+        plans = plan.plan_run(settings, spec, chips, mesh, args.steps, args.pairs, args.tokens)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    shape = tuple(mesh.shape.values())
+    if args.json:
+        _say(json.dumps(plan_text.as_dict(plans, chips, shape), indent=1))
+    else:
+        _say(plan_text.render(plans, chips, shape))
+    return 0 if all(p.memory.spare is None or p.memory.spare >= 0 for p in plans) else 1
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -237,6 +273,14 @@ def _parser() -> argparse.ArgumentParser:
     command("report", _report, "Write report.html of a run.", "run")
     teachers_cli.add(commands, _teachers)
     benchmark_cli.add(commands, _teachers)
+    sub = command(
+        "plan", _plan, "What a run takes on chips not at hand (--config FILE).", "topology"
+    )
+    sub.add_argument("--mesh", help="data,fsdp,tensor; -1 takes what is left (default: config's)")
+    sub.add_argument("--steps", choices=("train", "score", "all"), default="all")
+    sub.add_argument("--pairs", type=int, help="global batch (default: config's, rounded up)")
+    sub.add_argument("--tokens", type=int, help="pad sequences to this length")
+    sub.add_argument("--json", action="store_true", help="plain values instead of text")
     return parser
 
 
@@ -250,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = [a for a in rest if a not in configured and a not in after]
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)}")
-    needs_config = args.command in ("train", "relabel")
+    needs_config = args.command in ("train", "relabel", "plan")
     if needs_config != bool(configured):
         parser.error(f"{args.command} {'needs' if needs_config else 'takes no'} --config")
     if configured:
@@ -280,6 +324,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from vqa_jax.frames import MediaError
     from vqa_jax.score_tables import ScoresError
     from vqa_jax.teacher_registry import TeacherError
+    from vqa_jax.topology import TopologyError
     from vqa_jax.train import TrainingError
     from vqa_jax.weights.files import WeightsError
 
@@ -293,6 +338,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
         MediaError,
         ScoresError,
         SettingsError,
+        TopologyError,
         TeacherError,
         TrainingError,
         WeightsError,
