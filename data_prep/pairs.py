@@ -21,8 +21,13 @@ from ml_collections import config_flags
 from data_prep.simulators import SIMULATORS
 from vqa_jax import files, pair_shards, score_tables, votes
 from vqa_jax.levels import LEVELS
-from vqa_jax.pairs import PairTable, SimulatedSets, all_simulator_pairs, sample_simulator_pairs
+from vqa_jax.pairs import PairTable
 from vqa_jax.records import MANIFEST
+from vqa_jax.simulator_pairs import (
+    SimulatedSets,
+    all_simulator_pairs,
+    sample_simulator_pairs,
+)
 from vqa_jax.teacher_pairs import sample_teacher_pairs
 from vqa_jax.video_table import read_video_table, table_path, table_sha256
 

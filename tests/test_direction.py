@@ -17,8 +17,8 @@ from vqa_jax import anchors, levels, motion, pair_shards, predictor, prompt, rec
 from vqa_jax.bundle import BundleError, make_tokenizer
 from vqa_jax.input_pipeline import PairCorpus, PromptGeometry, scoring_groups, training_batches
 from vqa_jax.models import qwen2
-from vqa_jax.pairs import all_simulator_pairs
 from vqa_jax.scoring import VideoInput
+from vqa_jax.simulator_pairs import all_simulator_pairs
 
 NO_MOTION = np.zeros((1, tiny_corpus.MOTION_DIM), np.float32)
 

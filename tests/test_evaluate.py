@@ -11,7 +11,7 @@ import tiny_corpus
 from scipy import stats
 
 from vqa_jax import evaluate, files, levels, pair_shards, predictor
-from vqa_jax.pairs import SimulatedSet, all_simulator_pairs, simulator_pair
+from vqa_jax.simulator_pairs import SimulatedSet, all_simulator_pairs, simulator_pair
 from vqa_jax.video_table import read_video_table, write_video_table
 
 

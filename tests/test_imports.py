@@ -17,7 +17,8 @@ LAYERS = {
     "clip_coding files video_table datasets decode nss score_tables gmad pair_shards "
     "media colour probe "
     "bootstrap significance benchmarks benchmark_labels benchmark_run doctor probe_child "
-    "votes teacher_pairs teacher_scales views ensemble teacher_registry teacher_job view_picture",
+    "votes simulator_pairs teacher_pairs teacher_scales views ensemble "
+    "teacher_registry teacher_job view_picture",
     2: "parallel execution weights thurstone losses flops hlo topology",
     3: "models model_flops",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.

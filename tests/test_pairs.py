@@ -6,13 +6,13 @@ import itertools
 import numpy as np
 import pytest
 
-from vqa_jax import gmad, levels, pair_shards, pairs
+from vqa_jax import gmad, levels, pair_shards, pairs, simulator_pairs
 from vqa_jax.files import CorpusError
 
 
 def _table(sources=12, simulators=("blur", "noise", "resize")):
     return [
-        pairs.SimulatedSet(
+        simulator_pairs.SimulatedSet(
             f"s{s}", name, tuple((k, f"s{s}-{name}-{k}" if k else f"s{s}") for k in (0, 1, 2, 4))
         )
         for s in range(sources)
@@ -29,7 +29,7 @@ def _severity(video_id):
 
 
 def test_simulator_pairs_fill_their_quota_within_one_set():
-    found = pairs.sample_simulator_pairs(_table(), 15, seed=1)
+    found = simulator_pairs.sample_simulator_pairs(_table(), 15, seed=1)
     assert collections.Counter(p.label for p in found) == dict.fromkeys(
         ("inferior", "worse", "better", "superior"), 15
     )
@@ -47,20 +47,20 @@ def test_simulator_pairs_fill_their_quota_within_one_set():
 
 def test_simulator_pairs_depend_on_the_seed_and_not_on_the_order_of_the_table():
     table = _table()
-    found = pairs.sample_simulator_pairs(table, 10, seed=1)
-    assert found == pairs.sample_simulator_pairs(table[::-1], 10, seed=1)
-    assert found != pairs.sample_simulator_pairs(table, 10, seed=2)
+    found = simulator_pairs.sample_simulator_pairs(table, 10, seed=1)
+    assert found == simulator_pairs.sample_simulator_pairs(table[::-1], 10, seed=1)
+    assert found != simulator_pairs.sample_simulator_pairs(table, 10, seed=2)
 
 
 def test_sets_as_columns_read_as_sets():
     table = _table()
-    sets = pairs.SimulatedSets.of(table[::-1])
+    sets = simulator_pairs.SimulatedSets.of(table[::-1])
     assert list(sets) == sorted(table, key=lambda g: (g.simulator, g.source_id))
     assert list(sets[sets.simulator == "blur"]) == [g for g in sets if g.simulator == "blur"]
     assert list(sets[1:3]) == [sets[1], sets[2]]
-    twice = pairs.SimulatedSet("s", "blur", ((0, "s"), (1, "a"), (1, "b")))
+    twice = simulator_pairs.SimulatedSet("s", "blur", ((0, "s"), (1, "a"), (1, "b")))
     with pytest.raises(ValueError, match="s blur: a severity number occurs twice"):
-        pairs.all_simulator_pairs([twice])
+        simulator_pairs.all_simulator_pairs([twice])
 
 
 def test_the_video_table_is_grouped_by_segment_and_simulator():
@@ -80,9 +80,9 @@ def test_the_video_table_is_grouped_by_segment_and_simulator():
         )
     ]
     assert list(pair_shards.simulated_sets(rows, "train")) == [
-        pairs.SimulatedSet("s-000", "blur", ((0, "b0"), (2, "b2"))),
-        pairs.SimulatedSet("s-012", "blur", ((0, "c0"), (1, "c1"), (3, "c3"))),
-        pairs.SimulatedSet("s-000", "noise", ((0, "b0"), (1, "n1"))),
+        simulator_pairs.SimulatedSet("s-000", "blur", ((0, "b0"), (2, "b2"))),
+        simulator_pairs.SimulatedSet("s-012", "blur", ((0, "c0"), (1, "c1"), (3, "c3"))),
+        simulator_pairs.SimulatedSet("s-000", "noise", ((0, "b0"), (1, "n1"))),
     ]
     assert len(pair_shards.simulated_sets(rows, "other")) == 0
     with pytest.raises(CorpusError, match="segment s-012 has versions, but no source"):
@@ -90,16 +90,16 @@ def test_the_video_table_is_grouped_by_segment_and_simulator():
 
 
 def test_short_table_gives_each_pair_once():
-    found = pairs.sample_simulator_pairs(_table(2, ("blur",)), 1000, seed=0)
+    found = simulator_pairs.sample_simulator_pairs(_table(2, ("blur",)), 1000, seed=0)
     assert len(set(_unordered(found))) == len(found) == 2 * 6
-    every = pairs.all_simulator_pairs(_table(2, ("blur",)))
+    every = simulator_pairs.all_simulator_pairs(_table(2, ("blur",)))
     assert set(_unordered(every)) == set(_unordered(found))
     with pytest.raises(ValueError, match="similar"):
-        pairs.sample_simulator_pairs(_table(), {"similar": 3}, seed=0)
+        simulator_pairs.sample_simulator_pairs(_table(), {"similar": 3}, seed=0)
 
 
 def test_a_table_reads_as_pairs():
-    table = pairs.sample_simulator_pairs(_table(), 4, seed=0)
+    table = simulator_pairs.sample_simulator_pairs(_table(), 4, seed=0)
     listed = list(table)
     assert len(table) == len(listed) == 16
     assert [table[k] for k in range(-3, 3)] == [*listed[-3:], *listed[:3]]
@@ -112,7 +112,7 @@ def test_a_table_reads_as_pairs():
 
 
 def test_a_short_table_is_cut_in_proportion():
-    found = pairs.sample_simulator_pairs(_table(4), {"worse": 300, "better": 100}, seed=0)
+    found = simulator_pairs.sample_simulator_pairs(_table(4), {"worse": 300, "better": 100}, seed=0)
     count = 4 * 3 * 2  # levels 0, 1, 2, 4: two pairs one apart
     assert collections.Counter(p.label for p in found) == {
         "worse": 3 * count // 4,
@@ -143,13 +143,15 @@ def test_numbers_of_pairs():
 
 def test_misordered_keeps_labels_and_counts_ties_as_wrong():
     group = _table(1, ("blur",))[0]
-    table = [pairs.simulator_pair(group, *x) for x in ((0, 1), (1, 0), (0, 4), (4, 0), (2, 1))]
-    found = pairs.misordered(table, [0.4, 0.4, 0.9, 0.5, 0.7])
+    table = [
+        simulator_pairs.simulator_pair(group, *x) for x in ((0, 1), (1, 0), (0, 4), (4, 0), (2, 1))
+    ]
+    found = simulator_pairs.misordered(table, [0.4, 0.4, 0.9, 0.5, 0.7])
     assert found == [table[2], table[1], table[3]]
     assert [p.label for p in found] == ["inferior", "better", "superior"]
-    assert len(pairs.misordered(table, [0.4, 0.4, 0.9, 0.5, 0.7], quota=1)) == 1
+    assert len(simulator_pairs.misordered(table, [0.4, 0.4, 0.9, 0.5, 0.7], quota=1)) == 1
     with pytest.raises(ValueError, match="finite"):
-        pairs.misordered(table, [np.nan] * 5)
+        simulator_pairs.misordered(table, [np.nan] * 5)
 
 
 def _brute_force(student, weak, ids, quota, num_bins, max_per_video, xi):

@@ -23,8 +23,9 @@ from vqa_jax.gmad import GmadPair
 from vqa_jax.input_pipeline import VideoStore
 from vqa_jax.levels import LEVELS, preference
 from vqa_jax.pair_shards import pair_id, simulated_sets
-from vqa_jax.pairs import Pair, all_simulator_pairs
+from vqa_jax.pairs import Pair
 from vqa_jax.scoring import EncodedVideo, Engine, VideoInput, video_input
+from vqa_jax.simulator_pairs import all_simulator_pairs
 from vqa_jax.video_table import read_video_table, table_sha256
 
 

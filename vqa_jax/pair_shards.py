@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vqa_jax import files, levels, records
-from vqa_jax.pairs import Pair, SimulatedSets
+from vqa_jax.pairs import Pair
+from vqa_jax.simulator_pairs import SimulatedSets
 from vqa_jax.video_table import column_of
 
 _NUMBERS = (

@@ -22,8 +22,9 @@ from tqdm import tqdm
 from vqa_jax import anchors as anchors_lib
 from vqa_jax import evaluate, files, gmad, pair_shards, records, score_tables, votes
 from vqa_jax.levels import LEVELS
-from vqa_jax.pairs import Pair, all_simulator_pairs, misordered
+from vqa_jax.pairs import Pair
 from vqa_jax.scoring import Engine
+from vqa_jax.simulator_pairs import all_simulator_pairs, misordered
 from vqa_jax.video_table import read_video_table, table_sha256
 
 
