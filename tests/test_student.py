@@ -28,8 +28,14 @@ MICRO = StudentConfig(
         image_size=20, patch_size=4, embed_dim=16, mlp_dim=24, num_heads=2, num_layers=2
     ),
     llm=Qwen2Config(
-        num_layers=2, embed_dim=24, mlp_dim=32, num_heads=4, num_kv_heads=2, head_dim=8,
-        vocab_size=VOCAB, rope_theta=1e4,
+        num_layers=2,
+        embed_dim=24,
+        mlp_dim=32,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        vocab_size=VOCAB,
+        rope_theta=1e4,
     ),
     motion_dim=6,
     num_severity_classes=3,
@@ -57,8 +63,10 @@ def test_published_sizes_have_the_published_parameters(shared, size):
     shapes = json.loads((shared / f"checkpoints/qwen2_{size}.w2s.json").read_text())
     cfg, expected = PRESETS[f"ov_{size}"], {}
     parts = {
-        "vision": r"model\.vision_tower\.", "vision_projector": r"model\.mm_projector\.",
-        "motion_projector": r"model\.slowfast_projector\.", "newline": r"model\.image_newline",
+        "vision": r"model\.vision_tower\.",
+        "vision_projector": r"model\.mm_projector\.",
+        "motion_projector": r"model\.slowfast_projector\.",
+        "newline": r"model\.image_newline",
         "llm": r"model\.(layers|norm|embed_tokens)\.|lm_head",
     }
     for key, shape in shapes.items():
@@ -101,8 +109,10 @@ def test_published_size_runs_abstractly_end_to_end():
     shapes = [
         jax.ShapeDtypeStruct(shape, dtype)
         for shape, dtype in [
-            ((2, 2, 8, 384, 384, 3), jnp.uint8), ((2, 2, 8, 256), jnp.float32),
-            ((2, 4096), jnp.int32), ((2, 14), jnp.int32),
+            ((2, 2, 8, 384, 384, 3), jnp.uint8),
+            ((2, 2, 8, 256), jnp.float32),
+            ((2, 4096), jnp.int32),
+            ((2, 14), jnp.int32),
         ]
     ]
     logits = nnx.eval_shape(lambda s, *args: s(*args), student, *shapes)
@@ -155,8 +165,9 @@ def test_a_row_does_not_depend_on_padding_nor_on_its_neighbours(student, pair):
     args = (
         np.concatenate([frames, noisy_frames, frames]),
         np.concatenate([motion, noisy_motion, motion]),
-        np.concatenate([tokens, np.where(np.arange(tokens.shape[1]) < len(laid.tokens), tokens, 3),
-                        other]),
+        np.concatenate(
+            [tokens, np.where(np.arange(tokens.shape[1]) < len(laid.tokens), tokens, 3), other]
+        ),
         np.repeat(laid.answer_pos[None], 3, 0),
     )
     logits = np.asarray(nnx.jit(lambda s, *a: s(*a))(student, *args))
@@ -204,7 +215,8 @@ def test_remat_and_unroll_change_no_gradient(student, pair, policy):
     assert float(jnp.abs(plain.vision.patch_kernel[...]).max()) > 0
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCES["student_gradient"]),
-        plain, changed,
+        plain,
+        changed,
     )
 
 
@@ -226,7 +238,10 @@ def test_initial_model_is_undecided_and_sees_its_input(student, pair):
     frames, motion, laid = pair
     many = np.concatenate([frames, np.zeros_like(frames)])
     logits = nnx.jit(lambda s, *a: s(*a))(
-        student, many, np.repeat(motion, 2, 0), np.repeat(laid.tokens[None], 2, 0),
+        student,
+        many,
+        np.repeat(motion, 2, 0),
+        np.repeat(laid.tokens[None], 2, 0),
         np.repeat(laid.answer_pos[None], 2, 0),
     )
     probability = np.asarray(jax.nn.softmax(logits[:, 0]))
@@ -270,8 +285,12 @@ def test_every_misfit_is_listed_and_known_extras_are_ignored(tmp_path, student):
     vision = DIALECTS["original"].vision
     extras = {
         key: np.zeros(2, np.float32)
-        for key in (f"{vision}post_layernorm.weight", f"{vision}head.probe",
-                    f"{vision}encoder.layers.2.mlp.fc1.bias", "model.slowfast.blocks.0.weight")
+        for key in (
+            f"{vision}post_layernorm.weight",
+            f"{vision}head.probe",
+            f"{vision}encoder.layers.2.mlp.fc1.bias",
+            "model.slowfast.blocks.0.weight",
+        )
     }
     save_file(good | extras, file)
     _same(load_student(file, MICRO), student)
@@ -312,7 +331,8 @@ def test_duplicates_broken_files_and_untied_heads_are_refused(tmp_path, student)
 def test_parts_start_from_scratch_only_when_asked(tmp_path, student):
     file = tmp_path / "base.safetensors"
     tensors = {
-        key: value for key, value in foreign_state(student).items()
+        key: value
+        for key, value in foreign_state(student).items()
         if "slowfast" not in key and not key.startswith("severity")
     }
     save_file(tensors, file)

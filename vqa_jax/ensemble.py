@@ -183,8 +183,9 @@ def leave_one_out(
       mos: [V] human scores, for the precision without the teacher; None without.
 
     Returns:
-      Shares of the levels by all teachers, and for each teacher: shares of pairs whose label is another without it (`changed`) or points
-      the other way (`reversed`), shares of the levels without it (`labels`), and `precision`.
+      Shares of the levels by all teachers, and for each teacher: shares of pairs whose label is
+      another without it (`changed`) or points the other way (`reversed`), shares of the levels
+      without it (`labels`), and `precision`.
     """
     rng = np.random.default_rng(seed)
     first = rng.integers(0, len(united), _LOO_PAIRS)

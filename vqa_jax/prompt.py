@@ -189,8 +189,9 @@ def tiny_vocabulary() -> list[str]:
     answers = [f"{_ANSWER_START} {level}{_ANSWER_END}" for level in LEVELS]
     text = [*_PIECES, *answers, _TURN_END]
     bare = re.compile("|".join(map(re.escape, _SPECIALS)))
-    words = {word for piece in text for part in bare.split(piece)
-             for word in re.findall(_SPLIT, part)}
+    words = {
+        word for piece in text for part in bare.split(piece) for word in re.findall(_SPLIT, part)
+    }
     return [*_SPECIALS, _UNKNOWN, *sorted(words)]
 
 

@@ -89,9 +89,7 @@ class Projector(nnx.Module):
         """Builds in_dim -> embed_dim -> embed_dim."""
         self.embed_dim = embed_dim
         # The hidden axis is named as an MLP's, so that tensor parallelism splits it.
-        self.w_in = param(
-            rngs, fan_in(in_dim), (in_dim, embed_dim), ("embed", "mlp"), param_dtype
-        )
+        self.w_in = param(rngs, fan_in(in_dim), (in_dim, embed_dim), ("embed", "mlp"), param_dtype)
         self.b_in = param(rngs, zeros, (embed_dim,), ("mlp",), param_dtype)
         self.w_out = param(
             rngs, fan_in(embed_dim), (embed_dim, embed_dim), ("mlp", "embed"), param_dtype

@@ -76,7 +76,11 @@ class DecoderLayers(nnx.Module):
     def __init__(self, cfg: Qwen2Config, param_dtype: str, rngs: nnx.Rngs):
         """Residual outputs start smaller by 1/sqrt(2 * layers), so that depth adds no variance."""
         D, Q, G, E, I = (  # noqa: E741
-            cfg.embed_dim, cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, cfg.mlp_dim,
+            cfg.embed_dim,
+            cfg.num_heads,
+            cfg.num_kv_heads,
+            cfg.head_dim,
+            cfg.mlp_dim,
         )
         residual = (2 * cfg.num_layers) ** -0.5
 
@@ -171,16 +175,12 @@ def _layer(p, x, positions, key_positions, prefix, cfg):
 class Qwen2(nnx.Module):
     """Causal decoder on embeddings; the vocabulary matmul is a separate call (`logits`)."""
 
-    def __init__(
-        self, cfg: Qwen2Config, rngs: nnx.Rngs, param_dtype: str, compute_dtype: str
-    ):
+    def __init__(self, cfg: Qwen2Config, rngs: nnx.Rngs, param_dtype: str, compute_dtype: str):
         """Builds the decoder with parameters in `param_dtype`."""
         self.cfg = cfg
         self.compute_dtype = compute_dtype
         table = (cfg.vocab_size, cfg.embed_dim)
-        self.embedding = param(
-            rngs, truncated_normal(0.02), table, ("vocab", "embed"), param_dtype
-        )
+        self.embedding = param(rngs, truncated_normal(0.02), table, ("vocab", "embed"), param_dtype)
         self.layers = DecoderLayers(cfg, param_dtype, rngs)
         self.norm_scale = param(rngs, ones, (cfg.embed_dim,), ("embed",), param_dtype)
         if not cfg.tie_embeddings:

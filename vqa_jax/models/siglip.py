@@ -101,16 +101,17 @@ def _layer(p: dict[str, jax.Array], x: jax.Array, cfg: SiglipConfig) -> jax.Arra
 class Siglip(nnx.Module):
     """Frames to patch tokens: the hidden states after `num_layers` layers, no norm after them."""
 
-    def __init__(
-        self, cfg: SiglipConfig, rngs: nnx.Rngs, param_dtype: str, compute_dtype: str
-    ):
+    def __init__(self, cfg: SiglipConfig, rngs: nnx.Rngs, param_dtype: str, compute_dtype: str):
         """Builds the tower with parameters in `param_dtype`."""
         self.cfg = cfg
         self.compute_dtype = compute_dtype
         patch, D = cfg.patch_size, cfg.embed_dim
         self.patch_kernel = param(
-            rngs, fan_in(patch * patch * 3), (patch, patch, 3, D),
-            (None, None, None, "embed"), param_dtype,
+            rngs,
+            fan_in(patch * patch * 3),
+            (patch, patch, 3, D),
+            (None, None, None, "embed"),
+            param_dtype,
         )
         self.patch_bias = param(rngs, zeros, (D,), ("embed",), param_dtype)
         self.position = param(

@@ -170,6 +170,7 @@ class Student(nnx.Module):
         Returns:
             [B, L, D]
         """
+
         def local(_, tokens, text, visual):
             index = jnp.maximum(-1 - tokens, 0)[..., None]
             found = jnp.take_along_axis(visual, index, axis=1)
@@ -184,9 +185,7 @@ class Student(nnx.Module):
         """Decoder states and the cache of everything so far; see `Qwen2.hidden`."""
         return self.llm.hidden(embeds, positions, prefix_cache)
 
-    def severity_logits(
-        self, tower: jax.Array, frame_mask: jax.Array | None = None
-    ) -> jax.Array:
+    def severity_logits(self, tower: jax.Array, frame_mask: jax.Array | None = None) -> jax.Array:
         """The auxiliary head: a linear layer on the mean over real frames and their tokens.
 
         Args:
