@@ -36,5 +36,6 @@ quiet_environment
 cd -- "$ROOT"
 status=0
 "$VENV/bin/python" -m ruff check . || status=1
+"$VENV/bin/python" -m ruff format --check . || status=1
 "$VENV/bin/python" -m pytest "$@" || status=$?
 exit "$status"
