@@ -1,6 +1,5 @@
 """Built-in measures against by-hand values and distortions; the registry."""
 
-import time
 
 import cv2
 import numpy as np
@@ -89,16 +88,10 @@ def test_odd_clips_get_a_finite_score(name):
         teacher.score(np.zeros((1, 4, 4, 3), np.float32))
 
 
-def test_measures_are_cheap_and_repeatable(clip):
+def test_measures_are_repeatable(clip):
     for name in teachers.names():
         teacher = teachers.get(name)
-        first = teacher.score(clip)
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            assert teacher.score(clip) == first
-            times.append(time.perf_counter() - start)
-        assert min(times) < 0.05, name  # 1 to 10 ms on an idle core
+        assert teacher.score(clip) == teacher.score(clip), name
 
 
 def test_noise_measure_gives_the_deviation():
