@@ -1,6 +1,5 @@
 """Built-in measures against by-hand values and distortions; the registry."""
 
-
 import cv2
 import numpy as np
 import pytest
