@@ -208,7 +208,8 @@ def plan_scoring(
             with executing(Execution(mesh)):
                 return function(*arguments)
 
-        return jax.jit(run)
+        # All weights stay on the chip, also those that one of the two steps does not use.
+        return jax.jit(run, keep_unused=True)
 
     weights = shard_bytes(params)
     encode = _plan(
