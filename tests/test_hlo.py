@@ -75,6 +75,11 @@ HloModule jit_step, is_scheduled=true, entry_computation_layout={()->f32[]}
   %other = f32[64,64]{1,0:T(8,128)} broadcast(%n), dimensions={}
   %going = (f32[64,64]{1,0:T(8,128)}, bf16[8,256]{1,0:S(1)}, bf16[32,256]{1,0:S(1)}) fusion(%src, %dst, %other), kind=kOutput, calls=%async_collective_fusion.1
   %whole = bf16[32,256]{1,0:S(1)} fusion(%src, %dst), kind=kCustom, calls=%finish
+  %kernel = f32[16,16]{1,0:T(8,128)} custom-call(%other), custom_call_target="tpu_custom_call", backend_config={"note":{
+ "metadata":"over lines"
+}}, metadata={op_name="kernel"}
+  %slice-start.1 = ((f32[64,64]{1,0:T(8,128)}), f32[8,64]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%other), slice={[0:8], [0:64]}
+  %slice-done.1 = f32[8,64]{1,0:T(8,128)S(1)} slice-done(%slice-start.1)
   ROOT %next = (s32[]{:T(128)}, bf16[6,8,256]{2,1,0}) tuple(%n, %weights)
 }
 
@@ -122,6 +127,8 @@ def test_hbm_counts_slices_rounds_and_no_memory_on_the_chip(traffic):
         layer  # one layer of the stack is read; it is fetched and gathered on the chip
         + 64 * 64 * 4  # written by the broadcast
         + 2 * 64 * 64 * 4  # read and written beside the collective
+        + (64 * 64 + 16 * 16) * 4  # what the kernel is given and gives
+        + 8 * 64 * 4  # the slice that is fetched
     )
     outside = (
         32 * 256 * 4  # the exchanged array is read from HBM

@@ -32,8 +32,7 @@ _FREE = frozenset(
     (
         *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota"),
         *("while", "conditional", "call", "partition-id", "replica-id", "after-all"),
-        *("opt-barrier", "optimization-barrier", "copy-done", "async-done", "all-gather-done"),
-        *("all-reduce-done", "collective-permute-done", "send-done", "recv-done"),
+        *("opt-barrier", "optimization-barrier", "async-start"),
     )
 )
 _MARKS = frozenset(("AllocateBuffer", "AsyncCollectiveStart", "AsyncCollectiveDone"))
@@ -157,7 +156,7 @@ class Program:
             if header:
                 current = self.computations.setdefault(header.group(2), {})
                 self.entry = header.group(2) if header.group(1) else self.entry
-            elif line.startswith("}"):
+            elif line.rstrip() == "}":  # a kernel's notes have lines that begin with one
                 current = None
             elif current is not None and (found := _instruction(line)):
                 current[found.name] = found
@@ -256,12 +255,19 @@ class Program:
 
     def _moved(self, scope: Mapping[str, Instruction], instruction: Instruction) -> float:
         kind = instruction.kind
-        if kind in _FREE or any(f'"{mark}"' in instruction.rest for mark in _MARKS):
+        if (
+            kind in _FREE
+            or kind.endswith("-done")
+            or any(f'"{mark}"' in instruction.rest for mark in _MARKS)
+        ):
             return 0.0
         if kind == "fusion":
             return self._moved_by_fusion(scope, instruction)
-        if kind in ("copy-start", "async-start"):
-            return _hbm(instruction.type) if kind == "copy-start" else 0.0
+        if kind == "copy-start":
+            return _hbm(instruction.type)  # source and destination
+        if kind in ("slice-start", "dynamic-slice-start"):
+            (_, source), (size, destination), *_ = arrays(instruction.type)
+            return size * (source + destination)
         if kind in ("dynamic-slice", "slice", "gather"):
             return 2.0 * _hbm(instruction.type)
         if kind == "dynamic-update-slice":
