@@ -93,6 +93,7 @@ def open_topology(name: str) -> Topology:
         return Topology(name, dims, _cpu_devices(math.prod(dims)), None)
     # libtpu asks the cloud who it is, at length, and allows one process unless told otherwise.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         described = topologies.get_topology_desc(name, platform="tpu")
