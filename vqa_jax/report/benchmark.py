@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +16,10 @@ from vqa_jax.benchmarks import GROUPS
 from vqa_jax.bootstrap import interval
 from vqa_jax.files import write_json, written
 from vqa_jax.report import plots
+from vqa_jax.report.document import document
 from vqa_jax.report.parts import NOTHING, figure, section, text
 
 JSON, VIDEOS, PAGE = "benchmark.json", "benchmark_videos.csv", "benchmark.html"
-_STYLE = pathlib.Path(__file__).parents[1] / "assets" / "report.css"
 _TITLES = {
     "srcc": "SRCC",
     "plcc": "PLCC",
@@ -307,16 +306,4 @@ def _page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
         section(f"plots{k}", f"Scatter and residuals: {text(run.model)}", _panels(run))
         for k, run in enumerate(runs)
     ]
-    style = (
-        _STYLE.read_text(encoding="utf-8")
-        + f":root{{{plots.palette(False)}}}"
-        + f"@media(prefers-color-scheme:dark){{:root{{{plots.palette(True)}}}}}"
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Benchmarks</title><style>{style}</style></head><body><main>"
-        f"<h1>Agreement with human scores</h1>{''.join(parts)}</main></body></html>\n"
-    )
+    return document("Benchmarks", f"<h1>Agreement with human scores</h1>{''.join(parts)}")
