@@ -3,7 +3,9 @@
 import getpass
 import os
 import pathlib
+import sys
 import tempfile
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
@@ -26,6 +28,14 @@ def shared() -> pathlib.Path:
     if not _SHARED.is_dir():
         pytest.skip(f"no {_SHARED}: goldens and real clips are not at hand")
     return _SHARED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Drops a file's compiled programs after it: kept, they add up to gigabytes."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")
