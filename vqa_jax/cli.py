@@ -77,6 +77,17 @@ def _score(args: argparse.Namespace) -> int:
     return 0 if any(r.error is None for r in results) else 1
 
 
+def _timeline(args: argparse.Namespace) -> int:
+    from vqa_jax import timeline
+
+    try:
+        found = timeline.run(_load(args.student), args.video, args.out, args.window, args.stride)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    _say(timeline.render(found, args.out))
+    return 0 if any(m.error is None for m in found.moments) else 1
+
+
 def _run_of(config: Any, extractor: Callable[[Any], str]) -> tuple[Any, Any]:
     """(TrainConfig, StudentSpec) of a configuration; `extractor`: Preprocess -> fingerprint."""
     from vqa_jax import bundle, train
@@ -231,6 +242,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
     sub.add_argument("--csv", help="write one row a file")
     sub.add_argument("--json", help="write the same as JSON")
+    sub = command("timeline", _timeline, "Score a video's passages, show the worst.", "out")
+    sub.add_argument("video", metavar="VIDEO")
+    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--window", type=float, default=2.0, help="seconds of a passage")
+    sub.add_argument("--stride", type=float, default=1.0, help="seconds between passages' starts")
     sub = command("train", _train, "Train a student (--config FILE).", "data", "workdir")
     sub = command("convert", _convert, "Turn published weights into a student's folder.", "to")
     sub.add_argument(

@@ -35,6 +35,7 @@ from vqa_jax.decode import (
 __all__ = [
     "STILL_EXTENSIONS",
     "VIDEO_EXTENSIONS",
+    "InputCollector",
     "MediaError",
     "NoFrameError",
     "NotAVideoError",
@@ -47,6 +48,7 @@ __all__ = [
     "key_frame_indices",
     "motion_clip_indices",
     "motion_clips",
+    "motion_picture",
     "probe",
     "read_frames",
     "read_segment",
@@ -224,21 +226,52 @@ def video_input(
     return *_read_input(info, pre), info
 
 
-def _read_input(info: VideoInfo, pre: Preprocess) -> tuple[np.ndarray, np.ndarray]:
-    keys = key_frame_indices(info.num_frames, info.fps)
-    keys = [keys[k] for k in _thinned(len(keys), pre.max_key_frames)]
-    ordinals = {frame: i for i, frame in enumerate(keys) if _views_of(i, len(keys), pre)}
-    indices = _clip_indices(info.num_frames, info.fps, pre)
-    moving = set(indices.ravel().tolist())
+class InputCollector:
+    """Puts one video's (or one passage's) input together from frames in order of showing.
 
-    views: list[np.ndarray] = []
-    small: dict[int, np.ndarray] = {}
-    for number, frame in iter_frames(info.path, ordinals.keys() | moving, info):
-        if number in ordinals:
-            views.extend(_views(frame, ordinals[number], len(keys), pre))
-        if number in moving:
-            small[number] = _resized(frame, pre.motion_size)
-    return np.stack(views), _gathered(small, indices, pre)
+    Attributes:
+      keys: numbers of the frames that are seen as pictures.
+      moving: numbers of the frames in motion clips.
+    """
+
+    def __init__(self, num_frames: int, fps: float, pre: Preprocess):
+        numbers = key_frame_indices(num_frames, fps)
+        numbers = [numbers[k] for k in _thinned(len(numbers), pre.max_key_frames)]
+        self._pre, self._count = pre, len(numbers)
+        self.keys = {frame: i for i, frame in enumerate(numbers) if _views_of(i, self._count, pre)}
+        self._indices = _clip_indices(num_frames, fps, pre)
+        self.moving = set(self._indices.ravel().tolist())
+        self._views: list[np.ndarray] = []
+        self._small: dict[int, np.ndarray] = {}
+
+    def add(self, number: int, frame: np.ndarray, small: np.ndarray | None = None) -> None:
+        """Takes what is needed of a frame uint8 RGB [H, W, 3].
+
+        Args:
+          number: of the frame, ascending; those that are in neither set are passed over.
+          frame: at native size.
+          small: the frame by `motion_picture`, if it is at hand.
+        """
+        if number in self.keys:
+            self._views.extend(_views(frame, self.keys[number], self._count, self._pre))
+        if number in self.moving:
+            self._small[number] = motion_picture(frame, self._pre) if small is None else small
+
+    def collected(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frames as of `view_frames` and clips as of `motion_clips`, once all were added."""
+        return np.stack(self._views), _gathered(self._small, self._indices, self._pre)
+
+
+def motion_picture(frame: np.ndarray, pre: Preprocess) -> np.ndarray:
+    """A frame uint8 RGB [H, W, 3] as it is in motion clips: [s, s, 3], s = pre.motion_size."""
+    return _resized(frame, pre.motion_size)
+
+
+def _read_input(info: VideoInfo, pre: Preprocess) -> tuple[np.ndarray, np.ndarray]:
+    collector = InputCollector(info.num_frames, info.fps, pre)
+    for number, frame in iter_frames(info.path, collector.keys.keys() | collector.moving, info):
+        collector.add(number, frame)
+    return collector.collected()
 
 
 def _frames_per_second(num_frames: int, fps: float) -> int:

@@ -169,11 +169,15 @@ class Predictor:
         Raises:
           frames.MediaError: the file cannot be used.
         """
-        spec = self.engine.spec
-        frames, clips, _ = frames_lib.video_input(path, spec.preprocess)
+        frames, clips, _ = frames_lib.video_input(path, self.engine.spec.preprocess)
+        return self.encode_frames(frames, clips)
+
+    def encode_frames(self, frames: np.ndarray, clips: np.ndarray) -> EncodedVideo:
+        """Encodes frames and motion clips as `frames.video_input` gives them."""
         if self._extractor is None:
             self._extractor = self._load_extractor()
-        return next(self.engine.encode([video_input(frames, self._extractor(clips), spec)]))
+        found = video_input(frames, self._extractor(clips), self.engine.spec)
+        return next(self.engine.encode([found]))
 
     def iter_scores(self, paths: Sequence[str | os.PathLike[str]]) -> Iterator[Result]:
         """Yields one Result a path, in order; a file that fails becomes a Result with `error`."""

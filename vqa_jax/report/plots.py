@@ -139,6 +139,49 @@ def lines(
     return _data_uri(figure)
 
 
+def passages(
+    x: Sequence[float],
+    y: Sequence[float],
+    spread: Sequence[float],
+    marks: Sequence[tuple[float, float]],
+    x_label: str,
+    y_label: str,
+) -> str:
+    """A wide curve over time with its band, and numbered points on it.
+
+    Args:
+      x, y, spread: [n] places, values and half-widths of the band; NaN leaves a gap.
+      marks: (x, y) of the points numbered 1, 2, 3 ...
+      x_label, y_label: labels of the axes.
+
+    Returns:
+      Data URI of an SVG.
+    """
+    figure, axes = _axes(9.0, 2.8)
+    x, y, spread = (np.asarray(v, float) for v in (x, y, spread))
+    colour, mark_colour = _role(series_class(1)), _role(series_class(2))
+    axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(x, y, color=colour, linewidth=1.5, marker="o" if len(x) == 1 else None)
+    for number, place in enumerate(marks, 1):
+        axes.plot(*place, "o", color=mark_colour, markersize=4)
+        axes.annotate(
+            str(number),
+            place,
+            xytext=(0, -5),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=9,
+            color=mark_colour,
+        )
+    axes.margins(x=0.01, y=0.12)
+    axes.set_xlabel(x_label, color=_role("ink"), fontsize=9)
+    axes.set_ylabel(y_label, color=_role("ink"), fontsize=9)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(10))
+    return _data_uri(figure)
+
+
 def bars(names: Sequence[str], values: Sequence[float], index: int) -> str:
     """A small bar chart with the numbers above the bars; data URI of an SVG."""
     figure, axes = _axes(3.5, 2.0)
