@@ -1,6 +1,7 @@
 """Measures what a stage costs on this machine.
 
     python launch/bench.py prep [--videos DIR] [--height 720] [--out FILE.json]
+    python launch/bench.py map [--num 1000000] [--out FILE.json]
 
 Figures of one run belong together; between runs and machines compare ratios, not seconds.
 """
@@ -22,6 +23,13 @@ def _prep(args: argparse.Namespace) -> tuple[dict, str]:
     return found, bench_prep.table(found)
 
 
+def _map(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch import bench_map
+
+    found = bench_map.measure(args.num, args.seed)
+    return found, bench_map.table(found)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one sub-command; prints its table and writes all figures as JSON if asked."""
     parser = argparse.ArgumentParser(prog="launch/bench.py", description=__doc__)
@@ -33,7 +41,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--height", type=int, default=288, help="lines of the scenes that are made")
     sub.add_argument("--seconds", type=float, default=3.2, help="length of those scenes")
     sub.add_argument("--config", default="configs/quickstart.py", help="settings to prepare with")
-    sub.add_argument("--out", help="JSON file of all figures")
+    sub = commands.add_parser("map", help="comparisons to scores: six-by-six Thurstone problems")
+    sub.set_defaults(handler=_map)
+    sub.add_argument("--num", type=int, default=1_000_000, help="problems")
+    sub.add_argument("--seed", type=int, default=0, help="of their making")
+    for sub in commands.choices.values():
+        sub.add_argument("--out", help="JSON file of all figures")
     args = parser.parse_args(argv)
     sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the project is not
     from vqa_jax import files

@@ -26,3 +26,9 @@ def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
 def test_no_videos_is_one_plain_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no video"):
         bench.main(["prep", "--videos", str(tmp_path)])
+
+
+def test_map_measures_the_real_solver(capsys):
+    bench.main(["map", "--num", "1500"])
+    text = capsys.readouterr().out
+    assert "1500 problems" in text and "finite: 100.00%" in text

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import optimize, stats
 from tolerances import TOLERANCES
 
 from vqa_jax import thurstone
@@ -128,3 +128,18 @@ def test_anchors_out_of_order_are_pooled():
 def test_bad_arguments_are_refused(call):
     with pytest.raises(ValueError):
         call()
+
+
+def test_blocks_of_many_problems_reach_the_optimum_whatever_their_company():
+    matrix = _matrix(7, batch=(2500,))
+    matrix[::7] = 0.5  # uninformative
+    matrix[1::7] = np.tril(np.ones((6, 6)), -1) + 0.5 * np.eye(6)  # separable: many steps
+    scores, std = thurstone.map_scores(matrix)
+    gap = scores[:, :, None] - scores[:, None, :]
+    pull = matrix * np.exp(stats.norm.logpdf(gap) - stats.norm.logcdf(gap))
+    gradient = pull.sum(axis=2) - pull.sum(axis=1) - scores
+    # The negative Hessian is at least 1, so this bounds the distance to the optimum.
+    assert np.linalg.norm(gradient, axis=1).max() < 1e-9
+    assert np.isfinite(std).all()
+    np.testing.assert_allclose(scores[0], 0, atol=1e-12)
+    np.testing.assert_array_equal(scores[8], scores[1])
