@@ -6,7 +6,8 @@ import pytest
 import tiny_corpus
 from tolerances import TOLERANCES
 
-from vqa_jax import bundle, prompt, scoring
+from vqa_jax import bundle, parallel, prompt, scoring
+from vqa_jax.execution import Execution
 from vqa_jax.models.functional import FunctionalStudent
 
 SPEC = tiny_corpus.student_spec()
@@ -144,3 +145,24 @@ def test_stored_tiles_become_groups_of_centre_crops():
     video = scoring.video_input(tiles, np.zeros((1, 4), np.float32), SPEC)
     assert video.frames.shape == (2, 2, 16, 16, 3)
     np.testing.assert_array_equal(video.frames[1], tiles[1::2, 2:18, 2:18])
+
+
+def test_many_videos_on_a_mesh_equal_each_alone(fixture, videos, encoded):
+    """Rows split over two devices, heads over two more; the anchors' cache is split with them."""
+    mesh = parallel.make_mesh((2, 1, 2), jax.devices()[:4])
+    engine = scoring.Engine(
+        fixture.student, fixture.params, SPEC, fixture.tokenizer, 4, Execution(mesh)
+    )
+    together = list(engine.encode(videos))
+    for got, expected in zip(together, encoded, strict=True):
+        np.testing.assert_allclose(got.visual, expected.visual, **EXACT)
+    engine.set_anchors(together[:2])
+    pairs = [(1, together[2]), (0, together[3]), (1, together[0])]
+    expected = fixture.engine.compare([(encoded[1], encoded[2]), (encoded[0], encoded[3])])
+    np.testing.assert_allclose(engine.against(pairs)[:2], expected, **EXACT)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(fixture):
+    mesh = parallel.make_mesh((2, 1, 1), jax.devices()[:2])
+    with pytest.raises(ValueError, match="batch of 3"):
+        scoring.Engine(fixture.student, fixture.params, SPEC, fixture.tokenizer, 3, Execution(mesh))
