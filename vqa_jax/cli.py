@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from vqa_jax import benchmark_cli, teachers_cli
+from vqa_jax import benchmark_cli, export_cli, teachers_cli
 
 
 class SettingsError(Exception):
@@ -289,6 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     command("report", _report, "Write report.html of a run.", "run")
     teachers_cli.add(commands, _teachers)
     benchmark_cli.add(commands, _teachers)
+    export_cli.add(commands, _teachers)
     sub = command(
         "plan", _plan, "What a run takes on chips not at hand (--config FILE).", "topology"
     )
@@ -336,6 +337,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from vqa_jax.benchmarks import BenchmarkError
     from vqa_jax.bundle import BundleError
     from vqa_jax.checkpoint import CheckpointError
+    from vqa_jax.exported import ExportError
     from vqa_jax.files import CorpusError
     from vqa_jax.frames import MediaError
     from vqa_jax.score_tables import ScoresError
@@ -350,6 +352,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
         BundleError,
         CheckpointError,
         CorpusError,
+        ExportError,
         LabelsError,
         MediaError,
         ScoresError,

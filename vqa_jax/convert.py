@@ -24,7 +24,7 @@ from vqa_jax.weights.writer import write_safetensors
 
 NUM_FRAMES = 10  # key frames of a video that the published students are given at most
 MOTION_WEIGHTS = "slowfast.safetensors"  # beside a student that was trained with others than ours
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
@@ -73,7 +73,7 @@ def convert(
         remove_temporary(folder)
         for file in (bundle.CONFIG_FILE, bundle.WEIGHTS_FILE):  # no mixture if this is killed
             pathlib.Path(folder, file).unlink(missing_ok=True)
-        _copy_beside(paths, folder, _extractor_file(paths, extractor))
+        copy_beside(paths, folder, _extractor_file(paths, extractor))
         drawn = {path: np.asarray(value) for path, value in scratch_params(source, seed).items()}
         tensors = {"/".join(path): (leaf.shape, leaf.dtype) for path, leaf in source.leaves.items()}
         with tqdm(
@@ -128,10 +128,10 @@ def _extractor_file(paths: Sequence[str], extractor: str) -> str | None:
     return next((path for path in beside if os.path.isfile(path)), None)
 
 
-def _copy_beside(paths: Sequence[str], folder: str, weights: str | None) -> None:
+def copy_beside(paths: Sequence[str], folder: str, weights: str | None) -> None:
     """Copies the tokenizer and the motion weights; the first folder that has a file gives it."""
     wanted = {weights: MOTION_WEIGHTS} if weights else {}
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         found = [os.path.join(path, name) for path in paths]
         if file := next(filter(os.path.isfile, found), None):
             wanted[file] = name

@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 
 from vqa_jax import anchors as anchors_lib
-from vqa_jax import bundle, prompt
+from vqa_jax import bundle, exported, prompt
 from vqa_jax import frames as frames_lib
 from vqa_jax import motion as motion_lib
 from vqa_jax.models.functional import FunctionalStudent, Params
@@ -214,17 +214,31 @@ def load(path: str | os.PathLike[str] | None = None) -> Predictor:
     """Loads a student.
 
     Args:
-      path: a folder of ours (student.json), or of a checkpoint with the names of LLaVA-OneVision
-        or of the authors (config.json and safetensors); None is the shipped tiny student.
+      path: a folder of ours (student.json), an export of one, or a checkpoint with the names of
+        LLaVA-OneVision or of the authors (config.json and safetensors); None is the shipped tiny
+        student.
 
     Raises:
       bundle.BundleError: no student there.
+      exported.ExportError: a damaged export.
       weights.WeightsError: the checkpoint's keys do not fit; all of them are listed.
     """
     folder = os.fspath(path) if path is not None else SHIPPED
     if not os.path.isdir(folder):
         what = "is not a folder" if path is not None else "(the shipped student) is missing"
         raise bundle.BundleError(f"{folder} {what}: name a student's folder")
+    if exported.is_export(folder):
+        found = exported.read(folder)
+        tokenizer = bundle.make_tokenizer(found.spec, folder)
+        return Predictor(
+            found.spec.student,
+            found.params,
+            found.fingerprint,
+            found.spec,
+            tokenizer,
+            found.anchors,
+            folder,
+        )
     if not any(os.path.exists(os.path.join(folder, n)) for n in (bundle.CONFIG_FILE, CONFIG_NAME)):
         raise bundle.BundleError(
             f"{folder} holds no student (neither {bundle.CONFIG_FILE} nor {CONFIG_NAME}): "

@@ -7,9 +7,11 @@ import types
 
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 from tolerances import TOLERANCES
 
+from vqa_jax import export_names
 from vqa_jax.models import slowfast
 from vqa_jax.weights.student_io import load_params, load_student, student_config
 
@@ -243,3 +245,39 @@ def test_pickles_that_run_code_or_are_no_slowfast_are_refused(tmp_path):
         assert done.returncode == 1 and reason in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["attack.pyth", "other.pyth"]
+
+
+@pytest.mark.parametrize("names", ["hf", "original"])
+def test_torch_loads_what_is_exported(onevision, tmp_path, names):
+    """Ours -> files -> transformers, strictly; hidden states of the tower, and logits, agree."""
+    folder, frames, ids, logits = onevision
+    student = load_student(folder, keep_initial=["motion_projector"])
+    params = nnx.to_pure_dict(nnx.state(student, nnx.Param))
+    export_names.write(str(tmp_path), student.cfg, params, names)
+    if names == "original":  # transformers knows the port's names alone: rename, as its authors do
+        tensors = load_file(tmp_path / "model.safetensors")
+        assert not any("slowfast" in key for key in tensors)
+        for new, old in RENAMES["original"].items():
+            tensors = {
+                (new + key.removeprefix(old) if key.startswith(old) else key): value
+                for key, value in tensors.items()
+            }
+        save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        config = transformers.LlavaOnevisionConfig.from_pretrained(folder)
+        config.vision_config.num_hidden_layers = student.cfg.vision.num_layers
+        config.vision_config.vision_use_head = False
+        config.vision_feature_layer = -1
+        config.save_pretrained(tmp_path)
+    kind = transformers.LlavaOnevisionForConditionalGeneration
+    model, report = kind.from_pretrained(tmp_path, output_loading_info=True)
+    problems = {k: v for k, v in report.items() if v}
+    assert not problems, problems
+    model.eval()
+    # The special tokens are the vocabulary's last ones here: give it those of the prompt.
+    model.config.image_token_id, model.config.video_token_id = 60, VIDEO_TOKEN
+    with torch.no_grad():
+        states = model.model.vision_tower(_pixels(frames)[0], output_hidden_states=True)
+        found = model(input_ids=torch.tensor(ids)[None], pixel_values_videos=_pixels(frames))
+    ours = student.tower_tokens(frames[0])
+    np.testing.assert_allclose(states.hidden_states[-1].numpy(), np.asarray(ours), **LOGITS)
+    np.testing.assert_allclose(found.logits[0].numpy(), logits, **LOGITS)

@@ -27,7 +27,7 @@ def student_config(paths: str | pathlib.Path | Sequence[str | pathlib.Path]) -> 
             or an activation that is not ours.
     """
     folders = [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
-    towers, decoders, motion_dim = [], [], _MOTION_DIM
+    towers, decoders, motion_dim, motion_scale = [], [], _MOTION_DIM, 1.0
     for folder in map(pathlib.Path, folders):
         file = folder / "config.json"
         if not file.is_file():
@@ -42,13 +42,14 @@ def student_config(paths: str | pathlib.Path | Sequence[str | pathlib.Path]) -> 
         except KeyError as error:
             remedy = "Add it, or name a preset."
             raise WeightsError(file, {"missing": [error.args[0]]}, remedy) from error
+        motion_scale = raw.get("motion_scale", motion_scale)  # ours: of students that need one
         projector = Checkpoint(folder).shapes.get(_MOTION_KEY)
         motion_dim = projector[1] if projector else motion_dim
     if len(towers) != 1 or len(decoders) != 1:
         problem = {"parts": [f"{len(towers)} vision towers", f"{len(decoders)} decoders"]}
         whole = pathlib.Path(", ".join(map(str, folders)))
         raise WeightsError(whole, problem, "A student has one of each: name folders to match.")
-    return StudentConfig(vision=towers[0], llm=decoders[0], motion_dim=motion_dim)
+    return StudentConfig(towers[0], decoders[0], motion_dim, motion_scale)
 
 
 def _tower(raw: Mapping[str, Any], file: pathlib.Path) -> SiglipConfig:

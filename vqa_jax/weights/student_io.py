@@ -1,8 +1,9 @@
 """Loads a student from the checkpoints that circulate, and writes one in the authors' names."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -215,16 +216,36 @@ def load_student(
     return FunctionalStudent(cfg).bind(params)
 
 
+def foreign_tensors(
+    cfg: StudentConfig, params: Params, dialect: str
+) -> dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]:
+    """Foreign name -> (shape, what makes the tensor), so that one need not hold all of them.
+
+    Args:
+        cfg: sizes, without low-rank additions.
+        params: the student's parameters.
+        dialect: key of DIALECTS. Tied heads are not repeated.
+    """
+    flat = traverse_util.flatten_dict(params)
+    out: dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]] = {}
+    for rule in student_rules(cfg, dialect):
+        array = flat[rule.path]
+        for layer, key in enumerate(rule.keys(array.shape)):
+            make = functools.partial(_foreign_tensor, rule, array, layer)
+            out[key] = rule.foreign_shape(array.shape), make
+    return out
+
+
+def _foreign_tensor(rule: Rule, array: jax.Array, layer: int) -> np.ndarray:
+    one = np.asarray(array[layer] if rule.stacked else array)
+    return np.ascontiguousarray(rule.to_foreign(one))
+
+
 def foreign_state(student: Student, dialect: str = "original") -> dict[str, np.ndarray]:
     """The student's parameters under foreign names (tied heads are not repeated)."""
-    params = {tuple(path): leaf for path, leaf in nnx.state(student, nnx.Param).flat_state()}
-    out: dict[str, np.ndarray] = {}
-    for rule in student_rules(student.cfg, dialect):
-        array = np.asarray(params[rule.path][...])
-        layers = array if rule.stacked else array[None]
-        for key, layer in zip(rule.keys(array.shape), layers, strict=True):
-            out[key] = np.ascontiguousarray(rule.to_foreign(layer))
-    return out
+    params = nnx.to_pure_dict(nnx.state(student, nnx.Param))
+    tensors = foreign_tensors(student.cfg, params, dialect)
+    return {key: make() for key, (_, make) in tensors.items()}
 
 
 def save_student(student: Student, file: str | pathlib.Path, dialect: str = "original") -> None:
