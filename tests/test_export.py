@@ -114,6 +114,7 @@ def test_damage_is_refused(untrained, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
     """The shipped student as programs."""
+    pytest.importorskip("flatbuffers")  # pinned: an older .venv lacks it
     out = str(tmp_path_factory.mktemp("programs"))
     export.export(predictor.SHIPPED, out, "stablehlo")
     return out
