@@ -2,6 +2,7 @@
 
     python launch/bench.py prep [--videos DIR] [--height 720] [--out FILE.json]
     python launch/bench.py map [--num 1000000] [--out FILE.json]
+    python launch/bench.py gmad [--videos 200000] [--models 6] [--out FILE.json]
 
 Figures of one run belong together; between runs and machines compare ratios, not seconds.
 """
@@ -30,6 +31,13 @@ def _map(args: argparse.Namespace) -> tuple[dict, str]:
     return found, bench_map.table(found)
 
 
+def _gmad(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch import bench_gmad
+
+    found = bench_gmad.measure(args.videos, args.models, args.quota)
+    return found, bench_gmad.table(found)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one sub-command; prints its table and writes all figures as JSON if asked."""
     parser = argparse.ArgumentParser(prog="launch/bench.py", description=__doc__)
@@ -47,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--seed", type=int, default=0, help="of their making")
     for sub in commands.choices.values():
         sub.add_argument("--out", help="JSON file of all figures")
+    sub = commands.add_parser("gmad", help="gMAD of a student against weak models, both roles")
+    sub.set_defaults(handler=_gmad)
+    sub.add_argument("--videos", type=int, default=200_000, help="videos in the pool")
+    sub.add_argument("--models", type=int, default=6, help="the student and the weak ones")
+    sub.add_argument("--quota", type=int, default=85_000, help="pairs wanted in all")
+    sub.add_argument("--out", help="JSON file of all figures")
     args = parser.parse_args(argv)
     sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the project is not
     from vqa_jax import files

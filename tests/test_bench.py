@@ -32,3 +32,13 @@ def test_map_measures_the_real_solver(capsys):
     bench.main(["map", "--num", "1500"])
     text = capsys.readouterr().out
     assert "1500 problems" in text and "finite: 100.00%" in text
+
+
+def test_gmad_finds_the_quota_in_a_pool(tmp_path, capsys):
+    out = tmp_path / "gmad.json"
+    bench.main(["gmad", "--videos", "2000", "--models", "3", "--quota", "300", "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["pairs"] == 300 and found["seconds"] > 0 and found["peak_gb"] > 0
+    assert "300 gMAD pairs from 2,000 videos x 3 models" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="at least one weak model"):
+        bench.main(["gmad", "--models", "1"])

@@ -220,6 +220,16 @@ def test_gmad_equals_brute_force(case):
     )
 
 
+@pytest.mark.parametrize("quota", [300, 4000])  # the larger one meets the bound of uses
+def test_gmad_of_500_videos_with_the_method_s_settings_equals_brute_force(quota):
+    rng = np.random.default_rng(7)
+    student, weak = rng.normal(size=500) + rng.normal(0, 0.6, (2, 500))
+    ids = [f"video {k}" for k in range(500)]
+    found = gmad.gmad_pairs(student, weak, ids, quota)
+    want = _brute_force(student, weak, ids, quota, 20, 8, (None, None))
+    assert [(p.bin, p.gap, frozenset((p.first_id, p.second_id))) for p in found] == want
+
+
 def test_gmad_limits_how_often_a_video_occurs():
     rng = np.random.default_rng(0)
     student, weak = rng.normal(size=(2, 3000))
