@@ -14,9 +14,23 @@ import tiny_corpus
 from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
-from vqa_jax import bundle, cli, export, export_names, exported, files, predictor
+from vqa_jax import (
+    bundle,
+    cli,
+    export,
+    export_names,
+    export_program,
+    exported,
+    files,
+    motion,
+    predictor,
+    prompt,
+)
+from vqa_jax.frames import Preprocess
 from vqa_jax.input_pipeline import scoring_groups
+from vqa_jax.models import slowfast
 from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.models.presets import PRESETS
 from vqa_jax.weights.student_io import load_params, student_config
 
 SERVE = os.path.join(os.path.dirname(__file__), os.pardir, "launch", "serve_exported.py")
@@ -74,8 +88,8 @@ def test_parameters_come_back_to_the_bit(untrained, tmp_path, form, names):
     if form == "orbax":  # once: it is the sum of the additions that changes rounding
         loaded, before = predictor.load(out), predictor.load(untrained)
         frames = [tiny_corpus.tiles(0, level)[:1, 2:18, 2:18] for level in (0, 3)]
-        motion = [np.ones((1, tiny_corpus.MOTION_DIM), np.float32)] * 2
-        found, want = (p.level_logits(frames, motion) for p in (loaded, before))
+        features = [np.ones((1, tiny_corpus.MOTION_DIM), np.float32)] * 2
+        found, want = (p.level_logits(frames, features) for p in (loaded, before))
         np.testing.assert_allclose(found, want, atol=1e-4)
         assert loaded.fingerprint == before.fingerprint
 
@@ -148,6 +162,36 @@ def test_programs_score_a_video_without_us(programs):
     assert done.returncode == 0, done.stderr
     want = load_file(os.path.join(programs, exported.SELFTEST))["score"]
     assert float(done.stdout.split()[1]) == pytest.approx(float(want), abs=0.02)
+
+
+def test_programs_of_the_published_size_are_made_from_shapes():
+    pytest.importorskip("flatbuffers")  # pinned: an older .venv lacks it
+    cfg = dataclasses.replace(
+        PRESETS["ov_7b"], motion_dim=128, param_dtype="bfloat16", compute_dtype="bfloat16"
+    )
+    student, pre = FunctionalStudent(cfg), Preprocess(max_key_frames=10)
+    spec = bundle.StudentSpec("ov_7b", cfg, pre, 10, "", ())
+    extractor = slowfast.load(motion.TINY_WEIGHTS).model
+    weights = traverse_util.flatten_dict(student.abstract(), sep="/")
+    weights |= export_program.motion_weights(extractor)
+    shapes = {
+        "frames": (np.uint8, 5, 10, 384, 384, 3),
+        "motion": (np.float32, 5, 10, 128),
+        "num_frames": (np.int32, 5),
+        "num_motion": (np.int32, 5),
+        "matrix": (np.float32, 5, 5),
+        "curve_q": (np.float32, 99),
+        "curve_score": (np.float32, 99),
+    }
+    anchors = {k: jax.ShapeDtypeStruct(sizes, dtype) for k, (dtype, *sizes) in shapes.items()}
+    made = export_program.programs(
+        student, spec, prompt.tiny_tokenizer(), extractor, weights, anchors, 1
+    )
+    keys = jax.export.deserialize(made["prepare"]).out_avals[0]
+    length = 10 * 196 + 1 + 10  # the first video's tokens, before which a few words come
+    assert keys.shape[:2] == (28, 5) and length < keys.shape[2] < length + 60
+    assert sum(map(len, made.values())) < 2**20  # no weights inside
+    assert jax.export.deserialize(made["levels"]).out_avals[0].shape == (5, 5)
 
 
 @pytest.mark.slow

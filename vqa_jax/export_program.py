@@ -70,10 +70,10 @@ def programs(
       tokenizer: of the prompt.
       extractor: the motion network.
       weights: shapes of all arrays by name: the student's and `motion_weights`.
-      anchors: arrays of ANCHOR_ARRAYS.
+      anchors: shapes of ANCHOR_ARRAYS by name.
       groups: G, groups of frames of every video (`EncodedVideo`).
     """
-    num_anchors = len(anchors["matrix"])
+    num_anchors = anchors["matrix"].shape[0]
     functions = _functions(student, spec, tokenizer, num_anchors, groups)
     pre, F = spec.preprocess, spec.num_frames
     M, S = max(1, pre.max_clips), pre.image_size
