@@ -272,6 +272,13 @@ def _manifest(
             "num_frames": spec.num_frames,
             "motion_extractor": spec.extractor,
         },
+        "inputs": {  # of the programs
+            "frames": "uint8 RGB [groups, num_frames, S, S, 3], zeros behind the real frames",
+            "clips": "uint8 RGB [max_clips, clip_len, s, s, 3], zeros behind the real clips",
+            "num_frames": "int32 [], real frames of a group",
+            "num_motion": "int32 [], real clips",
+            "groups": "crops: tile i of n is in group i modulo (n / num_frames); squash: one",
+        },
         "selftest": {"file": SELFTEST, "atol": _ATOL[spec.student.compute_dtype]},
         "files": {name: file_sha256(os.path.join(out, name)) for name in _files(out)},
     }
