@@ -62,11 +62,11 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
     """
     if form not in FORMATS or names not in export_names.NAMES:
         raise ValueError(f"{form}, {names}: formats are {FORMATS}, names {[*export_names.NAMES]}")
-    if form == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
-        raise ExportError("jax.export needs flatbuffers: pip install -r requirements.txt")
     source = _open(folder)
     if form == "stablehlo" and source.anchors is None:
         raise ExportError(f"{folder} has no anchors: run `python -m vqa_jax anchors` for it")
+    if form == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
+        raise ExportError("jax.export needs flatbuffers: pip install -r requirements.txt")
     with exclusive(out):
         remove_temporary(out)
         if os.path.exists(os.path.join(out, MANIFEST)):
