@@ -32,6 +32,9 @@ class StubEngine:
     def against_anchors(self, video):
         return self.compare([(anchor, video) for anchor in self._anchors])
 
+    def against(self, pairs):
+        return self.compare([(self._anchors[i], video) for i, video in pairs])
+
     def _logits(self, first, second):
         p = stats.norm.cdf(second.visual.item() - first.visual.item())
         # All mass on "inferior" and "superior" has preference p.

@@ -24,7 +24,7 @@ LAYERS = {
     # The student's own weight rules are about the student's tree: above models, unlike the rest.
     4: "input_pipeline optim checkpoint bundle weights.student_io weights.student_rules "
     "weights.student_config weights.teachers",
-    5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors "
+    5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors score_modes "
     "neural_teachers",
     6: "train evaluate relabel export predictor convert plan plan_shapes plan_text report "
     "anchor_choice score_table timeline export_names export_program exported",

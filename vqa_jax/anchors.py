@@ -122,7 +122,7 @@ class Scale:
           AnchorError: the student orders the anchors against their scores.
         """
         self.anchors, self._engine, self._tau = anchors, engine, tau
-        encoded = list(engine.encode(anchors.inputs))
+        self._encoded = encoded = list(engine.encode(anchors.inputs))
         engine.set_anchors(encoded)
         count = len(encoded)
         ordered = [(i, j) for i in range(count) for j in range(count) if i != j]
@@ -141,15 +141,54 @@ class Scale:
         """Probability [A] that the video is preferred to each anchor."""
         return preference(self._engine.against_anchors(video), self._tau)
 
+    def logits(self, videos: Sequence[EncodedVideo]) -> np.ndarray:
+        """Level logits [n, A, 5] of videos (shown second) against every anchor."""
+        count = len(self.anchors.names)
+        pairs = [(a, video) for video in videos for a in range(count)]
+        return self._engine.against(pairs).reshape(len(videos), count, -1)
+
+    def preferences(self, logits: np.ndarray) -> np.ndarray:
+        """Probability [...] that the second video is preferred, from level logits [..., 5]."""
+        return preference(logits, self._tau)
+
+    def against(self, pairs: Sequence[tuple[int, EncodedVideo]]) -> np.ndarray:
+        """Probability [n] that each video is preferred to its anchor, given by index."""
+        return self.preferences(self._engine.against(pairs))
+
+    def both_orders(self, videos: Sequence[EncodedVideo]) -> tuple[np.ndarray, np.ndarray]:
+        """(probability that the video is preferred, averaged over both orders; do they disagree).
+
+        Both are [n, A]. The second order shares no prefix, so it costs whole pairs.
+        """
+        forward = self.preferences(self.logits(videos))
+        pairs = [(video, anchor) for video in videos for anchor in self._encoded]
+        anchor_wins = self.preferences(self._engine.compare(pairs)).reshape(forward.shape)
+        disagree = (forward > 0.5) == (anchor_wins > 0.5)
+        return 0.5 * (forward + 1 - anchor_wins), disagree
+
     def score(self, video: EncodedVideo) -> Score:
         """Score of one video."""
         return self.solve(self.probabilities(video)[None])[0]
 
-    def solve(self, probabilities: np.ndarray) -> list[Score]:
-        """Scores of videos with preference probabilities [n, A]."""
-        q, std = thurstone.map_scores(thurstone.preference_matrix(probabilities, self.matrix))
+    def solve_q(
+        self, probabilities: np.ndarray, seen: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Thurstone scores and their std, each [n]; arguments as `solve`."""
+        matrix = thurstone.preference_matrix(probabilities, self.matrix)
+        if seen is not None:  # what was not compared says nothing, neither way
+            matrix[:, -1, :-1] *= seen
+            matrix[:, :-1, -1] *= seen
+        q, std = thurstone.map_scores(matrix)
+        return q[:, -1], std[:, -1]
+
+    def solve(self, probabilities: np.ndarray, seen: np.ndarray | None = None) -> list[Score]:
+        """Scores of videos with preference probabilities [n, A].
+
+        seen: bool [n, A], the comparisons that were made; default: all.
+        """
+        q, std = self.solve_q(probabilities, seen)
         results = []
-        for value, deviation in zip(q[:, -1], std[:, -1], strict=True):
+        for value, deviation in zip(q, std, strict=True):
             score, outside = self._map.apply(value)
             results.append(
                 Score(
