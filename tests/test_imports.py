@@ -22,8 +22,8 @@ LAYERS = {
     2: "parallel execution weights thurstone losses flops hlo topology",
     3: "models model_flops",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.
-    4: "input_pipeline optim checkpoint bundle weights.student_io weights.student_rules "
-    "weights.student_config weights.teachers",
+    4: "input_pipeline grouped_batch optim checkpoint bundle weights.student_io "
+    "weights.student_rules weights.student_config weights.teachers",
     5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors score_modes "
     "neural_teachers",
     6: "train evaluate relabel export predictor convert plan plan_shapes plan_text report "

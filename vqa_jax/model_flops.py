@@ -36,6 +36,8 @@ class PairShape:
       clips: motion tokens of each video.
       tokens: sequence length of a pair.
       answers: positions whose logits are computed.
+      group_size: pairs that share their first video.
+      prefix: tokens of a pair that such a group shares.
     """
 
     pairs: int
@@ -43,6 +45,18 @@ class PairShape:
     clips: int
     tokens: int
     answers: int
+    group_size: int = 1
+    prefix: int = 0
+
+    @property
+    def groups(self) -> int:
+        """Rows of the batch."""
+        return self.pairs // self.group_size
+
+    @property
+    def videos(self) -> int:
+        """Videos that are encoded."""
+        return self.groups + self.pairs
 
 
 @dataclasses.dataclass
@@ -102,7 +116,7 @@ class _Chain:
 
 def _vision(chain: _Chain, cfg: StudentConfig, shape: PairShape) -> None:
     v = cfg.vision
-    frames = 2 * shape.pairs * shape.frames
+    frames = shape.videos * shape.frames
     rows = frames * v.grid**2
     chain.dense("vision", rows, v.patch_size**2 * 3, {"patch_kernel": v.embed_dim})
     chain.vector("vision/patch_bias", "vision/position")
@@ -121,21 +135,24 @@ def _vision(chain: _Chain, cfg: StudentConfig, shape: PairShape) -> None:
 
 
 def _motion(chain: _Chain, cfg: StudentConfig, shape: PairShape) -> None:
-    rows = 2 * shape.pairs * shape.clips
+    rows = shape.videos * shape.clips
     chain.dense("motion_projector", rows, cfg.motion_dim, {"w_in": cfg.embed_dim})
     chain.dense("motion_projector", rows, cfg.embed_dim, {"w_out": cfg.embed_dim})
 
 
-def _decoder(chain: _Chain, cfg: StudentConfig, sequences: int, length: int, prefix: int) -> None:
+def _seen(sequences: int, length: int, prefix: int) -> float:
+    """Query-key products of causal sequences after a prefix, one a pair of tokens."""
+    return sequences * (length * prefix + length**2 / 2)
+
+
+def _decoder(chain: _Chain, cfg: StudentConfig, rows: int, seen: float) -> None:
     llm, layers = cfg.llm, "llm/layers"
-    rows = sequences * length
     query, keys = llm.num_heads * llm.head_dim, llm.num_kv_heads * llm.head_dim
     rank = llm.lora_rank
-    seen = length * prefix + length**2 / 2
     for _ in range(llm.num_layers):
         chain.vector(f"{layers}/norm1_scale")
         chain.dense(layers, rows, llm.embed_dim, {"wq": query, "wk": keys, "wv": keys}, rank)
-        chain.mixing(2 * 2.0 * sequences * seen * query)
+        chain.mixing(2 * 2.0 * seen * query)
         chain.dense(layers, rows, query, {"wo": llm.embed_dim}, rank)
         chain.vector(f"{layers}/norm2_scale")
         gate = {"w_gate": llm.mlp_dim, "w_up": llm.mlp_dim}
@@ -163,11 +180,14 @@ def training_flops(
         # It reads the tower alone; whether the projector is trained does not matter to it.
         towers = _Chain(counts, trained, any(map(trained, _tower_paths())))
         classes = {"severity_kernel": cfg.num_severity_classes}
-        towers.dense("", 2 * shape.pairs, v.embed_dim, classes)
+        towers.dense("", shape.videos, v.embed_dim, classes)
     _motion(motion, cfg, shape)
     chain = _Chain(counts, trained, vision.live or motion.live)
     chain.vector("newline", "llm/embedding")
-    _decoder(chain, cfg, shape.pairs, shape.tokens, 0)
+    suffix = shape.tokens - shape.prefix
+    rows = shape.groups * shape.prefix + shape.pairs * suffix
+    seen = _seen(shape.groups, shape.prefix, 0) + _seen(shape.pairs, suffix, shape.prefix)
+    _decoder(chain, cfg, rows, seen)
     table = "embedding" if cfg.llm.tie_embeddings else "head"
     chain.dense("llm", shape.pairs * shape.answers, cfg.llm.embed_dim, {table: cfg.llm.vocab_size})
     return counts
@@ -191,6 +211,6 @@ def suffix_flops(cfg: StudentConfig, sequences: int, length: int, prefix: int) -
     """Model FLOPs of `length` tokens after a cached prefix, and the five levels' logits."""
     counts = ModelFlops()
     chain = _Chain(counts, lambda _: False)
-    _decoder(chain, cfg, sequences, length, prefix)
+    _decoder(chain, cfg, sequences * length, _seen(sequences, length, prefix))
     chain.dense("llm", sequences, cfg.llm.embed_dim, {"levels": 5})
     return counts

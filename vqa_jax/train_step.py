@@ -113,6 +113,9 @@ def make_train_step(
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """Jitted step: (state, batch) -> (state, metrics); the state's buffers are donated.
 
+    A batch is of pairs (`input_pipeline.pad_batch`) or of groups of pairs that share their first
+    video (`grouped_batch.pad_groups`); the loss is the mean over pairs either way.
+
     Only what is trained is differentiated and updated. A step whose loss or gradient is not finite
     leaves the state as it was and says so in `train/skipped`, so that the last good state can still
     be saved.
@@ -128,14 +131,19 @@ def make_train_step(
     schedule = learning_rate(config.optim)
     level_ids = jnp.asarray(config.level_ids)
 
+    def forward(params: Params, batch: dict[str, jax.Array]):
+        """The student's output and the labels, both by pair."""
+        bound = student.bind(params)
+        if "prefix_tokens" not in batch:
+            inputs = ("frames", "motion", "tokens", "answer_pos", "frame_mask")
+            return bound.forward(*(batch[name] for name in inputs)), batch
+        inputs = ("frames", "motion", "prefix_tokens", "prefix_len", "tokens", "answer_pos")
+        out = bound.forward_groups(*(batch[name] for name in (*inputs, "frame_mask")))
+        labels = ("answer_ids", "loss_mask", "level_probs", "example_mask", "severity")
+        return out, {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in labels}
+
     def loss_fn(trained: Params, frozen: Params, batch: dict[str, jax.Array], progress: jax.Array):
-        out = student.bind(optim_lib.join(trained, frozen)).forward(
-            batch["frames"],
-            batch["motion"],
-            batch["tokens"],
-            batch["answer_pos"],
-            batch["frame_mask"],
-        )
+        out, batch = forward(optim_lib.join(trained, frozen), batch)
         loss, metrics = pair_loss(
             out.logits,
             batch["answer_ids"],

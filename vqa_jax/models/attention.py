@@ -40,7 +40,22 @@ class Causal(NamedTuple):
     key_positions: jax.Array
 
 
-Mask = Causal | np.ndarray | jax.Array | None
+class SharedPrefix(NamedTuple):
+    """Rows of one prefix and several suffixes after it, which do not see each other.
+
+    A prefix's token sees the prefix's tokens up to itself, a suffix's token the whole prefix and
+    its own suffix up to itself.
+
+    positions: int32 [B, L]; suffixes continue the prefix's real length, its padding carries
+    PAD_POSITION. prefix: padded length of the prefix. suffixes: how many of equal length follow.
+    """
+
+    positions: jax.Array
+    prefix: int
+    suffixes: int
+
+
+Mask = Causal | SharedPrefix | np.ndarray | jax.Array | None
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = None) -> jax.Array:
@@ -50,13 +65,15 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = N
         query: [B, L, Q, E].
         key: [B, S, G, E], Q a multiple of G: query head q reads key head q // (Q // G).
         value: [B, S, G, E].
-        mask: None: everything is seen. Causal: see there. A numpy bool [L, S], True where the
-            query may see the key: known while compiling, the same for all rows; every query sees
-            a key. Bool [B, L, S]: any mask at all, by XLA on every platform.
+        mask: None: everything is seen. Causal, SharedPrefix: see there. A numpy bool [L, S], True
+            where the query may see the key: known while compiling, the same for all rows; every
+            query sees a key. Bool [B, L, S]: any mask at all, by XLA on every platform.
 
     Returns:
         [B, L, Q, E] in the dtype of `query`.
     """
+    if isinstance(mask, SharedPrefix):
+        return _by_suffix(query, key, value, mask)
     run = execution.current()
     kind = run.attention
     if kind == "auto":
@@ -75,6 +92,26 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = N
     else:
         out = xla_attention(query, key, value, mask)
     return checkpoint_name(out, execution.ATTENTION_OUTPUT)
+
+
+def _by_suffix(query: jax.Array, key: jax.Array, value: jax.Array, mask: SharedPrefix) -> jax.Array:
+    """The prefix by itself, then every suffix as a row that has the prefix's keys in front.
+
+    Scores between two suffixes are never computed, whatever the kernel.
+    """
+    B, prefix, count = query.shape[0], mask.prefix, mask.suffixes
+
+    def suffixes(x: jax.Array) -> jax.Array:
+        return x[:, prefix:].reshape(B * count, -1, *x.shape[2:])
+
+    def behind_prefix(x: jax.Array) -> jax.Array:
+        return jnp.concatenate([jnp.repeat(x[:, :prefix], count, axis=0), suffixes(x)], axis=1)
+
+    before = mask.positions[:, :prefix]
+    first = attention(query[:, :prefix], key[:, :prefix], value[:, :prefix], Causal(before, before))
+    causal = Causal(suffixes(mask.positions), behind_prefix(mask.positions))
+    rest = attention(suffixes(query), behind_prefix(key), behind_prefix(value), causal)
+    return jnp.concatenate([first, rest.reshape(B, -1, *rest.shape[2:])], axis=1)
 
 
 def _cudnn_takes(query: jax.Array, key: jax.Array, mask: Mask) -> bool:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from vqa_jax.execution import current, lookup, on_shards, own_part, recomputed, total
 from vqa_jax.models import lora
-from vqa_jax.models.attention import PAD_POSITION, Causal, attention
+from vqa_jax.models.attention import PAD_POSITION, Causal, SharedPrefix, attention
 from vqa_jax.models.layers import (
     axis_names,
     fan_in,
@@ -147,7 +147,7 @@ def _own_heads(heads: jax.Array, num_queries: int, cfg: Qwen2Config) -> jax.Arra
     return jnp.take(heads, own // group, axis=2)
 
 
-def _layer(p, x, positions, key_positions, prefix, cfg):
+def _layer(p, x, positions, key_positions, prefix, cfg, shared):
     """One decoder layer on one device's rows and heads.
 
     [B, L, D] -> ([B, L, D], keys and values with the prefix in front).
@@ -162,7 +162,8 @@ def _layer(p, x, positions, key_positions, prefix, cfg):
         value = jnp.concatenate([prefix[1], value], axis=1)
     queries = query.shape[2]
     own_key, own_value = (_own_heads(heads, queries, cfg) for heads in (key, value))
-    seen = attention(query, own_key, own_value, Causal(positions, key_positions))
+    mask = SharedPrefix(positions, *shared) if shared else Causal(positions, key_positions)
+    seen = attention(query, own_key, own_value, mask)
     x = x + total(dense("blqe,qed->bld", seen, "wo"), "heads", queries, cfg.num_heads)
     h = rms_norm(x, p["norm2_scale"], cfg.norm_eps)
     # One row a token: weight gradients over two token axes cost a CPU half as much again.
@@ -201,6 +202,7 @@ class Qwen2(nnx.Module):
         prefix_cache: KVCache | None = None,
         *,
         return_cache: bool = True,
+        shared: tuple[int, int] | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
         """Runs the decoder, on top of a cached prefix if there is one.
 
@@ -209,6 +211,8 @@ class Qwen2(nnx.Module):
             positions: int32 [B, L] of these tokens, so the prefix's real length onwards.
             prefix_cache: keys and values that come before; its batch is B.
             return_cache: also return keys and values of prefix and these tokens together.
+            shared: (padded length of a prefix, number of suffixes): each row is one prefix and
+                several suffixes, with positions as for `attention.SharedPrefix`.
 
         Returns:
             (normed hidden states [B, L, D], cache or None).
@@ -218,7 +222,7 @@ class Qwen2(nnx.Module):
         if prefix_cache is not None:
             key_positions = jnp.concatenate([prefix_cache.positions, positions], axis=1)
             prefix = (prefix_cache.keys, prefix_cache.values)
-        layer = functools.partial(_layer, cfg=cfg)
+        layer = functools.partial(_layer, cfg=cfg, shared=shared)
         names = axis_names(self.layers, stacked=True)
         run, B = current(), embeds.shape[0]
         rows = run.spec(("batch",), (B,))

@@ -11,7 +11,7 @@ from flax import nnx
 
 from vqa_jax.execution import on_shards
 from vqa_jax.models.layers import Projector, fan_in, param, truncated_normal, zeros
-from vqa_jax.models.qwen2 import KVCache, Qwen2, Qwen2Config
+from vqa_jax.models.qwen2 import KVCache, Qwen2, Qwen2Config, prefix_positions
 from vqa_jax.models.siglip import Siglip, SiglipConfig
 
 
@@ -49,7 +49,10 @@ class StudentConfig:
 
 
 class StudentOutput(NamedTuple):
-    """logits: float32 [B, T, V]; severity: float32 [B, 2, num_severity_classes] or None."""
+    """logits: float32 [B, T, V]; severity: float32 [B, 2, num_severity_classes] or None.
+
+    B counts pairs, those of a group one after the other.
+    """
 
     logits: jax.Array
     severity: jax.Array | None
@@ -218,6 +221,59 @@ class Student(nnx.Module):
         embeds = self.merge(tokens, visual.reshape(B, -1, visual.shape[-1]))
         positions = jnp.broadcast_to(jnp.arange(L, dtype=jnp.int32), (B, L))
         return self.llm.hidden(embeds, positions, return_cache=False)[0]
+
+    def _suffix_states(self, tower, motion, prefix_tokens, prefix_len, tokens):
+        """Decoder states [G, g * L2, D] of suffixes that share their row's prefix."""
+        (G, count, length), size = tokens.shape, prefix_tokens.shape[1]
+        visual = self.visual_tokens(
+            tower.reshape(-1, *tower.shape[2:]), motion.reshape(-1, *motion.shape[2:])
+        )
+        row = jnp.concatenate([prefix_tokens, tokens.reshape(G, -1)], axis=1)
+        embeds = self.merge(row, visual.reshape(G, -1, visual.shape[-1]))
+        steps = jnp.tile(jnp.arange(length, dtype=jnp.int32), count)
+        after = prefix_len[:, None] + steps[None]
+        positions = jnp.concatenate([prefix_positions(prefix_len, size), after], axis=1)
+        hidden, _ = self.llm.hidden(embeds, positions, return_cache=False, shared=(size, count))
+        return hidden[:, size:]
+
+    def forward_groups(
+        self,
+        frames: jax.Array,
+        motion: jax.Array,
+        prefix_tokens: jax.Array,
+        prefix_len: jax.Array,
+        tokens: jax.Array,
+        answer_pos: jax.Array,
+        frame_mask: jax.Array,
+    ) -> StudentOutput:
+        """`forward` of groups of pairs with one first video, which is encoded and read once.
+
+        Args:
+            frames: uint8 [G, 1 + g, F, S, S, 3]: the first video, then the second ones.
+            motion: float32 [G, 1 + g, M, Dm].
+            prefix_tokens: int32 [G, L1], the prompt up to the second video, padded on the right.
+            prefix_len: int32 [G], its real length.
+            tokens: int32 [G, g, L2], the rest of every pair's prompt, padded on the right; coding
+                of `merge` with the banks of all 1 + g videos one after the other.
+            answer_pos: int32 [G, g, T], positions in a row of `tokens`.
+            frame_mask: [G, 1 + g, F].
+
+        Returns:
+            Logits and severity of the B = G * g pairs.
+        """
+        (G, count, length), T = tokens.shape, answer_pos.shape[-1]
+        tower = self.tower_tokens(frames)
+        hidden = self._suffix_states(tower, motion, prefix_tokens, prefix_len, tokens)
+        starts = jnp.arange(count, dtype=jnp.int32)[:, None] * length
+        answers = _at(hidden, (answer_pos + starts).reshape(G, -1))
+        logits = self.llm.logits(answers).reshape(G * count, T, -1)
+        severity = None
+        if self.cfg.num_severity_classes:
+            videos = self.severity_logits(tower, frame_mask)
+            first = jnp.broadcast_to(videos[:, :1], videos[:, 1:].shape)
+            severity = jnp.stack([first, videos[:, 1:]], axis=2)
+            severity = severity.reshape(G * count, 2, -1)
+        return StudentOutput(logits, severity)
 
     def forward(
         self,
