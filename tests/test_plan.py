@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import types
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import tiny_corpus
 from vqa_jax import (
     bundle,
     cli,
+    execution,
     hlo,
     model_flops,
     optim,
@@ -227,3 +229,53 @@ def test_command_prints_what_was_planned(monkeypatch, capsys):
     cli.main([*arguments, "--json"])
     plain = json.loads(capsys.readouterr().out)
     assert plain["steps"]["train"]["fits"] is False and plain["chips"] == 8
+
+
+class _Placed:
+    """A device that says where it is on a torus."""
+
+    def __init__(self, coords):
+        self.coords = coords
+
+
+@pytest.mark.parametrize(
+    ("shape", "torus", "lengths"),
+    [((1, 64, 1), (8, 8), [8, 8]), ((1, 64, 1), (4, 4, 4), [4, 4, 4]), ((8, 8, 1), (8, 8), None)],
+)
+def test_every_group_of_a_gather_lies_on_one_torus_axis(shape, torus, lengths):
+    devices = np.empty(64, object)
+    devices[:] = [_Placed(coords) for coords in np.ndindex(*torus)]
+    mesh = jax.sharding.AbstractMesh(shape, parallel.MESH_AXES)
+    placed = types.SimpleNamespace(
+        axis_names=mesh.axis_names, shape=mesh.shape, devices=devices.reshape(shape)
+    )
+    steps = parallel.ring_groups(placed, "fsdp")
+    assert [groups and len(groups[0]) for groups in steps] == (lengths or [None])
+    for groups in filter(None, steps):
+        assert sorted(np.ravel(groups)) == list(range(64))
+        for group in groups:
+            places = np.array([devices[i].coords for i in group])
+            assert (np.ptp(places, axis=0) > 0).sum() == 1
+
+
+def test_gathering_in_rings_gives_values_and_gradients_of_one_gather(monkeypatch):
+    mesh = _mesh(1, 8, 1)
+    weights = jax.random.normal(jax.random.key(0), (16, 3))
+    rows = jax.random.normal(jax.random.key(1), (8, 16))
+
+    def loss(weights):
+        with execution.executing(execution.Execution(mesh)):
+            out = execution.on_shards(
+                lambda p, x: jax.numpy.sin(x @ p["w"]),
+                {"w": weights},
+                {"w": ("embed", None)},
+                (rows,),
+            )
+        return (out**2).sum()
+
+    rings = [np.arange(8).reshape(2, 4).tolist(), np.arange(8).reshape(2, 4).T.tolist()]
+    monkeypatch.setattr(execution, "ring_groups", lambda *_: rings)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(weights)
+    expected = jax.value_and_grad(lambda w: (jax.numpy.sin(rows @ w) ** 2).sum())(weights)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-5)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from vqa_jax.parallel import BATCH_AXES, LOGICAL_RULES, Rules, partition
+from vqa_jax.parallel import BATCH_AXES, LOGICAL_RULES, Rules, partition, ring_groups
 
 ATTENTION_OUTPUT = "attention"  # name of attention's outputs for remat policies
 
@@ -109,10 +109,17 @@ def _is_single() -> bool:
 
 
 def _gather(value: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """The whole of a parameter along the axes that also split the batch."""
+    """The whole of a parameter along the axes that also split the batch.
+
+    One torus axis at a time: over several at once, XLA for TPU turns the gradient's reduce-scatter
+    into an all-reduce of the whole gradient.
+    """
     for axis, mesh_axis in enumerate(spec):
         if mesh_axis in BATCH_AXES:
-            value = jax.lax.all_gather(value, mesh_axis, axis=axis, tiled=True)
+            for groups in ring_groups(current().mesh, mesh_axis):
+                value = jax.lax.all_gather(
+                    value, mesh_axis, axis=axis, tiled=True, axis_index_groups=groups
+                )
     return value
 
 

@@ -86,6 +86,36 @@ def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mes
     return Mesh(grid, MESH_AXES)
 
 
+def ring_groups(mesh: Mesh, axis: str) -> list[list[list[int]] | None]:
+    """Groups of a mesh axis to gather in, step after step, each of them on one torus axis.
+
+    Args:
+      mesh: devices; those of a TPU say where they are (`coords`).
+      axis: name of the mesh axis.
+
+    Returns:
+      For each torus axis that the mesh axis spans, the fastest first: groups of indices along the
+      mesh axis, all of one size. [None] (everything at once) where it spans one, or none is known.
+    """
+    place = mesh.axis_names.index(axis)
+    line = np.moveaxis(mesh.devices, place, 0).reshape(mesh.shape[axis], -1)[:, 0]
+    if not all(hasattr(device, "coords") for device in line):
+        return [None]
+    coords = np.array([device.coords for device in line])
+    groups, stride, size = [], 1, len(line)
+    while stride < size:
+        moved = coords[::stride] != coords[0]
+        alone = (moved.sum(1) <= 1) & (moved @ np.arange(moved.shape[1]) == moved[1].argmax())
+        alone[0] = True
+        length = size // stride if alone.all() else int(alone.argmin())
+        if length < 2 or size % (stride * length):
+            return [None]
+        indices = np.arange(size).reshape(-1, length, stride)
+        groups.append(indices.transpose(0, 2, 1).reshape(-1, length).tolist())
+        stride *= length
+    return groups if len(groups) > 1 else [None]
+
+
 def partition(
     names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: Rules = LOGICAL_RULES
 ) -> PartitionSpec:

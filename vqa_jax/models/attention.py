@@ -205,8 +205,8 @@ def splash_attention(
             block_kv=block_kv,
             block_q_dkv=block_q,
             block_kv_dkv=block_kv,
-            block_q_dq=block_q,
-            block_kv_dq=block_kv,
+            # One kernel for all gradients: five products a tile, where two kernels take seven.
+            use_fused_bwd_kernel=True,
         ),
         head_shards=1,
         q_seq_shards=1,
