@@ -110,6 +110,8 @@ def get_config() -> ConfigDict:
     train.lora_rank = 0
     train.log_every = 20
     train.checkpoint_every = 100
+    train.keep_best = 0
+    train.keep_every = 0
     train.seed = 0
     train.input = ConfigDict(
         {

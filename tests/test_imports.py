@@ -19,10 +19,10 @@ LAYERS = {
     "bootstrap significance benchmarks benchmark_labels benchmark_run doctor probe_child "
     "votes simulator_pairs teacher_pairs teacher_scales views ensemble "
     "teacher_registry teacher_job view_picture passages",
-    2: "parallel execution weights thurstone losses flops hlo topology",
+    2: "parallel execution weights thurstone losses flops hlo topology hosts",
     3: "models model_flops",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.
-    4: "input_pipeline grouped_batch optim checkpoint bundle weights.student_io "
+    4: "input_pipeline grouped_batch optim checkpoint metric_log bundle weights.student_io "
     "weights.student_rules weights.student_config weights.teachers",
     5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors score_modes "
     "neural_teachers",

@@ -27,11 +27,11 @@ def _kill_before(step, monkeypatch):
     """Makes the trainer die when it asks for the batch of `step` of this process."""
     real, calls = parallel.put_batch, []
 
-    def put(batch, mesh):
+    def put(batch, mesh, size):
         calls.append(1)
         if len(calls) == step:
             raise KilledError
-        return real(batch, mesh)
+        return real(batch, mesh, size)
 
     monkeypatch.setattr(parallel, "put_batch", put)
 
@@ -116,11 +116,11 @@ def test_step_that_is_not_finite_stops_and_keeps_the_weights_before(
 ):
     real, calls = parallel.put_batch, []
 
-    def put(batch, mesh):
+    def put(batch, mesh, size):
         calls.append(1)
         if len(calls) == 5:
             batch = {**batch, "motion": batch["motion"] * np.float32(np.nan)}
-        return real(batch, mesh)
+        return real(batch, mesh, size)
 
     monkeypatch.setattr(parallel, "put_batch", put)
     with pytest.raises(train.TrainingError, match=r"step 5.*last_good.*init_from"):

@@ -1,79 +1,223 @@
-"""Training checkpoints: state and data iterator together, complete or absent."""
+"""Training checkpoints: complete or absent, verified before use, kept by recency, merit and period.
+
+A checkpoint is the training state alone: the batch of a step follows from the step's number.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Mapping
 from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
+from vqa_jax import hosts
 from vqa_jax.files import read_json, write_json
+
+KEEP_LATEST = 2  # the newest, and one to fall back on
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be used; the message names the folder and the remedy."""
+    """A checkpoint cannot be written or used; the message names the folder and the remedy."""
 
 
 class Checkpointer:
-    """Saves and restores (state, data iterator) under `workdir`/checkpoints.
+    """Saves and restores a training state under `workdir`/checkpoints, in the background.
 
     The settings that made the run are kept beside it: a rerun with others is refused instead of
-    silently continuing something else.
+    silently continuing something else. Beside every finished checkpoint lies a list of its files
+    and their sizes; one that does not match its list is moved to `workdir`/damaged_checkpoints,
+    and the one before it is used. With many processes the folder must be one that all of them see.
     """
 
-    def __init__(self, workdir: str, identity: dict[str, Any], keep: int = 2):
-        folder = os.path.abspath(os.path.join(workdir, "checkpoints"))
-        os.makedirs(folder, exist_ok=True)
-        identity_path = os.path.join(folder, "identity.json")
-        if os.path.exists(identity_path):
-            if read_json(identity_path) != identity:
+    def __init__(
+        self, workdir: str, identity: dict[str, Any], keep_best: int = 0, keep_every: int = 0
+    ):
+        """Opens the folder.
+
+        Args:
+          workdir: of the run.
+          identity: what a rerun must agree on, as JSON values.
+          keep_best: how many checkpoints of lowest loss are kept besides the newest ones.
+          keep_every: checkpoints at multiples of this many steps are kept; 0: none.
+
+        Raises:
+          CheckpointError: the folder belongs to another run.
+        """
+        self._workdir = workdir
+        self._folder = os.path.abspath(os.path.join(workdir, "checkpoints"))
+        os.makedirs(self._folder, exist_ok=True)
+        self._check_identity(identity)
+        kept: list[Any] = [policies.LatestN(KEEP_LATEST)]
+        if keep_every:
+            kept.append(policies.EveryNSteps(keep_every))
+        if keep_best:
+            kept.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics["loss"],
+                    reverse=True,
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._saving: int | None = None
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
+                cleanup_tmp_directories=True,
+            ),
+        )
+        self._latest = self._newest_complete()
+
+    def _check_identity(self, identity: dict[str, Any]) -> None:
+        path = os.path.join(self._folder, "identity.json")
+        if os.path.exists(path):
+            if read_json(path) != identity:
                 raise CheckpointError(
-                    f"{folder} belongs to a run with other settings or data: "
+                    f"{self._folder} belongs to a run with other settings or data: "
                     "choose another workdir or delete it"
                 )
-        else:
-            write_json(identity_path, identity)
-        self._manager = ocp.CheckpointManager(
-            folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep)
+        elif jax.process_index() == 0:
+            write_json(path, identity)
+        hosts.barrier("identity of the run")
+
+    def _list_path(self, step: int) -> str:
+        return os.path.join(self._folder, f"{step}.files.json")
+
+    def _sizes(self, step: int) -> dict[str, int]:
+        root = os.path.join(self._folder, str(step))
+        paths = [os.path.join(at, name) for at, _, names in os.walk(root) for name in names]
+        return {os.path.relpath(path, root): os.path.getsize(path) for path in paths}
+
+    def _list_files(self) -> None:
+        # Runs on one host, in the thread that has just renamed the checkpoint into place.
+        write_json(self._list_path(self._saving), self._sizes(self._saving))
+        for name in os.listdir(self._folder):
+            step, dot, rest = name.partition(".")
+            gone = not os.path.isdir(os.path.join(self._folder, step))
+            if dot and rest == "files.json" and gone:
+                os.remove(os.path.join(self._folder, name))
+
+    def _damage(self, step: int) -> str | None:
+        if not os.path.exists(self._list_path(step)):
+            return None  # killed between renaming and listing: the rename vouches for it
+        wanted, found = read_json(self._list_path(step)), self._sizes(step)
+        wrong = sorted(name for name in wanted if found.get(name) != wanted[name])
+        if not wrong:
+            return None
+        return f"{wrong[0]} is missing or not of {wanted[wrong[0]]} bytes ({len(wrong)} such files)"
+
+    def _newest_complete(self) -> int | None:
+        """Step of the newest undamaged checkpoint; the same on every host."""
+        newest = -1
+        if jax.process_index() == 0:
+            for step in sorted(self._manager.all_steps(read=True), reverse=True):
+                problem = self._damage(step)
+                if problem is None:
+                    newest = step
+                    break
+                self._set_aside(step, problem)
+        newest = hosts.same_everywhere(newest)
+        self._manager.reload()
+        return newest if newest >= 0 else None
+
+    def _set_aside(self, step: int, problem: str) -> None:
+        aside = os.path.join(self._workdir, "damaged_checkpoints", str(step))
+        shutil.rmtree(aside, ignore_errors=True)
+        os.makedirs(os.path.dirname(aside), exist_ok=True)
+        os.replace(os.path.join(self._folder, str(step)), aside)
+        os.remove(self._list_path(step))
+        logging.warning(
+            "checkpoint of step %d is damaged (%s): moved to %s, falling back to the one before",
+            *(step, problem, aside),
         )
 
     def latest_step(self) -> int | None:
-        """Step of the newest finished checkpoint, or None."""
-        return self._manager.latest_step()
+        """Step of the newest complete checkpoint when the run was opened, or None."""
+        return self._latest
 
-    def save(self, step: int, state: Any, iterator: grain.DatasetIterator) -> None:
-        """Saves asynchronously; an error of an earlier save is raised here."""
-        self._manager.check_for_errors()
-        if step == self.latest_step():
+    def check(self) -> None:
+        """Raises if a save in the background has failed.
+
+        Raises:
+          CheckpointError: says which step and why.
+        """
+        try:
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> CheckpointError:
+        reason = " ".join(str(error).split())[:300]
+        return CheckpointError(
+            f"saving step {self._saving} to {self._folder} failed: {reason}: free or repair that "
+            "place and run the same command again, which resumes from the last finished checkpoint"
+        )
+
+    def save(self, step: int, state: Any, metrics: Mapping[str, float]) -> None:
+        """Starts a save, after the one before has ended.
+
+        Args:
+          step: its number.
+          state: copied before this returns.
+          metrics: `loss` decides which checkpoints are the best.
+
+        Raises:
+          CheckpointError: this save or an earlier one failed.
+        """
+        if step == self._latest:
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator)
-            ),
-        )
+        self.wait()
+        self._saving = step
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+                metrics=dict(metrics),
+            )
+        except Exception as error:
+            raise self._failed(error) from error
 
-    def restore(self, abstract_state: Any, iterator: grain.DatasetIterator) -> Any:
-        """The newest state, placed as `abstract_state` says; the iterator is moved in place."""
-        step = self.latest_step()
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract_state),
-                data=grain.checkpoint.CheckpointRestore(iterator),
-            ),
-        )
-        logging.info("resumed from step %d", step)
+    def wait(self) -> None:
+        """Waits for a save in the background; raises CheckpointError if it failed."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._failed(error) from error
+        self.check()
+
+    def restore(self, abstract_state: Any) -> Any:
+        """The newest complete state, placed as `abstract_state` says.
+
+        Raises:
+          CheckpointError: its files are all there, but not readable.
+        """
+        try:
+            restored = self._manager.restore(
+                self._latest,
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)),
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(
+                f"{self._folder}/{self._latest} cannot be read ({reason}): move it away to resume "
+                "from the checkpoint before it"
+            ) from error
+        logging.info("resumed from step %d", self._latest)
         return restored["state"]
 
     def close(self) -> None:
-        """Waits for the last save; raises if it failed."""
-        self._manager.wait_until_finished()
-        self._manager.check_for_errors()
-        self._manager.close()
+        """Waits for the last save; raises CheckpointError if it failed."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
 
 def abstract_of(state: Any, shardings: Any) -> Any:

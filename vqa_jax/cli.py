@@ -112,11 +112,24 @@ def _run_of(config: Any, extractor: Callable[[Any], str]) -> tuple[Any, Any]:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from vqa_jax import motion, train
+    from vqa_jax import hosts, motion, train
 
+    profile = _span_of(args.profile)
+    hosts.connect(args.coordinator, args.num_processes, args.process, args.host_timeout)
     settings, spec = _run_of(args.config, motion.load(args.config.extractor).fingerprint)
-    _say(train.train(settings, spec, args.data, args.workdir))
+    student = train.train(settings, spec, args.data, args.workdir, profile)
+    _say(student or f"told to end: saved in {args.workdir}; the same command resumes")
     return 0
+
+
+def _span_of(steps: str | None) -> tuple[int, int] | None:
+    """(10, 15) of "10-15"."""
+    if steps is None:
+        return None
+    first, _, last = steps.partition("-")
+    if not (first.isdigit() and last.isdigit() and 0 < int(first) <= int(last)):
+        raise SettingsError(f"--profile {steps!r}: write FIRST-LAST, as 10-15")
+    return int(first), int(last)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -248,6 +261,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--window", type=float, default=2.0, help="seconds of a passage")
     sub.add_argument("--stride", type=float, default=1.0, help="seconds between passages' starts")
     sub = command("train", _train, "Train a student (--config FILE).", "data", "workdir")
+    sub.add_argument(
+        "--coordinator", help="HOST:PORT of process 0, or 'auto' on Slurm, TPU pods and GKE"
+    )
+    sub.add_argument("--num_processes", type=int, help="how many processes train together")
+    sub.add_argument("--process", type=int, help="number of this one, from 0")
+    sub.add_argument(
+        "--host_timeout", type=int, default=100, help="seconds after which a process counts as lost"
+    )
+    sub.add_argument("--profile", metavar="STEPS", help="trace these steps, as 10-15")
     sub = command("convert", _convert, "Turn published weights into a student's folder.", "to")
     sub.add_argument(
         "--from",
@@ -340,6 +362,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from vqa_jax.exported import ExportError
     from vqa_jax.files import CorpusError
     from vqa_jax.frames import MediaError
+    from vqa_jax.hosts import HostsError
     from vqa_jax.score_tables import ScoresError
     from vqa_jax.teacher_registry import TeacherError
     from vqa_jax.topology import TopologyError
@@ -353,6 +376,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
         CheckpointError,
         CorpusError,
         ExportError,
+        HostsError,
         LabelsError,
         MediaError,
         ScoresError,

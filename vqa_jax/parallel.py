@@ -186,15 +186,39 @@ def check_replication(
     )
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def process_rows(size: int, mesh: Mesh) -> slice:
+    """Rows of a global batch of `size` pairs that this process's devices hold.
+
+    Raises:
+      ValueError: the batch does not divide over the data and fsdp axes, or the mesh gives this
+        process rows that are not neighbours.
+    """
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if size % ways:
+        raise ValueError(f"batch of {size} does not divide over {ways} devices: change batch_size")
+    indices = batch_sharding(mesh).addressable_devices_indices_map((size,))
+    starts = sorted({index[0].indices(size)[0] for index in indices.values()})
+    block = size // ways
+    if starts != list(range(starts[0], starts[-1] + 1, block)):
+        raise ValueError(f"mesh {dict(mesh.shape)} gives a process rows {starts}: change its order")
+    return slice(starts[0], starts[-1] + block)
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, size: int | None = None) -> dict[str, Any]:
     """Places this process's part of a global batch on its devices.
+
+    Args:
+      batch: its rows, see `process_rows`.
+      mesh: where to.
+      size: pairs in the global batch; None: `batch` is all of it.
 
     Raises:
       ValueError: the batch does not divide over the data and fsdp axes.
     """
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    size = len(next(iter(batch.values()))) * jax.process_count()
-    if size % ways:
-        raise ValueError(f"batch of {size} does not divide over {ways} devices: change batch_size")
+    size = len(next(iter(batch.values()))) if size is None else size
+    process_rows(size, mesh)
     sharding = batch_sharding(mesh)
-    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+    return {
+        k: jax.make_array_from_process_local_data(sharding, v, (size, *v.shape[1:]))
+        for k, v in batch.items()
+    }

@@ -113,17 +113,8 @@ def plan_run(
     if pairs % ways:
         raise ValueError(f"{pairs} pairs do not divide over {ways} devices")
     text = prompt_size(spec)
-    config = train_step.StepConfig(
-        optim=settings.optim,
-        loss=settings.loss,
-        severity_weight=settings.severity_weight,
-        level_ids=text.level_ids,
-        level_index=text.level_index if settings.input.answer == "sentence" else 0,
-        trainable=settings.trainable,
-        sharding=settings.sharding,
-        attention=settings.attention,
-        remat=settings.remat,
-    )
+    level_index = text.level_index if settings.input.answer == "sentence" else 0
+    config = settings.step_config(text.level_ids, level_index)
     shape = pair_shape(spec, text, pairs, settings.input.answer, tokens)
     trained = FunctionalStudent(with_additions(spec.student, settings.lora_rank))
     plain = FunctionalStudent(spec.student)

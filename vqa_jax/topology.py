@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -45,6 +46,27 @@ CHIPS: dict[str, Chip] = {
     "v5p": Chip(459e12, 95e9, 2765e9, 1200e9 / 2, _DOCS + "v5p"),
     "v6e": Chip(918e12, 32e9, 1638e9, 800e9 / 2, _DOCS + "v6e"),
 }
+
+# What devices call themselves -> bf16 operations a second, without sparsity. GPUs: NVIDIA's data
+# sheets of the SXM forms.
+_PEAKS: dict[str, float] = {
+    "TPU v5 lite": CHIPS["v5e"].peak,
+    "TPU v5e": CHIPS["v5e"].peak,
+    "TPU v5": CHIPS["v5p"].peak,
+    "TPU v5p": CHIPS["v5p"].peak,
+    "TPU v6 lite": CHIPS["v6e"].peak,
+    "TPU v6e": CHIPS["v6e"].peak,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 80GB HBM3": 989.4e12,
+    "NVIDIA H200": 989.4e12,
+}
+
+
+def peak_of(devices: Sequence[Any]) -> float | None:
+    """FLOP/s of running devices together; None where their kind is not in the table."""
+    peaks = [_PEAKS.get(device.device_kind) for device in devices]
+    return None if None in peaks else sum(peaks)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Trains a student on one corpus: the whole run in one function.
+"""Trains a student on one corpus: the whole run, on one process or many.
 
     python -m vqa_jax train --config configs/quickstart.py --data DIR --workdir DIR
 
@@ -7,22 +7,33 @@ Rerunning the same command resumes; a finished run returns at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
 import jax
-import numpy as np
 from absl import logging
-from tensorboardX import SummaryWriter
+from jax.sharding import Mesh
 from tqdm import tqdm
 
-from vqa_jax import bundle, checkpoint, files, input_pipeline, parallel, records
+from vqa_jax import (
+    bundle,
+    checkpoint,
+    files,
+    hosts,
+    input_pipeline,
+    metric_log,
+    model_flops,
+    parallel,
+    records,
+    topology,
+)
 from vqa_jax import optim as optim_lib
 from vqa_jax import train_step as step_lib
 from vqa_jax.losses import LossConfig
@@ -41,6 +52,7 @@ class TrainConfig:
       mesh: sizes of data, fsdp, tensor; -1 takes what is left.
       log_every: steps between metric rows.
       checkpoint_every: steps between checkpoints.
+      keep_best, keep_every: see `checkpoint.Checkpointer`.
       input, optim, loss: see InputConfig, OptimConfig, LossConfig.
       trainable, sharding, attention, remat: see `train_step.StepConfig`.
       lora_rank: rank of low-rank additions to the decoder, 0 for none; they are merged into the
@@ -62,6 +74,8 @@ class TrainConfig:
     attention: str = "auto"
     remat: str = "none"
     lora_rank: int = 0
+    keep_best: int = 0
+    keep_every: int = 0
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainConfig:
@@ -78,44 +92,30 @@ class TrainConfig:
         fields["sharding"] = tuple(sorted(dict(fields["sharding"]).items()))
         return cls(**fields)
 
+    def step_config(self, level_ids: Sequence[int], level_index: int) -> step_lib.StepConfig:
+        """What a step computes, for a tokenizer's level words."""
+        return step_lib.StepConfig(
+            optim=self.optim,
+            loss=self.loss,
+            severity_weight=self.severity_weight,
+            level_ids=tuple(level_ids),
+            level_index=level_index,
+            trainable=self.trainable,
+            sharding=self.sharding,
+            attention=self.attention,
+            remat=self.remat,
+        )
+
 
 class TrainingError(Exception):
     """Training cannot go on; the message says what was kept."""
 
 
-class _Metrics:
-    """Metric rows to JSONL and TensorBoard, averaged over the steps between two rows."""
-
-    def __init__(self, workdir: str, first_step: int):
-        self._path = os.path.join(workdir, "metrics.jsonl")
-        self._drop_rows_after(first_step)
-        self._board = SummaryWriter(os.path.join(workdir, "tensorboard"), purge_step=first_step)
-        self._rows: list[dict[str, float]] = []
-
-    def _drop_rows_after(self, step: int) -> None:
-        # Steps after the restored one are computed again: their rows would be twice there.
-        if not os.path.exists(self._path):
-            return
-        with open(self._path, encoding="utf-8") as f:
-            rows = [line for line in f if line.endswith("\n") and json.loads(line)["step"] <= step]
-        with open(self._path, "w", encoding="utf-8") as f:
-            f.writelines(rows)
-
-    def add(self, values: Mapping[str, float]) -> None:
-        self._rows.append(dict(values))
-
-    def write(self, step: int, extra: Mapping[str, float]) -> dict[str, float]:
-        mean = {k: float(np.mean([r[k] for r in self._rows])) for k in self._rows[0]}
-        row = {**mean, **extra}
-        with open(self._path, "a", encoding="utf-8") as f:
-            f.write(json.dumps({"step": step, **row}) + "\n")
-        for name, value in row.items():
-            self._board.add_scalar(name, value, step)
-        self._rows = []
-        return row
-
-    def close(self) -> None:
-        self._board.close()
+# Where and how a run is computed and kept may change when it resumes; what it learns may not.
+_MAY_CHANGE = (
+    *("mesh", "sharding", "attention", "remat"),
+    *("log_every", "checkpoint_every", "keep_best", "keep_every"),
+)
 
 
 def _identity(config: TrainConfig, spec: bundle.StudentSpec, data: str) -> dict[str, Any]:
@@ -125,118 +125,209 @@ def _identity(config: TrainConfig, spec: bundle.StudentSpec, data: str) -> dict[
     }
     start = bundle.fingerprint(config.init_from) if config.init_from else ""
     settings = dataclasses.asdict(config)
+    settings = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": start}
     return json.loads(json.dumps(identity))  # tuples as lists, as a file gives them back
 
 
-def train(config: TrainConfig, spec: bundle.StudentSpec, data: str, workdir: str) -> str:
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What the parts of a run share."""
+
+    config: TrainConfig
+    spec: bundle.StudentSpec
+    workdir: str
+    student: FunctionalStudent
+    mesh: Mesh
+    step_config: step_lib.StepConfig
+    checkpoints: checkpoint.Checkpointer
+
+    def write_student(self, name: str, state: step_lib.TrainState, facts: dict[str, Any]) -> str:
+        """Writes the weights of a state as a bundle; every process must call it."""
+        folder = os.path.join(self.workdir, name)
+        params = hosts.gathered(self.student.merge(state["params"]))
+        if params is not None:
+            bundle.save(folder, self.spec, params, facts)
+        hosts.barrier(f"{name} written")
+        return folder
+
+
+def train(
+    config: TrainConfig,
+    spec: bundle.StudentSpec,
+    data: str,
+    workdir: str,
+    profile: tuple[int, int] | None = None,
+) -> str | None:
     """Trains to `total_steps` and writes a student bundle.
+
+    With many processes (`hosts.connect`) every one calls it with the same arguments; `workdir` is a
+    folder that all of them see, and process 0 writes metrics and bundle.
 
     Args:
       config: the run.
       spec: architecture and preprocessing of the student.
       data: corpus folder with pairs and motion features.
       workdir: checkpoints, metrics and the finished bundle go here.
+      profile: first and last step of a profiler trace.
 
     Returns:
-      Folder of the trained student's bundle.
+      Folder of the trained student's bundle; None if the run was told to end (SIGTERM): it is
+      saved, and the same call resumes it.
 
     Raises:
       TrainingError: a loss or gradient is not finite; the last good weights are saved.
-      checkpoint.CheckpointError: workdir belongs to another run.
+      checkpoint.CheckpointError: workdir belongs to another run, or a checkpoint could not be
+        written.
       files.CorpusError: the corpus lacks pairs, videos or motion features.
+      hosts.HostsError: another process was lost.
     """
     os.makedirs(workdir, exist_ok=True)
-    output = os.path.join(workdir, "student")
-
-    # --- model and data -------------------------------------------------------------------------
     student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
-    tokenizer = bundle.make_tokenizer(spec)
     geometry = input_pipeline.PromptGeometry(
-        tokenizer, spec.student.tokens_per_frame, config.input.answer
+        bundle.make_tokenizer(spec), spec.student.tokens_per_frame, config.input.answer
     )
     corpus = input_pipeline.PairCorpus(data, config.pair_datasets, "train", spec.extractor)
     batches = input_pipeline.training_batches(
         corpus, config.input, geometry, spec.severity_simulators, spec.preprocess.max_clips
     )
-    iterator = iter(
-        batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+    checkpoints = checkpoint.Checkpointer(
+        workdir, _identity(config, spec, data), config.keep_best, config.keep_every
     )
-
-    # --- state on the mesh ----------------------------------------------------------------------
-    mesh = parallel.make_mesh(config.mesh)
-    step_config = step_lib.StepConfig(
-        optim=config.optim,
-        loss=config.loss,
-        severity_weight=config.severity_weight,
-        level_ids=tuple(geometry.level_ids),
-        level_index=geometry.level_index,
-        trainable=config.trainable,
-        sharding=config.sharding,
-        attention=config.attention,
-        remat=config.remat,
+    run = _Run(
+        config,
+        spec,
+        workdir,
+        student,
+        parallel.make_mesh(config.mesh),
+        config.step_config(geometry.level_ids, geometry.level_index),
+        checkpoints,
     )
-    checkpoints = checkpoint.Checkpointer(workdir, _identity(config, spec, data))
-    if checkpoints.latest_step() == config.optim.total_steps and bundle.is_complete(output):
+    output, total = os.path.join(workdir, "student"), config.optim.total_steps
+    if checkpoints.latest_step() == total and bundle.is_complete(output):
         checkpoints.close()
         logging.info("%s is finished", output)
         return output
-    shardings = step_lib.state_shardings(student, step_config, mesh)
-    if checkpoints.latest_step() is not None:
-        abstract = jax.eval_shape(lambda: step_lib.init_state(student, step_config, 0))
-        state = checkpoints.restore(checkpoint.abstract_of(abstract, shardings), iterator)
-    else:
-        if config.init_from:
-            params = bundle.load_params(config.init_from, FunctionalStudent(spec.student))
-            params = student.attach(params, config.seed)
-            state = step_lib.state_of_params(params, step_config)
-        else:
-            state = step_lib.init_state(student, step_config, config.seed)
-        state = jax.device_put(state, shardings)
-    train_step = step_lib.make_train_step(student, step_config, mesh)
-
-    # --- steps ----------------------------------------------------------------------------------
-    first, total = int(state["step"]), config.optim.total_steps
-    metrics = _Metrics(workdir, first)
-    since, waited = time.monotonic(), 0.0
-    with tqdm(total=total, initial=first, desc="train", unit="step", mininterval=5) as bar:
-        for step in range(first + 1, total + 1):
-            asked = time.monotonic()
-            batch = parallel.put_batch(next(iterator), mesh)
-            waited += time.monotonic() - asked
-            state, values = train_step(state, batch)
-            values = {k: float(v) for k, v in jax.device_get(values).items()}
-            if values["train/skipped"] or not math.isfinite(values["train/loss"]):
-                # The step left the state alone. A checkpoint would hold the iterator one batch
-                # too far, so the weights are kept by themselves.
-                kept = os.path.join(workdir, "last_good")
-                bundle.save(kept, spec, student.merge(state["params"]), {"steps": step - 1})
-                metrics.close()
-                checkpoints.close()
-                raise TrainingError(
-                    f"step {step}: loss {values['train/loss']}, gradient norm "
-                    f"{values['train/grad_norm']}; the weights of step {step - 1} are in {kept}: "
-                    "lower peak_lr and continue in a new workdir with init_from set to it"
-                )
-            metrics.add(values)
-            bar.update()
-            if step % config.log_every == 0 or step == total:
-                elapsed = time.monotonic() - since
-                steps = min(config.log_every, step - first)
-                row = metrics.write(
-                    step,
-                    {
-                        "perf/pairs_per_sec": steps * config.input.batch_size / elapsed,
-                        "perf/input_wait_frac": waited / elapsed,
-                    },
-                )
-                bar.set_postfix(loss=row["train/loss"], acc=row["train/level_acc"])
-                since, waited = time.monotonic(), 0.0
-            if step % config.checkpoint_every == 0 or step == total:
-                checkpoints.save(step, state, iterator)
-    metrics.close()
-    checkpoints.close()
-    facts = {"steps": total, "corpus": os.path.basename(data)}
-    bundle.save(output, spec, student.merge(state["params"]), facts)
+    with hosts.reporting_loss("training"), hosts.end_request() as ending:
+        state = _start_or_resume(run)
+        state = _run_steps(run, state, batches, ending, profile)
+        checkpoints.close()
+        if int(state["step"]) < total:
+            logging.info("told to end: step %d is saved in %s", int(state["step"]), workdir)
+            return None
+        facts = {"steps": total, "corpus": os.path.basename(data)}
+        run.write_student("student", state, facts)
     logging.info("student written to %s", output)
     return output
+
+
+def _start_or_resume(run: _Run) -> step_lib.TrainState:
+    """The newest checkpoint's state, or a fresh one, on the mesh."""
+    config, student = run.config, run.student
+    shardings = step_lib.state_shardings(student, run.step_config, run.mesh)
+    if run.checkpoints.latest_step() is not None:
+        abstract = jax.eval_shape(lambda: step_lib.init_state(student, run.step_config, 0))
+        return run.checkpoints.restore(checkpoint.abstract_of(abstract, shardings))
+    if not config.init_from:
+        state = step_lib.init_state(student, run.step_config, config.seed)
+    else:
+        params = bundle.load_params(config.init_from, FunctionalStudent(run.spec.student))
+        state = step_lib.state_of_params(student.attach(params, config.seed), run.step_config)
+    return jax.device_put(state, shardings)
+
+
+def _flops_of(run: _Run, batch: Mapping[str, Any]) -> float:
+    """Model FLOPs of a step on a global batch of these shapes."""
+    pairs, _, frames = batch["frames"].shape[:3]
+    shape = model_flops.PairShape(
+        *(pairs, frames, batch["motion"].shape[2]),
+        *(batch["tokens"].shape[1], batch["answer_pos"].shape[1]),
+    )
+    rated = optim_lib.rates(run.student.abstract(), run.config.trainable)
+    leaves = jax.tree_util.tree_leaves_with_path(rated)
+    trained = {"/".join(str(key.key) for key in path) for path, _ in leaves}
+    cfg, severity = run.student.cfg, bool(run.config.severity_weight)
+    return model_flops.training_flops(cfg, shape, trained.__contains__, severity).total
+
+
+def _run_steps(
+    run: _Run,
+    state: step_lib.TrainState,
+    batches: grain.MapDataset,
+    ending: hosts.EndRequest,
+    profile: tuple[int, int] | None,
+) -> step_lib.TrainState:
+    """Steps to the end, or to where the run is told to end; saves and logs on the way."""
+    config, mesh, checkpoints = run.config, run.mesh, run.checkpoints
+    size, total, first = config.input.batch_size, config.optim.total_steps, int(state["step"])
+    train_step = step_lib.make_train_step(run.student, run.step_config, mesh)
+    # The batch of step t is element t - 1, whatever ran before.
+    reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    iterator = iter(batches[first:].to_iter_dataset(reading))
+    rows = parallel.process_rows(size, mesh)
+    writes = jax.process_index() == 0
+    log = metric_log.MetricLog(run.workdir, first, writes)
+    compiled = metric_log.Compilations()
+    speed = metric_log.Speed(topology.peak_of(mesh.devices.flat))
+    trace = metric_log.Profile(run.workdir, profile if writes else None)
+    flops: dict[tuple[int, ...], float] = {}  # by shape of the batch
+    row: dict[str, float] = {}
+    with (
+        contextlib.closing(log),
+        contextlib.closing(compiled),
+        contextlib.closing(trace),
+        tqdm(
+            total=total,
+            initial=first,
+            desc="train",
+            unit="step",
+            mininterval=5,
+            disable=not writes,
+        ) as bar,
+    ):
+        for step in range(first + 1, total + 1):
+            # --- batch and step -----------------------------------------------------------------
+            trace.before(step)
+            asked = time.monotonic()
+            own = {k: v[rows] for k, v in next(iterator).items()}
+            batch = parallel.put_batch(own, mesh, size)
+            speed.waited(time.monotonic() - asked)
+            shape = (*batch["frames"].shape, *batch["tokens"].shape)
+            if shape not in flops:
+                flops[shape] = _flops_of(run, batch)
+            before = compiled.count
+            state, values = train_step(state, batch)
+            values = {k: float(v) for k, v in jax.device_get(values).items()}
+            trace.after(step)
+            if step > first + 1:
+                compiled.warn_after(step, before, {k: v.shape for k, v in batch.items()})
+            if values["train/skipped"] or not math.isfinite(values["train/loss"]):
+                raise _stopped(run, state, step, values)
+
+            # --- metrics and checkpoints --------------------------------------------------------
+            log.add(values)
+            speed.step(size, batch["tokens"].size, flops[shape])
+            bar.update()
+            last = ending.due(step) or step == total
+            if step % config.log_every == 0 or last:
+                row = log.write(step, {**speed.row(), **compiled.row()})
+                bar.set_postfix(loss=row["train/loss"], acc=row["train/level_acc"])
+            checkpoints.check()
+            if step % config.checkpoint_every == 0 or last:
+                checkpoints.save(step, state, {"loss": row.get("train/loss", values["train/loss"])})
+            if last:
+                break
+    return state
+
+
+def _stopped(
+    run: _Run, state: step_lib.TrainState, step: int, values: Mapping[str, float]
+) -> TrainingError:
+    """The error of a step that is not finite; the weights before it, which it kept, are written."""
+    kept = run.write_student("last_good", state, {"steps": step - 1})
+    run.checkpoints.close()
+    return TrainingError(
+        f"step {step}: loss {values['train/loss']}, gradient norm {values['train/grad_norm']}; "
+        f"the weights of step {step - 1} are in {kept}: lower peak_lr and continue in a new "
+        "workdir with init_from set to it"
+    )

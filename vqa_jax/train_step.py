@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from vqa_jax import optim as optim_lib
 from vqa_jax import parallel
 from vqa_jax.execution import Execution, executing
+from vqa_jax.input_pipeline import GROUPS
 from vqa_jax.losses import LossConfig, pair_loss
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.optim import OptimConfig, learning_rate, make_optimizer
@@ -108,6 +109,24 @@ def _severity_loss(logits: jax.Array, classes: jax.Array) -> tuple[jax.Array, ja
     return (ce * known).sum() / count, (right * known).sum() / count
 
 
+def _right_by_group(
+    logits: jax.Array, level_ids: jax.Array, batch: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Pairs, and pairs with the right most probable level, by source of the label.
+
+    Args:
+      logits: [B, V] at the level word.
+      level_ids: int [5].
+      batch: `level_probs` [B, 5], `group` int [B], `example_mask` [B].
+    """
+    right = jnp.argmax(logits[:, level_ids], -1) == jnp.argmax(batch["level_probs"], -1)
+    counts = {}
+    for number, name in enumerate(GROUPS):
+        here = (batch["group"] == number) * batch["example_mask"]
+        counts |= {f"pairs/{name}": here.sum(), f"right/{name}": (here * right).sum()}
+    return counts
+
+
 def make_train_step(
     student: FunctionalStudent, config: StepConfig, mesh: Mesh
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
@@ -155,6 +174,7 @@ def make_train_step(
             progress,
             config.loss,
         )
+        metrics |= _right_by_group(out.logits[:, config.level_index], level_ids, batch)
         if config.severity_weight:
             severity, accuracy = _severity_loss(out.severity, batch["severity"])
             loss = loss + config.severity_weight * severity

@@ -1,0 +1,138 @@
+"""Real processes that train together: same losses as one; told to end; one of them killed."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny_corpus
+from tolerances import TOLERANCES
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEVICES = 8
+TIMEOUT = 20  # seconds without a sign of life
+
+PROGRAM = """
+import sys
+from vqa_jax import hosts, train
+import tiny_corpus
+
+coordinator, processes, process, data, workdir, steps, every, mesh = sys.argv[1:]
+if int(processes) > 1:
+    hosts.connect(coordinator, int(processes), int(process), {timeout})
+config = tiny_corpus.train_config(
+    int(steps), checkpoint_every=int(every), mesh=tuple(map(int, mesh.split(",")))
+)
+try:
+    train.train(config, tiny_corpus.student_spec(), data, workdir)
+except hosts.HostsError as error:
+    sys.exit(f"HostsError: {{error}}")
+"""
+
+
+def _start(data, workdir, processes, steps, every=50, mesh="2,4,1"):
+    """Processes that share DEVICES fake devices."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        coordinator = f"localhost:{probe.getsockname()[1]}"
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // processes}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+    }
+    rest = [str(x) for x in (data, workdir, steps, every, mesh)]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(timeout=TIMEOUT)]
+            + [coordinator, str(processes), str(process), *rest],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(processes)
+    ]
+
+
+def _ended(running, seconds=240):
+    """Exit statuses and what was written; none may be left running."""
+    try:
+        errors = [process.communicate(timeout=seconds)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    return [process.returncode for process in running], errors
+
+
+def _wait_for_steps(workdir, steps, running):
+    path = pathlib.Path(workdir, "metrics.jsonl")
+    deadline = time.monotonic() + 240
+    while not path.exists() or len(path.read_text().splitlines()) < steps:
+        assert all(process.poll() is None for process in running), _ended(running)
+        assert time.monotonic() < deadline, _ended(running)
+        time.sleep(0.05)
+
+
+def _agree(got, wanted):
+    assert got.keys() == wanted.keys()
+    np.testing.assert_allclose(
+        [got[step] for step in wanted], list(wanted.values()), **TOLERANCES["sharded_loss"]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "mesh"), [(2, "2,4,1"), (2, "8,1,1"), (4, "2,2,2")])
+def test_processes_train_as_one(corpus, tmp_path, processes, mesh):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for folder, count in ((alone, 1), (together, processes)):
+        statuses, errors = _ended(_start(corpus, folder, count, steps=5, mesh=mesh))
+        assert statuses == [0] * count, errors
+    _agree(tiny_corpus.losses(str(together)), tiny_corpus.losses(str(alone)))
+    assert os.listdir(together / "student") == os.listdir(alone / "student")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_told_to_end_all_save_the_same_step_and_the_rerun_goes_on(corpus, tmp_path, processes):
+    steps = 60
+    running = _start(corpus, tmp_path / "told", processes, steps)
+    _wait_for_steps(tmp_path / "told", 5, running)
+    running[-1].send_signal(signal.SIGTERM)
+    statuses, errors = _ended(running)
+    assert statuses == [0] * processes, errors
+    reached = max(tiny_corpus.losses(str(tmp_path / "told")))
+    assert 5 <= reached < steps
+    assert os.path.isdir(tmp_path / "told" / "checkpoints" / str(reached))
+    for folder in ("told", "quiet"):
+        statuses, errors = _ended(_start(corpus, tmp_path / folder, processes, steps))
+        assert statuses == [0] * processes, errors
+    wanted = tiny_corpus.losses(str(tmp_path / "quiet"))
+    assert tiny_corpus.losses(str(tmp_path / "told")) == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_lost_process_ends_the_other_with_a_clear_error(corpus, tmp_path, victim):
+    running = _start(corpus, tmp_path, 2, steps=100_000)
+    _wait_for_steps(tmp_path, 5, running)
+    running[victim].kill()
+    statuses, errors = _ended(running, seconds=6 * TIMEOUT)
+    assert statuses[victim] == -signal.SIGKILL
+    other = 1 - victim
+    assert statuses[other] not in (0, None)
+    said = errors[other]
+    assert "another process was lost" in said or "another task died" in said, said
+
+
+def test_settings_that_do_not_fit_are_named():
+    from vqa_jax import hosts
+
+    for arguments in ((None, 2, 0), ("auto", 2, None), ("localhost:1", 2, 2), ("localhost:1",)):
+        with pytest.raises(hosts.HostsError, match="--coordinator"):
+            hosts.connect(*arguments)
+    with pytest.raises(hosts.HostsError, match="start all processes"):
+        hosts.connect(hosts.AUTO, timeout=1)
