@@ -69,7 +69,8 @@ class Checkpointer:
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(kept),
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
+                # A folder that cannot be made fails at once, not after minutes of waiting for it.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
                 cleanup_tmp_directories=True,
             ),
         )
@@ -96,8 +97,11 @@ class Checkpointer:
         return {os.path.relpath(path, root): os.path.getsize(path) for path in paths}
 
     def _list_files(self) -> None:
-        # Runs on one host, in the thread that has just renamed the checkpoint into place.
-        write_json(self._list_path(self._saving), self._sizes(self._saving))
+        """Lists the files of the last save, once it is in place; forgets lists of deleted ones."""
+        saved, self._saving = self._saving, None
+        if saved is None or jax.process_index() != 0:
+            return
+        write_json(self._list_path(saved), self._sizes(saved))
         for name in os.listdir(self._folder):
             step, dot, rest = name.partition(".")
             gone = not os.path.isdir(os.path.join(self._folder, step))
@@ -117,7 +121,7 @@ class Checkpointer:
         """Step of the newest undamaged checkpoint; the same on every host."""
         newest = -1
         if jax.process_index() == 0:
-            for step in sorted(self._manager.all_steps(read=True), reverse=True):
+            for step in sorted(self._manager.all_steps(), reverse=True):
                 problem = self._damage(step)
                 if problem is None:
                     newest = step
@@ -152,6 +156,8 @@ class Checkpointer:
             self._manager.check_for_errors()
         except Exception as error:
             raise self._failed(error) from error
+        if not self._manager.is_saving_in_progress():
+            self._list_files()
 
     def _failed(self, error: Exception) -> CheckpointError:
         reason = " ".join(str(error).split())[:300]

@@ -158,7 +158,7 @@ def make_train_step(
             return bound.forward(*(batch[name] for name in inputs)), batch
         inputs = ("frames", "motion", "prefix_tokens", "prefix_len", "tokens", "answer_pos")
         out = bound.forward_groups(*(batch[name] for name in (*inputs, "frame_mask")))
-        labels = ("answer_ids", "loss_mask", "level_probs", "example_mask", "severity")
+        labels = ("answer_ids", "loss_mask", "level_probs", "example_mask", "severity", "group")
         return out, {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in labels}
 
     def loss_fn(trained: Params, frozen: Params, batch: dict[str, jax.Array], progress: jax.Array):
