@@ -120,8 +120,10 @@ def get_config() -> ConfigDict:
             "swap": True,
             "same_crops": 0.5,
             "answer": "level",
-            "mix": {"simulator": 0.9, "teachers": 0.1, "student": 0.1},
+            "mix": {"simulator": 0.9, "teachers": 0.1, "student": 0.1, "image": 0.1},
             "seed": 0,
+            "buckets": (),
+            "group_size": 1,
         }
     )
     train.optim = ConfigDict(

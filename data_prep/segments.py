@@ -168,12 +168,12 @@ def _prepare_video(
         "level": level,
         "effective": True,
         "parameter": json.dumps(parameter, sort_keys=True),
+        "num_frames": len(frames),
+        "fps": fps,
     }
     video = {
         **common,
         "start_frame": start,
-        "num_frames": len(frames),
-        "fps": fps,
         "width": frames.shape[2],
         "height": frames.shape[1],
         "preprocess": config.preprocess.to_json(),

@@ -15,10 +15,14 @@ from tolerances import TOLERANCES
 from data_prep.encode import EncodeConfig, encode_decode, encode_rgb
 from vqa_jax import anchors, levels, motion, pair_shards, predictor, prompt, records, thurstone
 from vqa_jax.bundle import BundleError, make_tokenizer
-from vqa_jax.input_pipeline import PairCorpus, PromptGeometry, scoring_groups, training_batches
+from vqa_jax.crops import scoring_groups
+from vqa_jax.input_pipeline import training_batches
 from vqa_jax.models import qwen2
+from vqa_jax.pair_batch import PromptGeometry
+from vqa_jax.pair_corpus import PairCorpus
 from vqa_jax.scoring import VideoInput
 from vqa_jax.simulator_pairs import all_simulator_pairs
+from vqa_jax.video_table import FIELDS, write_video_table
 
 NO_MOTION = np.zeros((1, tiny_corpus.MOTION_DIM), np.float32)
 
@@ -147,8 +151,9 @@ def _replace_corpus(data, videos):
         records.write_shard(path, kind, rows)
         records.publish(data, kind, kind, {"train": [path]})
     for video in videos:
-        kept = ("video_id", "source_id", "segment", "simulator", "level", "effective")
-        table.append({"split": "train", **{k: video[k] for k in kept}})
+        row = {"split": "train", "scores": {}, **video}
+        table.append({name: row[name] for name in (*FIELDS.names, "scores")})
+    write_video_table(data, table)
     pairs = all_simulator_pairs(pair_shards.simulated_sets(table, "train"))
     assert [{p.first_id, p.second_id} for p in pairs] == [{v["video_id"] for v in videos}]
     pair_shards.write(data, 1, {"train": pairs}, 1, {"made": "by a test"})

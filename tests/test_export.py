@@ -26,8 +26,8 @@ from vqa_jax import (
     predictor,
     prompt,
 )
+from vqa_jax.crops import scoring_groups
 from vqa_jax.frames import Preprocess
-from vqa_jax.input_pipeline import scoring_groups
 from vqa_jax.models import slowfast
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.models.presets import PRESETS

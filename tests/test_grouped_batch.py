@@ -12,12 +12,12 @@ from tolerances import TOLERANCES
 
 from vqa_jax import bundle, execution, flops, model_flops, optim, parallel, plan_shapes, train_step
 from vqa_jax.grouped_batch import GroupError, pad_groups
-from vqa_jax.input_pipeline import PromptGeometry, pad_batch
 from vqa_jax.levels import LEVELS
 from vqa_jax.losses import LossConfig
 from vqa_jax.models.attention import SharedPrefix, attention, xla_attention
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.presets import PRESETS
+from vqa_jax.pair_batch import PromptGeometry, pad_batch
 
 SPEC = tiny_corpus.student_spec()
 FRAMES, MOTION = 3, 2

@@ -18,12 +18,12 @@ LAYERS = {
     "media colour probe "
     "bootstrap significance benchmarks benchmark_labels benchmark_run doctor probe_child "
     "votes simulator_pairs teacher_pairs teacher_scales views ensemble "
-    "teacher_registry teacher_job view_picture passages",
+    "teacher_registry teacher_job view_picture sampling crops pair_corpus passages",
     2: "parallel execution weights thurstone losses flops hlo topology hosts",
     3: "models model_flops",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.
-    4: "input_pipeline grouped_batch optim checkpoint metric_log bundle weights.student_io "
-    "weights.student_rules weights.student_config weights.teachers",
+    4: "pair_batch grouped_batch input_pipeline optim checkpoint metric_log bundle "
+    "weights.student_io weights.student_rules weights.student_config weights.teachers",
     5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors score_modes "
     "neural_teachers",
     6: "train evaluate relabel export predictor convert plan plan_shapes plan_text report "

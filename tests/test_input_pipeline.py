@@ -4,12 +4,15 @@ import collections
 import dataclasses
 
 import grain
+import jax
 import numpy as np
 import pytest
 import tiny_corpus
 
-from vqa_jax import files, input_pipeline, levels, prompt
-from vqa_jax.input_pipeline import PairCorpus, PromptGeometry, training_batches
+from vqa_jax import crops, files, input_pipeline, levels, pair_batch, parallel, prompt
+from vqa_jax.input_pipeline import training_batches
+from vqa_jax.pair_batch import PromptGeometry
+from vqa_jax.pair_corpus import PairCorpus
 
 TOKENS_PER_FRAME = 4  # more than the tiny student's one, so that mistakes of a frame show
 
@@ -23,10 +26,10 @@ def _geometry(answer="level"):
     return PromptGeometry(prompt.tiny_tokenizer(), TOKENS_PER_FRAME, answer)
 
 
-def _batches(pairs, **changes):
+def _batches(pairs, rows=slice(None), **changes):
     config = tiny_corpus.input_config(**changes)
     geometry = _geometry(config.answer)
-    return training_batches(pairs, config, geometry, [tiny_corpus.SIMULATOR], 2)
+    return training_batches(pairs, config, geometry, [tiny_corpus.SIMULATOR], 2, rows)
 
 
 def _assert_equal(one, other):
@@ -102,7 +105,7 @@ def test_every_real_visual_token_is_referred_to_once_and_padding_never():
     counts = [((3, 1), (1, 2)), ((1, 2), (2, 1)), ((3, 3), (2, 2))]
     examples = [_example(f, m, "worse", rng) for f, m in counts]
     geometry = _geometry()
-    batch = input_pipeline.pad_batch(examples, geometry, num_frames=3, num_motion=2)
+    batch = pair_batch.pad_batch(examples, geometry, num_frames=3, num_motion=2)
     # The bank of one example, token by token: (video, "frame" or "motion" or "newline", index).
     bank = []
     for video in range(2):
@@ -141,7 +144,7 @@ def test_answer_tokens_are_those_that_follow_their_positions(answer):
     examples = [
         _example((1, 2), (1, 1), label, rng) for label in ("inferior", "similar", "superior")
     ]
-    batch = input_pipeline.pad_batch(examples, geometry, 2, 1)
+    batch = pair_batch.pad_batch(examples, geometry, 2, 1)
     following = np.take_along_axis(batch["tokens"], batch["answer_pos"] + 1, axis=1)
     np.testing.assert_array_equal(batch["answer_ids"], following)
     for i, label in enumerate(("inferior", "similar", "superior")):
@@ -159,8 +162,8 @@ def test_groups_are_mixed_by_weight_and_missing_ones_left_out(pairs):
     batches = _batches(pairs, mix=mix)
     groups = np.concatenate([batches[t]["group"] for t in range(5)])
     counts = np.bincount(groups, minlength=3)
-    assert counts[input_pipeline.GROUPS.index("student")] == 0
-    assert abs(counts[input_pipeline.GROUPS.index("teachers")] - 10) <= 1
+    assert counts[pair_batch.GROUPS.index("student")] == 0
+    assert abs(counts[pair_batch.GROUPS.index("teachers")] - 10) <= 1
     with pytest.raises(files.CorpusError, match="no pairs"):
         _batches(pairs, mix=(("student", 1.0),))
 
@@ -191,6 +194,99 @@ def test_every_pair_is_seen_once_an_epoch(corpus):
     assert seen == collections.Counter(range(16))
 
 
+def _pairs_in(batch, pairs):
+    """Numbers of a batch's pairs; their motion features tell videos apart."""
+    numbers = {
+        tuple(pairs.videos[p[k]][1][0, 0] for k in ("first_id", "second_id")): i
+        for i, p in enumerate(pairs.pairs)
+    }
+    return [numbers[m[0, 0, 0], m[1, 0, 0]] for m in batch["motion"]]
+
+
+def test_processes_share_every_batch_and_their_number_may_change_within_an_epoch(pairs):
+    pairs.pairs = pairs.pairs[:32]
+    changes = {"swap": False, "buckets": ((2, 1),)}
+    whole = _batches(pairs, **changes)
+    parts = {
+        n: [_batches(pairs, slice(k * 8 // n, (k + 1) * 8 // n), **changes) for k in range(n)]
+        for n in (1, 2, 4)
+    }
+    for processes in ((1, 1, 1, 1), (2, 2, 2, 2), (4, 4, 4, 4), (4, 2, 2, 1)):  # by step
+        seen = collections.Counter()
+        for step, n in enumerate(processes):
+            found = [part[step] for part in parts[n]]
+            joined = {k: np.concatenate([b[k] for b in found]) for k in found[0]}
+            _assert_equal(joined, whole[step])
+            seen.update(_pairs_in(joined, pairs))
+        assert seen == collections.Counter(range(32))
+
+
+def test_shapes_are_the_buckets_and_short_pairs_take_the_small_one(pairs):
+    batches = _batches(pairs, swap=False, buckets=((2, 1),))
+    geometry = _geometry()
+    shapes, short = collections.Counter(), 0
+    for step in range(len(pairs.pairs) // 8):
+        batch = batches[step]
+        frames, motion = batch["frames"].shape[2], batch["motion"].shape[2]
+        length = geometry.max_length(geometry.bank(frames, motion))
+        assert batch["tokens"].shape == (8, length)
+        shapes[frames, motion] += 1
+        clips = np.array(
+            [
+                max(len(pairs.videos[pairs.pairs[i][k]][1]) for k in ("first_id", "second_id"))
+                for i in _pairs_in(batch, pairs)
+            ]
+        )
+        assert clips.max() <= motion
+        short += int((clips < motion).sum())
+    assert shapes.keys() == {(2, 1), (2, 2)}
+    assert short < 8  # what did not fill a batch of the small bucket
+    for buckets in (((3, 1),), ((1, 2), (2, 1)), ((0, 1),)):
+        with pytest.raises(ValueError, match="buckets"):
+            _batches(pairs, buckets=buckets)
+
+
+def test_images_join_by_their_weight_with_one_zero_motion_token(tmp_path):
+    root = tiny_corpus.write_corpus(str(tmp_path), num_train=6, num_images=3)
+    pairs = PairCorpus(root, ["vqa_pairs_1"], "train", tiny_corpus.EXTRACTOR)
+    mix = (("image", 0.25), ("simulator", 0.75))
+    batches = _batches(pairs, mix=mix, buckets=((2, 1),))
+    images = total = 0
+    one_motion_token = _geometry().layout("worse", (2, 2), (1, 1), _geometry().bank(2, 1))[0]
+    for step in range(20):
+        batch = batches[step]
+        still = (batch["motion"] == 0).all((1, 2, 3))
+        images, total = images + still.sum(), total + len(still)
+        if batch["motion"].shape[2] == 1 and still.any():
+            tokens = (batch["tokens"][still] < 0).sum(1)
+            assert set(tokens) == {(one_motion_token.tokens < 0).sum()}
+    assert abs(images / total - 0.25) < 0.03
+    alone = _batches(pairs, mix=(("simulator", 1.0),))  # no weight, no images
+    assert not any((alone[t]["motion"] == 0).all((1, 2, 3)).any() for t in range(4))
+
+
+def test_device_batches_come_in_order_from_any_step_and_errors_at_their_own(pairs, monkeypatch):
+    mesh = parallel.make_mesh((2, 1, 1), jax.devices()[:2])
+    real, calls = parallel.put_batch, []
+
+    def put(batch, *where):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("the third")
+        return real(batch, *where)
+
+    monkeypatch.setattr(parallel, "put_batch", put)
+    batches = _batches(pairs)
+    found = input_pipeline.device_batches(batches, mesh, first_step=5)
+    for step in (5, 6):
+        batch = next(found)
+        assert batch["frames"].sharding == parallel.batch_sharding(mesh)
+        _assert_equal(jax.device_get(batch), batches[step])
+    with pytest.raises(RuntimeError, match="the third"):
+        next(found)
+    found.close()
+
+
 def test_missing_or_foreign_motion_is_refused(corpus):
     other = PairCorpus(corpus, ["vqa_pairs_1"], "train", "another extractor")
     with pytest.raises(files.CorpusError, match="vqa_jax motion"):
@@ -206,9 +302,8 @@ def test_training_crops_lie_inside_their_tiles_and_may_be_shared():
     tiles = np.arange(4 * 20 * 20 * 3, dtype=np.int64).reshape(4, 20, 20, 3)
 
     def windows(share, seed):
-        config = tiny_corpus.input_config(same_crops=share)
-        rng = np.random.default_rng(seed)
-        return input_pipeline.training_frames(tiles, tiles, pre, config, rng)
+        rngs = tuple(np.random.default_rng([seed, k]) for k in range(2))
+        return crops.training_frames(tiles, tiles, pre, 2, share, rngs)
 
     corners = set()
     for seed in range(20):
@@ -227,15 +322,13 @@ def test_training_crops_lie_inside_their_tiles_and_may_be_shared():
 def test_scoring_deals_centre_crops_into_groups_that_span_the_video():
     pre = tiny_corpus.PREPROCESS
     tiles = np.arange(5 * 20 * 20 * 3).reshape(5, 20, 20, 3)
-    groups = input_pipeline.scoring_groups(tiles, pre, 2)
+    groups = crops.scoring_groups(tiles, pre, 2)
     assert groups.shape == (2, 2, 16, 16, 3)
     np.testing.assert_array_equal(groups[0], tiles[[0, 2], 2:18, 2:18])
     np.testing.assert_array_equal(groups[1], tiles[[1, 3], 2:18, 2:18])
     squash = dataclasses.replace(pre, view="squash")
     frames = np.arange(5)[:, None, None, None] * np.ones((1, 16, 16, 3), int)
-    np.testing.assert_array_equal(
-        input_pipeline.scoring_groups(frames, squash, 3)[0, :, 0, 0, 0], [0, 2, 4]
-    )
+    np.testing.assert_array_equal(crops.scoring_groups(frames, squash, 3)[0, :, 0, 0, 0], [0, 2, 4])
 
 
 def test_severity_classes_are_distinct_and_temporal_ones_have_none():
@@ -248,3 +341,24 @@ def test_severity_classes_are_distinct_and_temporal_ones_have_none():
     assert classes == list(range(1, 11))
     assert input_pipeline.severity_class({"simulator": "source", "level": 0}, simulators, 5) == 0
     assert input_pipeline.severity_class({"simulator": "stutter", "level": 2}, simulators, 5) == -1
+
+
+def test_grouped_batches_hold_the_epochs_pairs_and_one_first_video_a_group(pairs):
+    pairs.pairs = pairs.pairs[:40]
+    batches = _batches(pairs, group_size=4)
+    numbers = {
+        frozenset(pairs.videos[p[k]][1][0, 0] for k in ("first_id", "second_id")): i
+        for i, p in enumerate(pairs.pairs)
+    }
+    seen, groups = collections.Counter(), 0
+    while sum(seen.values()) < 40:
+        batch = batches[groups // 2]
+        assert batch["frames"].shape[:2] == (2, 5) and batch["tokens"].shape[:2] == (2, 4)
+        for motion, mask in zip(batch["motion"], batch["example_mask"], strict=True):
+            for second in motion[1:][mask > 0]:
+                seen[numbers[frozenset([motion[0, 0, 0], second[0, 0]])]] += 1
+        groups += 2
+    assert seen.keys() == set(range(40)) and max(seen.values()) <= 2  # 2: the next epoch's
+    assert groups < 40 / 1.5  # the six pairs of a clip make groups of 3, 2 and 1
+    with pytest.raises(ValueError, match="multiple of group_size"):
+        tiny_corpus.input_config(group_size=3)

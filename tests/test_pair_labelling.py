@@ -40,6 +40,8 @@ def row(source: str, segment: int, simulator: str, level: int) -> dict:
         "effective": (simulator, level) not in (("gaussian_blur", 1), ("jitter", 2)),
         "parameter": "{}",
         "split": SPLITS[source],
+        "num_frames": 30,
+        "fps": 30.0,
         "scores": {"sharpness": sharp, "noise": 2 - sharp},
     }
 

@@ -25,9 +25,11 @@ from vqa_jax import (
 )
 from vqa_jax import topology as topology_lib
 from vqa_jax.frames import Preprocess
-from vqa_jax.input_pipeline import PairCorpus, PromptGeometry, training_batches
+from vqa_jax.input_pipeline import training_batches
 from vqa_jax.losses import LossConfig
 from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.pair_batch import PromptGeometry
+from vqa_jax.pair_corpus import PairCorpus
 from vqa_jax.topology import CHIPS, Topology, TopologyError
 
 SPEC = tiny_corpus.student_spec()

@@ -209,3 +209,12 @@ def test_save_that_fails_stops_the_run(corpus, tmp_path, monkeypatch):
     with pytest.raises(checkpoint.CheckpointError, match=r"saving step 3 .*failed.*same command"):
         train.train(CONFIG, SPEC, corpus, str(tmp_path))
     assert not os.path.exists(tmp_path / "student")
+
+
+def test_run_on_groups_counts_its_pairs(corpus, tmp_path):
+    grouped = tiny_corpus.input_config(batch_size=32, group_size=4)
+    config = tiny_corpus.train_config(3, input=grouped)
+    train.train(config, SPEC, corpus, str(tmp_path))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(v) for row in rows for v in row.values())
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]

@@ -11,9 +11,11 @@ import tiny_corpus
 from tolerances import TOLERANCES
 
 from vqa_jax import bundle, optim, parallel, train_step
-from vqa_jax.input_pipeline import PairCorpus, PromptGeometry, training_batches
+from vqa_jax.input_pipeline import training_batches
 from vqa_jax.losses import LossConfig
 from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.pair_batch import PromptGeometry
+from vqa_jax.pair_corpus import PairCorpus
 
 SPEC = tiny_corpus.student_spec()
 STEPS = 3

@@ -20,6 +20,8 @@ def row(k: int, **changes) -> dict:
         "effective": k % 3 != 1,
         "parameter": '{"value": 2}',
         "split": "heldout" if k < 3 else "train",
+        "num_frames": 30 + k,
+        "fps": 30000 / 1001,
         "scores": {"noise": k / 7, "sharpness": -float(k)},
         **changes,
     }

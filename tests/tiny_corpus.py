@@ -105,15 +105,20 @@ def video_id(source: int, level: int) -> str:
     return f"s{source:02d}-000-{SIMULATOR if level else 'source'}-{level}"
 
 
-def video_record(source: int, level: int) -> dict:
-    """Record of a video of the corpus."""
+def num_clips(source: int, level: int) -> int:
+    """Motion clips of a video, 1 or 2: its seconds."""
+    return 1 + int(files.key_hash(video_id(source, level)) % 2)
+
+
+def video_record(source: int, level: int, image: bool = False) -> dict:
+    """Record of a video of the corpus, or of a still picture."""
     return {
         "video_id": video_id(source, level),
         "source_id": f"s{source:02d}",
-        "path": f"videos/clip {source}.mp4",
+        "path": f"videos/clip {source}.{'png' if image else 'mp4'}",
         "segment": 0,
         "start_frame": 0,
-        "num_frames": 30,
+        "num_frames": 1 if image else 30 * num_clips(source, level),
         "fps": 30.0,
         "width": 64,
         "height": 48,
@@ -126,17 +131,24 @@ def video_record(source: int, level: int) -> dict:
     }
 
 
-def write_corpus(root: str, num_train: int = 12, num_heldout: int = 2) -> str:
-    """Writes videos, motion, the video table and the pairs of iteration 1; returns `root`."""
+def write_corpus(root: str, num_train: int = 12, num_heldout: int = 2, num_images: int = 0) -> str:
+    """Writes videos, motion, the video table and the pairs of iteration 1; returns `root`.
+
+    The first `num_images` of the sources are still pictures.
+    """
     splits = {"train": range(num_train), "heldout": range(num_train, num_train + num_heldout)}
     videos = {
-        split: [video_record(s, level) for s in sources for level in range(NUM_LEVELS + 1)]
+        split: [
+            video_record(s, level, s < num_images)
+            for s in sources
+            for level in range(NUM_LEVELS + 1)
+        ]
         for split, sources in splits.items()
     }
     rng = np.random.default_rng(1)
 
     def motion(video: dict) -> dict:
-        clips = 1 + int(files.key_hash(video["video_id"]) % 2)
+        clips = num_clips(int(video["source_id"][1:]), video["level"])
         features = rng.normal(0.0, 0.1, (clips, MOTION_DIM)).astype(np.float32)
         return {"video_id": video["video_id"], "extractor": EXTRACTOR, "features": features}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vqa_jax import files
 from vqa_jax.anchors import ANCHOR_FILE, AnchorError, AnchorSet, choose
-from vqa_jax.input_pipeline import VideoStore
+from vqa_jax.pair_corpus import VideoStore
 from vqa_jax.predictor import Predictor
 from vqa_jax.scoring import VideoInput, video_input
 from vqa_jax.video_table import read_video_table

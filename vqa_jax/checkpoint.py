@@ -218,6 +218,19 @@ class Checkpointer:
         logging.info("resumed from step %d", self._latest)
         return restored["state"]
 
+    def __enter__(self) -> Checkpointer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """Closes; under another error, which it lets pass, only what cannot hang is waited for."""
+        if kind is None:
+            self.close()
+        elif jax.process_count() == 1:  # a lost process never ends its part of a save
+            try:
+                self.close()
+            except CheckpointError as error:
+                logging.error("%s", error)
+
     def close(self) -> None:
         """Waits for the last save; raises CheckpointError if it failed."""
         try:

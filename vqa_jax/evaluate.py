@@ -20,8 +20,8 @@ from tqdm import tqdm
 from vqa_jax import anchors as anchors_lib
 from vqa_jax import files, metrics
 from vqa_jax.gmad import GmadPair
-from vqa_jax.input_pipeline import VideoStore
 from vqa_jax.levels import LEVELS, preference
+from vqa_jax.pair_corpus import VideoStore
 from vqa_jax.pair_shards import pair_id, simulated_sets
 from vqa_jax.pairs import Pair
 from vqa_jax.scoring import EncodedVideo, Engine, VideoInput, video_input

@@ -44,6 +44,8 @@ __all__ = [
     "UnreadableFileError",
     "VideoInfo",
     "find_videos",
+    "input_size",
+    "is_image",
     "iter_frames",
     "key_frame_indices",
     "motion_clip_indices",
@@ -199,6 +201,18 @@ def motion_clips(frames: np.ndarray, fps: float, pre: Preprocess) -> np.ndarray:
     indices = _clip_indices(len(frames), fps, pre)
     small = {int(i): _resized(frames[i], pre.motion_size) for i in np.unique(indices)}
     return _gathered(small, indices, pre)
+
+
+def is_image(path: str, num_frames: int) -> bool:
+    """Whether a record's video is a still picture rather than a video of one frame."""
+    return num_frames == 1 and path.lower().endswith(STILL_EXTENSIONS)
+
+
+def input_size(num_frames: int, fps: float, pre: Preprocess) -> tuple[int, int]:
+    """How many frames and clips the student's input of a video has, as of `video_input`."""
+    keys = key_frame_indices(num_frames, fps)
+    views = len(_thinned(len(keys), pre.max_key_frames)) if pre.view == "squash" else pre.num_tiles
+    return views, len(_clip_indices(num_frames, fps, pre))
 
 
 def video_input(

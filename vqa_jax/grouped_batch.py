@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vqa_jax.input_pipeline import PromptGeometry, pad_batch
 from vqa_jax.levels import LEVELS
+from vqa_jax.pair_batch import PromptGeometry, pad_batch
 
 _OF_PAIRS = ("answer_pos", "answer_ids", "loss_mask", "level_probs", "severity", "group")
 
@@ -47,7 +47,7 @@ def pad_groups(
     """Pads groups of examples to one batch of static shape.
 
     Args:
-      groups: unpadded examples as for `input_pipeline.pad_batch`; those of a group have the same
+      groups: unpadded examples as for `pair_batch.pad_batch`; those of a group have the same
         first video (frames and motion).
       geometry: prompts and tokens per frame.
       num_frames: frame bucket F.

@@ -1,28 +1,36 @@
-"""Shards -> padded batches. The batch at step t is a pure function of (corpus, config, t).
+"""Shards -> padded batches on devices. The batch at step t follows from (corpus, config, t) alone.
 
-Grain shuffles pairs globally by seed and mixes simulator-, teacher- and student-labelled ones by
-weight; each pair's two videos are read by key, cropped (view "crops"), perhaps swapped, laid out as
-tokens and padded on the right to a bucket of frames and motion clips.
+`sampling` says which pairs a batch holds. Their videos are read by key, cropped (view "crops"),
+laid out as tokens and padded to a bucket of frames and motion clips, by threads that work ahead.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from vqa_jax import prompt
+from vqa_jax import frames, parallel, sampling
+from vqa_jax.crops import training_frames
 from vqa_jax.files import CorpusError
 from vqa_jax.frames import Preprocess
-from vqa_jax.levels import LEVELS
-from vqa_jax.records import RecordStore
+from vqa_jax.grouped_batch import pad_groups
+from vqa_jax.pair_batch import PromptGeometry, label_group, pad_batch
+from vqa_jax.pair_corpus import PairCorpus
+from vqa_jax.video_table import read_video_table
 
 MAX_LEVEL = 5  # most levels that a simulator has (METHOD 3.2)
-GROUPS = ("simulator", "teachers", "student")
+IMAGES = "image"  # group of the mix
+_MAX_THREADS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +44,14 @@ class InputConfig:
       swap: (A, B) becomes (B, A) with the mirrored label in half of the examples.
       same_crops: share of examples whose two videos show the same crops, where both have as many.
       answer: "level" trains the level word alone, "sentence" the whole answer.
-      mix: (group, weight) of the pair groups "simulator", "teachers", "student"; groups that a
-        corpus lacks are left out and the weights of the others rescaled. Simulators share theirs
-        equally; one that is named ("simulator:stutter") has its own weight instead.
+      mix: (group, weight) of the pair groups "simulator", "teachers", "student", and "image" for
+        pairs of two still pictures, whatever their labels' source; groups that a corpus lacks are
+        left out and the weights of the others rescaled. Simulators share theirs equally; one that
+        is named ("simulator:stutter") has its own weight instead.
       seed: order, crops and swaps follow from it.
+      buckets: (frames, motion clips) that shorter pairs are padded to, besides the longest of all;
+        a batch holds pairs of one bucket.
+      group_size: pairs that share a video are put together, up to this many, that video first.
     """
 
     batch_size: int
@@ -49,140 +61,42 @@ class InputConfig:
     answer: str
     mix: tuple[tuple[str, float], ...]
     seed: int
+    buckets: tuple[tuple[int, int], ...] = ()
+    group_size: int = 1
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> InputConfig:
+        """Builds the config from plain values, as configs/ holds them."""
+        fields = dict(fields)
+        fields["mix"] = tuple(sorted(dict(fields["mix"]).items()))
+        fields["buckets"] = tuple((int(f), int(m)) for f, m in fields["buckets"])
+        return cls(**fields)
 
     def __post_init__(self) -> None:
         if self.answer not in ("level", "sentence"):
             raise ValueError(f"answer must be 'level' or 'sentence', not {self.answer!r}")
+        if self.group_size < 1 or self.batch_size % self.group_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of group_size {self.group_size}"
+            )
 
+    @property
+    def num_groups(self) -> int:
+        """Rows of a global batch: groups, or pairs where group_size is 1."""
+        return self.batch_size // self.group_size
 
-class PromptGeometry:
-    """Training prompts of the five levels, tokenized once, and the tokens that a frame takes."""
-
-    def __init__(self, tokenizer: Any, tokens_per_frame: int, answer: str):
-        self.tokens_per_frame = tokens_per_frame
-        self.level_ids = prompt.level_ids(tokenizer)
-        self._ids = {level: prompt.training_ids(tokenizer, level) for level in LEVELS}
-        span = prompt.answer_span(tokenizer, LEVELS[0])  # level words are one token each
-        self._predict = [span.level] if answer == "level" else list(range(span.start, span.stop))
-        self.level_index = self._predict.index(span.level)
-
-    def bank(self, num_frames: int, num_motion: int) -> prompt.Bank:
-        """Visual tokens of one padded video."""
-        return prompt.Bank(num_frames * self.tokens_per_frame, num_motion)
-
-    def max_length(self, bank: prompt.Bank) -> int:
-        """Sequence length of a pair that fills the bank."""
-        return len(self._ids[LEVELS[0]]) - 4 + 2 * bank.stride
-
-    def layout(
-        self, level: str, num_frames: Sequence[int], num_motion: Sequence[int], bank: prompt.Bank
-    ) -> tuple[prompt.Layout, np.ndarray]:
-        """Layout of one pair and the ids [T] of its answer tokens."""
-        ids = self._ids[level]
-        tokens = [n * self.tokens_per_frame for n in num_frames]
-        return (
-            prompt.layout(ids, tokens, num_motion, bank, self._predict),
-            np.asarray(ids, np.int32)[self._predict],
-        )
-
-
-def label_group(label_source: str) -> str:
-    """Group of a pair by the source of its label: "simulator", "teachers" or "student"."""
-    return label_source.split(":")[0]
-
-
-class VideoStore:
-    """Videos of a corpus with their motion features, by key."""
-
-    def __init__(self, root: str, extractor: str):
-        """Opens the shards; `extractor` is the fingerprint that motion records must carry."""
-        self._root, self._extractor = root, extractor
-        self._videos = RecordStore(root, "vqa_videos")
-        self._motion = RecordStore(root, "vqa_motion")
-
-    def __getitem__(self, video_id: str) -> tuple[dict[str, Any], np.ndarray]:
-        """Video record and motion features [M, D] of a key.
+    def bucket_sizes(self, num_motion: int) -> list[tuple[int, int]]:
+        """Sizes of all buckets, ascending; each holds all that the ones before it do.
 
         Raises:
-          CorpusError: the motion record is missing or of another extractor.
+          ValueError: two buckets of which neither holds the other.
         """
-        if video_id not in self._motion:
-            raise CorpusError(
-                f"{self._root}: no motion features of {video_id}: run `python -m vqa_jax motion`"
-            )
-        motion = self._motion[video_id]
-        if motion["extractor"] != self._extractor:
-            raise CorpusError(
-                f"{self._root}: motion features of extractor {motion['extractor']}, the student "
-                f"wants {self._extractor}: run `python -m vqa_jax motion` again"
-            )
-        return self._videos[video_id], motion["features"]
-
-
-class PairCorpus:
-    """Pairs of one split with access to their videos."""
-
-    def __init__(self, root: str, pair_datasets: Sequence[str], split: str, extractor: str):
-        """Opens the datasets.
-
-        Args:
-          root: corpus folder.
-          pair_datasets: names of pair datasets; later iterations add theirs.
-          split: "train" or "heldout".
-          extractor: fingerprint that the motion records must carry.
-        """
-        self.root = root
-        self.videos = VideoStore(root, extractor)
-        self.pairs: list[dict[str, Any]] = []
-        for name in pair_datasets:
-            self.pairs.extend(RecordStore(root, name, "vqa_pairs", split).records())
-
-
-def crop_tiles(tiles: np.ndarray, size: int, chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Cuts `size` windows out of chosen tiles [N, T, T, 3] at offsets int [n, 2] (y, x)."""
-    return np.stack(
-        [tiles[i, y : y + size, x : x + size] for i, (y, x) in zip(chosen, offsets, strict=True)]
-    )
-
-
-def _draw_crops(count: int, slack: int, num_frames: int, rng: np.random.Generator):
-    chosen = rng.permutation(count)[:num_frames]
-    return chosen, rng.integers(0, slack + 1, (len(chosen), 2))
-
-
-def training_frames(
-    first: np.ndarray, second: np.ndarray, pre: Preprocess, config: InputConfig, rng
-) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of both videos as the student sees them in training, each [F, S, S, 3]."""
-    if pre.view == "squash":
-        return tuple(_thin(v, config.num_frames) for v in (first, second))
-    slack = pre.tile_size - pre.image_size
-    draw = _draw_crops(len(first), slack, config.num_frames, rng)
-    other = draw
-    if len(second) != len(first) or rng.random() >= config.same_crops:
-        other = _draw_crops(len(second), slack, config.num_frames, rng)
-    return crop_tiles(first, pre.image_size, *draw), crop_tiles(second, pre.image_size, *other)
-
-
-def _thin(frames: np.ndarray, most: int) -> np.ndarray:
-    if len(frames) <= most:
-        return frames
-    return frames[np.linspace(0, len(frames) - 1, most).round().astype(int)]
-
-
-def scoring_groups(frames: np.ndarray, pre: Preprocess, num_frames: int) -> np.ndarray:
-    """Frames of a video as the student sees them in scoring: [G, F, S, S, 3].
-
-    A crops view is cut to centre crops and dealt into groups of `num_frames`, so that each group
-    spans the video and the frame; the groups' level logits are averaged. A squashed view is one
-    group.
-    """
-    if pre.view == "squash":
-        return _thin(frames, num_frames)[None]
-    edge = (pre.tile_size - pre.image_size) // 2
-    crops = frames[:, edge : edge + pre.image_size, edge : edge + pre.image_size]
-    groups = max(1, len(crops) // num_frames)
-    return np.stack([crops[g::groups][:num_frames] for g in range(groups)])
+        sizes = sorted({*self.buckets, (self.num_frames, num_motion)})
+        if sorted(clips for _, clips in sizes) != [clips for _, clips in sizes]:
+            raise ValueError(f"buckets {sizes}: with the frames, the clips must grow too")
+        if sizes[-1] != (self.num_frames, num_motion) or min(sizes[0]) < 1:
+            raise ValueError(f"buckets {sizes}: between (1, 1) and {self.num_frames, num_motion}")
+        return sizes
 
 
 def severity_class(video: Mapping[str, Any], simulators: Sequence[str], max_level: int) -> int:
@@ -197,23 +111,70 @@ def severity_class(video: Mapping[str, Any], simulators: Sequence[str], max_leve
     return 1 + simulators.index(video["simulator"]) * max_level + int(video["level"]) - 1
 
 
-class _Assemble(grain.transforms.RandomMap):
-    """Pair record -> one unpadded example."""
+class _Batches:
+    """Batches by step: assembles one when it is asked for, in whichever thread asks."""
 
-    def __init__(self, corpus: PairCorpus, config: InputConfig, simulators: Sequence[str]):
-        self._corpus, self._config, self._simulators = corpus, config, list(simulators)
+    def __init__(
+        self,
+        corpus: PairCorpus,
+        config: InputConfig,
+        geometry: PromptGeometry,
+        simulators: Sequence[str],
+        num_motion: int,
+        rows: slice,
+    ):
+        self._corpus, self._config, self._geometry = corpus, config, geometry
+        self._simulators = list(simulators)
+        self._sizes = config.bucket_sizes(num_motion)
+        self._rows = range(config.num_groups)[rows]
+        index, images = _index(corpus, config, self._sizes)
+        sources = _sources(corpus, config, images)
+        self._sampler = sampling.Sampler(
+            index, sources, config.num_groups, config.group_size, config.swap, config.seed
+        )
 
-    def random_map(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        pair = self._corpus.pairs[index]
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        draw = self._sampler.draw(step)
+        groups = []
+        for row in self._rows:
+            kept = np.flatnonzero(draw.pairs[row] >= 0)
+            pairs, swapped = draw.pairs[row, kept], draw.swapped[row, kept]
+            groups.append(
+                [
+                    self._example(int(pair), bool(turned), (step, row, slot))
+                    for slot, (pair, turned) in enumerate(zip(pairs, swapped, strict=True))
+                ]
+            )
+        size = self._sizes[draw.bucket]
+        if self._config.group_size == 1:
+            return pad_batch([group[0] for group in groups], self._geometry, *size)
+        return pad_groups(groups, self._geometry, *size, self._config.group_size)
+
+    def _example(self, index: int, swapped: bool, place: tuple[int, int, int]) -> dict[str, Any]:
+        """One unpadded example; `place` is (step, row, slot in the row's group)."""
+        pair, config = self._corpus.pairs[index], self._config
         keys = [pair["first_id"], pair["second_id"]]
         probs = pair["level_probs"]
-        if self._config.swap and rng.random() < 0.5:
+        if swapped:
             keys, probs = keys[::-1], probs[::-1]
         (first, first_motion), (second, second_motion) = (self._corpus.videos[k] for k in keys)
-        pre = Preprocess.from_json(first["preprocess"])
-        frames = training_frames(first["frames"], second["frames"], pre, self._config, rng)
+        step, row, slot = place
+        rngs = tuple(
+            np.random.default_rng([config.seed, 3, step, row, *more]) for more in ((), (1 + slot,))
+        )
+        views = training_frames(
+            first["frames"],
+            second["frames"],
+            Preprocess.from_json(first["preprocess"]),
+            config.num_frames,
+            config.same_crops,
+            rngs,
+        )
         return {
-            "frames": frames,
+            "frames": views,
             "motion": (first_motion, second_motion),
             "level_probs": np.asarray(probs, np.float32),
             "severity": np.array(
@@ -223,62 +184,70 @@ class _Assemble(grain.transforms.RandomMap):
         }
 
 
-def pad_batch(
-    examples: Iterable[Mapping[str, Any]],
-    geometry: PromptGeometry,
-    num_frames: int,
-    num_motion: int,
-) -> dict[str, np.ndarray]:
-    """Pads examples to one batch of static shape.
+def _index(
+    corpus: PairCorpus, config: InputConfig, sizes: Sequence[tuple[int, int]]
+) -> tuple[sampling.PairIndex, np.ndarray]:
+    """What the sampler needs of the pairs, and which ones are of two images, bool [n]."""
+    ends = [[pair[side] for pair in corpus.pairs] for side in ("first_id", "second_id")]
+    ids, numbers = np.unique(np.array(ends, dtype=np.str_), return_inverse=True)
+    first, second = numbers.reshape(2, -1)
+    fits, image = _video_facts(corpus, config, ids, sizes)
+    bucket = np.maximum(fits[first], fits[second])
+    return sampling.PairIndex(first, second, bucket), image[first] & image[second]
 
-    Args:
-      examples: from the assembly step.
-      geometry: prompts and tokens per frame.
-      num_frames: frame bucket F.
-      num_motion: motion bucket M.
 
-    Returns:
-      frames uint8 [B, 2, F, S, S, 3], frame_mask f32 [B, 2, F], motion f32 [B, 2, M, D], tokens
-      i32 [B, L], answer_pos and answer_ids i32 and loss_mask f32 [B, T], level_probs f32 [B, 5],
-      severity i32 [B, 2], group i32 [B], example_mask f32 [B]. Padding follows the real tokens,
-      so causal attention never sees it.
-    """
-    examples = list(examples)
-    size = examples[0]["frames"][0].shape[1:]
-    width = examples[0]["motion"][0].shape[1]
-    bank = geometry.bank(num_frames, num_motion)
-    frames = np.zeros((len(examples), 2, num_frames, *size), np.uint8)
-    frame_mask = np.zeros((len(examples), 2, num_frames), np.float32)
-    motion = np.zeros((len(examples), 2, num_motion, width), np.float32)
-    tokens = np.zeros((len(examples), geometry.max_length(bank)), np.int32)
-    answer_pos, answer_ids = [], []
-    for i, example in enumerate(examples):
-        for n in range(2):
-            frames[i, n, : len(example["frames"][n])] = example["frames"][n]
-            frame_mask[i, n, : len(example["frames"][n])] = 1.0
-            motion[i, n, : len(example["motion"][n])] = example["motion"][n]
-        row, ids = geometry.layout(
-            LEVELS[int(np.argmax(example["level_probs"]))],
-            [len(f) for f in example["frames"]],
-            [len(m) for m in example["motion"]],
-            bank,
+def _video_facts(
+    corpus: PairCorpus, config: InputConfig, ids: np.ndarray, sizes: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest bucket of each video, int [v], and whether it is an image, bool [v]."""
+    known = read_video_table(corpus.root, ["video_id", "path"])
+    order = np.argsort(known.column("video_id"))
+    found = np.searchsorted(known.column("video_id"), ids, sorter=order)
+    rows = order[np.minimum(found, len(order) - 1)]
+    lost = ids[known.column("video_id")[rows] != ids]
+    if len(lost):
+        raise CorpusError(f"{corpus.root}: pairs name {lost[0]}, which its video table lacks")
+    paths = known.column("path")[rows]
+    may_be_image = np.array([frames.is_image(path, 1) for path in paths])
+    if len(sizes) == 1 and not may_be_image.any():
+        return np.zeros(len(ids), np.int64), may_be_image
+    table = read_video_table(corpus.root, ["num_frames", "fps"])
+    lengths = [table.column(name)[rows] for name in ("num_frames", "fps")]
+    pre = Preprocess.from_json(corpus.videos[str(ids[0])][0]["preprocess"])
+    size_of = functools.cache(functools.partial(frames.input_size, pre=pre))
+    taken = np.array([size_of(*length) for length in zip(*lengths, strict=True)])
+    taken[:, 0] = np.minimum(taken[:, 0], config.num_frames)
+    image = may_be_image & (lengths[0] == 1)
+    taken[image, 1] = 1
+    by_axis = [np.searchsorted([s[axis] for s in sizes], taken[:, axis]) for axis in (0, 1)]
+    bucket = np.maximum(*by_axis)
+    if bucket.max() == len(sizes):
+        worst = ids[int(np.argmax(bucket))]
+        raise CorpusError(
+            f"{corpus.root}: {worst} has more than {sizes[-1][1]} motion clips, the most that the "
+            "student takes: prepare the corpus with the student's preprocessing"
         )
-        tokens[i, : len(row.tokens)] = row.tokens
-        answer_pos.append(row.answer_pos)
-        answer_ids.append(ids)
-    return {
-        "frames": frames,
-        "frame_mask": frame_mask,
-        "motion": motion,
-        "tokens": tokens,
-        "answer_pos": np.stack(answer_pos),
-        "answer_ids": np.stack(answer_ids),
-        "loss_mask": np.ones((len(examples), len(answer_ids[0])), np.float32),
-        "level_probs": np.stack([e["level_probs"] for e in examples]),
-        "severity": np.stack([e["severity"] for e in examples]),
-        "group": np.array([GROUPS.index(e["group"]) for e in examples], np.int32),
-        "example_mask": np.ones(len(examples), np.float32),
-    }
+    return bucket, image
+
+
+def _sources(corpus: PairCorpus, config: InputConfig, images: np.ndarray) -> list[sampling.Source]:
+    """Pairs by the source of their label, images apart, with the weights of the mix."""
+    members: dict[str, list[int]] = {}
+    for i, (pair, image) in enumerate(zip(corpus.pairs, images, strict=True)):
+        name = pair["label_source"]
+        members.setdefault(f"{IMAGES}:{name}" if image else name, []).append(i)
+    # Simulators with few levels have few pairs: each gets the same share of its group's weight.
+    mix = dict(config.mix)
+    sizes = collections.Counter(label_group(source) for source in members if source not in mix)
+    sources = []
+    for name in sorted(members):
+        group = label_group(name)
+        weight = mix[name] if name in mix else mix.get(group, 0) / sizes[group]
+        if weight > 0:
+            sources.append(sampling.Source(np.array(members[name]), weight))
+    if not sources:
+        raise CorpusError(f"{corpus.root}: no pairs of the groups {mix}")
+    return sources
 
 
 def training_batches(
@@ -287,30 +256,41 @@ def training_batches(
     geometry: PromptGeometry,
     simulators: Sequence[str],
     num_motion: int,
+    rows: slice = slice(None),
 ) -> grain.MapDataset:
-    """Endless dataset of batches; element t is the batch of step t (checkpointable, seekable)."""
-    members: dict[str, list[int]] = {}
-    for i, pair in enumerate(corpus.pairs):
-        members.setdefault(pair["label_source"], []).append(i)
-    # Simulators with few levels have few pairs: each gets the same share of its group's weight.
-    mix = dict(config.mix)
-    sizes = collections.Counter(label_group(source) for source in members if source not in mix)
-    weights = {}
-    for source in sorted(members):
-        group = label_group(source)
-        weight = mix[source] if source in mix else mix.get(group, 0) / sizes[group]
-        if weight > 0:
-            weights[source] = weight
-    if not weights:
-        raise CorpusError(f"{corpus.root}: no pairs of the groups {mix}")
-    total = sum(weights.values())
-    parts = [
-        grain.MapDataset.source(members[g]).seed(config.seed + k).shuffle().repeat(None)
-        for k, g in enumerate(weights)
-    ]
-    pairs = grain.MapDataset.mix(parts, [w / total for w in weights.values()])
-    examples = pairs.seed(config.seed).random_map(_Assemble(corpus, config, simulators))
-    return examples.batch(
-        config.batch_size,
-        batch_fn=lambda xs: pad_batch(xs, geometry, config.num_frames, num_motion),
-    )
+    """Endless dataset of batches; element t is that of step t, counted from 0.
+
+    Args:
+      corpus: pairs and their videos.
+      config: how they become batches.
+      geometry: prompts and tokens per frame.
+      simulators: those that the auxiliary loss knows.
+      num_motion: most motion clips of a video.
+      rows: of the global batch, those that this process needs; the others are not read.
+
+    Raises:
+      CorpusError: the corpus has no pairs of the mix, or its video table does not fit.
+    """
+    return grain.MapDataset.source(_Batches(corpus, config, geometry, simulators, num_motion, rows))
+
+
+def device_batches(
+    batches: grain.MapDataset, mesh: Mesh, size: int | None = None, first_step: int = 0
+) -> Iterator[dict[str, jax.Array]]:
+    """Batches from a step on, read by threads and put on the devices ahead of their use.
+
+    Args:
+      batches: of `training_batches`, with the rows of this process.
+      mesh: where they go.
+      size: rows of the global batch; None: `batches` hold all of them.
+      first_step: step of the first one, from 0.
+
+    Returns:
+      An endless iterator; `close()` stops its threads. An error of a step is raised when that step
+      is asked for.
+    """
+    threads = min(_MAX_THREADS, max(2, os.cpu_count() or 1))
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    ready = batches[first_step:].to_iter_dataset(reading)
+    placed = ready.map(lambda batch: parallel.put_batch(batch, mesh, size))
+    return iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=1))

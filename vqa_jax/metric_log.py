@@ -92,16 +92,16 @@ class Speed:
 
     def _start(self) -> None:
         self._since, self._waited = time.monotonic(), 0.0
-        self._pairs = self._tokens = 0
+        self._pairs, self._tokens = 0.0, 0
         self._flops = 0.0
 
     def waited(self, seconds: float) -> None:
         """Adds time that a step waited for its batch."""
         self._waited += seconds
 
-    def step(self, pairs: int, tokens: int, flops: float) -> None:
-        """Adds a step: pairs and (padded) tokens of the global batch, model FLOPs."""
-        self._pairs += pairs
+    def step(self, values: Mapping[str, float], tokens: int, flops: float) -> None:
+        """Adds a step: its metrics, (padded) tokens of the global batch, model FLOPs."""
+        self._pairs += sum(value for name, value in values.items() if name.startswith(PAIRS))
         self._tokens += tokens
         self._flops += flops
 

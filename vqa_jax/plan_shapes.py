@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vqa_jax import bundle, parallel, prompt
-from vqa_jax.input_pipeline import PromptGeometry
 from vqa_jax.levels import LEVELS
 from vqa_jax.model_flops import PairShape
+from vqa_jax.pair_batch import PromptGeometry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def pair_shape(
 def abstract_batch(
     spec: bundle.StudentSpec, shape: PairShape, mesh: Mesh
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """A training batch as shapes on a mesh: `input_pipeline.pad_batch`'s, or
+    """A training batch as shapes on a mesh: `pair_batch.pad_batch`'s, or
     `grouped_batch.pad_groups`'s where pairs share their first video."""
     size, sharding = spec.student.vision.image_size, parallel.batch_sharding(mesh)
     grouped = shape.group_size > 1

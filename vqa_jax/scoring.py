@@ -22,8 +22,8 @@ from jax.sharding import NamedSharding
 
 from vqa_jax import parallel, prompt
 from vqa_jax.bundle import StudentSpec
+from vqa_jax.crops import scoring_groups
 from vqa_jax.execution import Execution, executing
-from vqa_jax.input_pipeline import scoring_groups
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.qwen2 import KVCache, prefix_positions
 

@@ -30,6 +30,8 @@ from vqa_jax import (
     input_pipeline,
     metric_log,
     model_flops,
+    pair_batch,
+    pair_corpus,
     parallel,
     records,
     topology,
@@ -83,9 +85,7 @@ class TrainConfig:
         fields = dict(fields)
         fields["pair_datasets"] = tuple(fields["pair_datasets"])
         fields["mesh"] = tuple(fields["mesh"])
-        inputs = dict(fields["input"])
-        inputs["mix"] = tuple(sorted(dict(inputs["mix"]).items()))
-        fields["input"] = input_pipeline.InputConfig(**inputs)
+        fields["input"] = input_pipeline.InputConfig.from_dict(fields["input"])
         fields["optim"] = OptimConfig(**fields["optim"])
         fields["loss"] = LossConfig(**fields["loss"])
         fields["trainable"] = optim_lib.rules_of(fields["trainable"])
@@ -184,12 +184,18 @@ def train(
     """
     os.makedirs(workdir, exist_ok=True)
     student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
-    geometry = input_pipeline.PromptGeometry(
+    geometry = pair_batch.PromptGeometry(
         bundle.make_tokenizer(spec), spec.student.tokens_per_frame, config.input.answer
     )
-    corpus = input_pipeline.PairCorpus(data, config.pair_datasets, "train", spec.extractor)
+    corpus = pair_corpus.PairCorpus(data, config.pair_datasets, "train", spec.extractor)
+    mesh = parallel.make_mesh(config.mesh)
     batches = input_pipeline.training_batches(
-        corpus, config.input, geometry, spec.severity_simulators, spec.preprocess.max_clips
+        corpus,
+        config.input,
+        geometry,
+        spec.severity_simulators,
+        spec.preprocess.max_clips,
+        parallel.process_rows(config.input.num_groups, mesh),
     )
     checkpoints = checkpoint.Checkpointer(
         workdir, _identity(config, spec, data), config.keep_best, config.keep_every
@@ -199,7 +205,7 @@ def train(
         spec,
         workdir,
         student,
-        parallel.make_mesh(config.mesh),
+        mesh,
         config.step_config(geometry.level_ids, geometry.level_index),
         checkpoints,
     )
@@ -208,10 +214,10 @@ def train(
         checkpoints.close()
         logging.info("%s is finished", output)
         return output
-    with hosts.reporting_loss("training"), hosts.end_request() as ending:
+    with hosts.reporting_loss("training"), hosts.end_request() as ending, checkpoints:
         state = _start_or_resume(run)
         state = _run_steps(run, state, batches, ending, profile)
-        checkpoints.close()
+        checkpoints.wait()
         if int(state["step"]) < total:
             logging.info("told to end: step %d is saved in %s", int(state["step"]), workdir)
             return None
@@ -238,16 +244,23 @@ def _start_or_resume(run: _Run) -> step_lib.TrainState:
 
 def _flops_of(run: _Run, batch: Mapping[str, Any]) -> float:
     """Model FLOPs of a step on a global batch of these shapes."""
-    pairs, _, frames = batch["frames"].shape[:3]
+    groups, videos, frames = batch["frames"].shape[:3]
+    prefix = batch["prefix_tokens"].shape[1] if "prefix_tokens" in batch else 0
     shape = model_flops.PairShape(
-        *(pairs, frames, batch["motion"].shape[2]),
-        *(batch["tokens"].shape[1], batch["answer_pos"].shape[1]),
+        *(groups * (videos - 1), frames, batch["motion"].shape[2]),
+        *(prefix + batch["tokens"].shape[-1], batch["answer_pos"].shape[-1]),
+        *(videos - 1, prefix),
     )
     rated = optim_lib.rates(run.student.abstract(), run.config.trainable)
     leaves = jax.tree_util.tree_leaves_with_path(rated)
     trained = {"/".join(str(key.key) for key in path) for path, _ in leaves}
     cfg, severity = run.student.cfg, bool(run.config.severity_weight)
     return model_flops.training_flops(cfg, shape, trained.__contains__, severity).total
+
+
+def _tokens(batch: Mapping[str, Any]) -> int:
+    """Tokens that the decoder reads, padding included."""
+    return sum(batch[name].size for name in ("tokens", "prefix_tokens") if name in batch)
 
 
 def _run_steps(
@@ -259,12 +272,10 @@ def _run_steps(
 ) -> step_lib.TrainState:
     """Steps to the end, or to where the run is told to end; saves and logs on the way."""
     config, mesh, checkpoints = run.config, run.mesh, run.checkpoints
-    size, total, first = config.input.batch_size, config.optim.total_steps, int(state["step"])
+    total, first = config.optim.total_steps, int(state["step"])
     train_step = step_lib.make_train_step(run.student, run.step_config, mesh)
     # The batch of step t is element t - 1, whatever ran before.
-    reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    iterator = iter(batches[first:].to_iter_dataset(reading))
-    rows = parallel.process_rows(size, mesh)
+    iterator = input_pipeline.device_batches(batches, mesh, config.input.num_groups, first)
     writes = jax.process_index() == 0
     log = metric_log.MetricLog(run.workdir, first, writes)
     compiled = metric_log.Compilations()
@@ -273,6 +284,7 @@ def _run_steps(
     flops: dict[tuple[int, ...], float] = {}  # by shape of the batch
     row: dict[str, float] = {}
     with (
+        contextlib.closing(iterator),
         contextlib.closing(log),
         contextlib.closing(compiled),
         contextlib.closing(trace),
@@ -289,8 +301,7 @@ def _run_steps(
             # --- batch and step -----------------------------------------------------------------
             trace.before(step)
             asked = time.monotonic()
-            own = {k: v[rows] for k, v in next(iterator).items()}
-            batch = parallel.put_batch(own, mesh, size)
+            batch = next(iterator)
             speed.waited(time.monotonic() - asked)
             shape = (*batch["frames"].shape, *batch["tokens"].shape)
             if shape not in flops:
@@ -306,7 +317,7 @@ def _run_steps(
 
             # --- metrics and checkpoints --------------------------------------------------------
             log.add(values)
-            speed.step(size, batch["tokens"].size, flops[shape])
+            speed.step(values, _tokens(batch), flops[shape])
             bar.update()
             last = ending.due(step) or step == total
             if step % config.log_every == 0 or last:
@@ -325,7 +336,7 @@ def _stopped(
 ) -> TrainingError:
     """The error of a step that is not finite; the weights before it, which it kept, are written."""
     kept = run.write_student("last_good", state, {"steps": step - 1})
-    run.checkpoints.close()
+    run.checkpoints.wait()
     return TrainingError(
         f"step {step}: loss {values['train/loss']}, gradient norm {values['train/grad_norm']}; "
         f"the weights of step {step - 1} are in {kept}: lower peak_lr and continue in a new "

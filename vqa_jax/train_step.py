@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 from vqa_jax import optim as optim_lib
 from vqa_jax import parallel
 from vqa_jax.execution import Execution, executing
-from vqa_jax.input_pipeline import GROUPS
 from vqa_jax.losses import LossConfig, pair_loss
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.optim import OptimConfig, learning_rate, make_optimizer
+from vqa_jax.pair_batch import GROUPS
 
 TrainState = dict[str, Any]  # {"step": int32, "params": Params, "opt_state": optax state}
 
@@ -132,7 +132,7 @@ def make_train_step(
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """Jitted step: (state, batch) -> (state, metrics); the state's buffers are donated.
 
-    A batch is of pairs (`input_pipeline.pad_batch`) or of groups of pairs that share their first
+    A batch is of pairs (`pair_batch.pad_batch`) or of groups of pairs that share their first
     video (`grouped_batch.pad_groups`); the loss is the mean over pairs either way.
 
     Only what is trained is differentiated and updated. A step whose loss or gradient is not finite

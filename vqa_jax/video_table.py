@@ -32,8 +32,11 @@ FIELDS = pa.schema(
         ("effective", pa.bool_()),  # differs, as the student sees it, from the level before
         ("parameter", pa.string()),  # JSON of the simulator's parameters
         ("split", pa.string()),
+        ("num_frames", pa.int64()),
+        ("fps", pa.float64()),
     ]
 )
+_LATER = {"num_frames", "fps"}  # tables of earlier versions lack them
 _SCORE = "score:"
 _REPEATED = ["source_id", "path", "simulator", "parameter", "split"]  # stored once a value
 _GROUP_ROWS = 16384  # rows of a row group: what writing holds in memory
@@ -191,7 +194,8 @@ def read_video_table(data: str, columns: Sequence[str] | None = None) -> VideoTa
         raise _missing(data) from e
     except (pa.ArrowException, OSError) as e:
         raise CorpusError(f"{path} cannot be read ({e}): delete {data} and prepare it anew") from e
-    lacking = set(FIELDS.names if columns is None else columns) - set(table.column_names)
+    wanted = set(FIELDS.names) - _LATER if columns is None else set(columns)
+    lacking = wanted - set(table.column_names)
     if lacking:
         raise CorpusError(f"{path} has no columns {sorted(lacking)}: prepare {data} anew")
     return VideoTable(table)
