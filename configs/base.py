@@ -75,6 +75,13 @@ def get_config() -> ConfigDict:
     pairs.std_floor = 3.0
     pairs.num_shards = 4
 
+    human = config.human = ConfigDict()  # pairs by human scores, for fine-tuning
+    human.seed = 0
+    human.per_label = 2_000
+    human.margin = 0.4
+    human.ratings = 30
+    human.num_shards = 4
+
     relabel = config.relabel = ConfigDict()
     relabel.seed = 0
     relabel.pool_segments = 0

@@ -9,6 +9,8 @@ COMMANDS = {
     "select": ("select", "choose inputs by their metrics' histograms"),
     "build": ("build", "prepare a corpus from a listing of videos"),
     "pairs": ("pairs", "label the first iteration's pairs"),
+    "human-listing": ("human_listing", "videos with human scores, split by content"),
+    "human-pairs": ("human_pairs", "label pairs by human scores"),
     "verify": ("verify", "read and check a whole corpus"),
 }
 
@@ -17,7 +19,7 @@ def main() -> None:
     """Command line."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
-        lines = [f"  {command:8} {text}" for command, (_, text) in COMMANDS.items()]
+        lines = [f"  {command:13} {text}" for command, (_, text) in COMMANDS.items()]
         sys.exit("usage: python -m data_prep COMMAND [--help] ...\n" + "\n".join(lines))
     module = f"data_prep.{COMMANDS[name][0]}"
     sys.argv = [f"data_prep {name}", *sys.argv[2:]]

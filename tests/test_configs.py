@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
 from data_prep.config import PrepConfig
+from data_prep.human_pairs import HumanConfig
 from data_prep.pairs import PairConfig
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.relabel import RelabelConfig
@@ -22,6 +23,7 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__ini
 STAGES = {
     "prep": PrepConfig.from_dict,
     "pairs": lambda fields: PairConfig(**fields),
+    "human": lambda fields: HumanConfig(**fields),
     "relabel": lambda fields: RelabelConfig(**fields),
     "train": TrainConfig.from_dict,
 }

@@ -6,6 +6,7 @@ Known forms, told apart by ending and content:
   CSV or text without a header: `name, score[, anything]` or `name, duration, rate, score`.
   JSON: a list of objects; {"name": score}; parallel lists; any of them below "test".
   JSON lines; and MATLAB files up to version 7 with a list of names and one of scores.
+A CSV with a header, or a list of objects, may tell the ratings' standard deviation and number too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ VIDEO_COLUMNS = (
     "img_path", "image", "image_path", "vid", "video_id", "flickr_id", "video_list", "dis",
 )  # fmt: skip
 MOS_COLUMNS = ("mos", "mos_full", "gt_score", "gt_mos", "mean_opinion_score", "score", "label")
+STD_COLUMNS = ("mos_std", "std", "mos_sd", "sd", "std_mos", "stdev", "std_dev", "sos")
+RATINGS_COLUMNS = ("num_ratings", "ratings", "n_ratings", "num_votes", "votes", "vote_num")
 _MAX_HEADERLESS = 4  # fields of a table without a header
 
 
@@ -43,12 +46,16 @@ class Labels:
     Attributes:
       names: videos, unique, in the file's order.
       mos: float64 [N], finite.
+      std: float64 [N], standard deviation of a video's ratings; NaN where the file does not tell.
+      ratings: float64 [N], how many there were; NaN where the file does not tell.
       unscored: names of rows without a score; they are left out.
       repeated: rows that say again what an earlier one says.
     """
 
     names: tuple[str, ...]
     mos: np.ndarray
+    std: np.ndarray
+    ratings: np.ndarray
     unscored: tuple[str, ...]
     repeated: int
 
@@ -82,12 +89,14 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
     return _collect(path, _csv_rows(path, text))
 
 
-def _collect(path: str, rows: Iterable[tuple[str, Any, Any]]) -> Labels:
-    """Labels of (place in the file, name, score) rows."""
+def _collect(path: str, rows: Iterable[tuple[Any, ...]]) -> Labels:
+    """Labels of (place in the file, name, score[, std, number of ratings]) rows."""
     mos: dict[str, float] = {}
+    spread: list[tuple[float, float]] = []
     unscored: dict[str, None] = {}
     repeated = 0
-    for place, name, score in rows:
+    for row in rows:
+        place, name, score, *more = row
         name = _name(name)
         if not name:
             raise LabelsError(f"{path}, {place}: the video is not named")
@@ -96,6 +105,10 @@ def _collect(path: str, rows: Iterable[tuple[str, Any, Any]]) -> Labels:
             unscored[name] = None
         elif name not in mos:
             mos[name] = value
+            std, ratings = (_score(path, place, x) for x in more or (None, None))
+            if std < 0 or ratings < 1:
+                raise LabelsError(f"{path}, {place}: std {std:g}, {ratings:g} ratings cannot be")
+            spread.append((std, ratings))
         elif mos[name] == value:
             repeated += 1
         else:
@@ -106,7 +119,8 @@ def _collect(path: str, rows: Iterable[tuple[str, Any, Any]]) -> Labels:
     if not mos:
         raise LabelsError(f"{path} holds no scores")
     left_out = tuple(name for name in unscored if name not in mos)
-    return Labels(tuple(mos), np.array(list(mos.values())), left_out, repeated)
+    std, ratings = np.array(spread, np.float64).T
+    return Labels(tuple(mos), np.array(list(mos.values())), std, ratings, left_out, repeated)
 
 
 def _name(value: Any) -> str:
@@ -135,8 +149,7 @@ def _plain(column: Any) -> str:
 def _pick(path: str, columns: Iterable[Any], known: Sequence[str], what: str) -> Any:
     """The column that comes first among the known names."""
     columns = list(columns)
-    plain = {_plain(column): column for column in reversed(columns)}
-    found = next((plain[name] for name in known if name in plain), None)
+    found = _optional(columns, known)
     if found is None:
         raise LabelsError(
             f"{path}: none of the columns {', '.join(map(str, columns[:20]))} is known to hold the "
@@ -145,7 +158,13 @@ def _pick(path: str, columns: Iterable[Any], known: Sequence[str], what: str) ->
     return found
 
 
-def _csv_rows(path: str, text: str) -> Iterable[tuple[str, Any, Any]]:
+def _optional(columns: Iterable[Any], known: Sequence[str]) -> Any:
+    """The column that comes first among the known names, None if there is none."""
+    plain = {_plain(column): column for column in reversed(list(columns))}
+    return next((plain[name] for name in known if name in plain), None)
+
+
+def _csv_rows(path: str, text: str) -> Iterable[tuple[Any, ...]]:
     first = text.lstrip().split("\n", 1)[0]
     delimiter = next((d for d in "\t;," if d in first), ",")
     try:
@@ -163,13 +182,16 @@ def _csv_rows(path: str, text: str) -> Iterable[tuple[str, Any, Any]]:
     video = header.index(_pick(path, header, VIDEO_COLUMNS, "video's name"))
     score = header.index(_pick(path, header, MOS_COLUMNS, "score"))
     test = next((k for k, cell in enumerate(header) if _plain(cell) == "is_test"), None)
-    needed = max(video, score, -1 if test is None else test)
+    more = [_optional(header, known) for known in (STD_COLUMNS, RATINGS_COLUMNS)]
+    places = [None if name is None else header.index(name) for name in more]
+    needed = max(video, score, *(k for k in (test, *places) if k is not None))
     found = []
     for place, row in rows[1:]:
         if len(row) <= needed:
             raise LabelsError(f"{path}, {place}: {len(row)} cells, the header has {len(header)}")
         if test is None or row[test].lower() in ("true", "1", "1.0", "yes"):
-            found.append((place, row[video], row[score]))
+            spread = [None if k is None else row[k] for k in places]
+            found.append((place, row[video], row[score], *spread))
     return found
 
 
@@ -206,12 +228,12 @@ def _parse(path: str, text: str) -> Any:
         raise LabelsError(f"{path} is not valid JSON: {error}") from error
 
 
-def _json_line_rows(path: str, text: str) -> Iterable[tuple[str, Any, Any]]:
+def _json_line_rows(path: str, text: str) -> Iterable[tuple[Any, ...]]:
     lines = [line for line in text.splitlines() if line.strip()]
     return _json_rows(path, [_parse(f"{path}, line {k}", line) for k, line in enumerate(lines, 1)])
 
 
-def _json_rows(path: str, value: Any) -> Iterable[tuple[str, Any, Any]]:
+def _json_rows(path: str, value: Any) -> Iterable[tuple[Any, ...]]:
     if isinstance(value, Mapping):
         plain = {_plain(key): key for key in value}
         below = [plain[k] for k in ("test", "data", "annotations", "videos") if k in plain]
@@ -232,7 +254,9 @@ def _json_rows(path: str, value: Any) -> Iterable[tuple[str, Any, Any]]:
         )
     video = _pick(path, value[0], VIDEO_COLUMNS, "video's name")
     score = _pick(path, value[0], MOS_COLUMNS, "score")
-    return [(f"entry {k}", v.get(video), v.get(score)) for k, v in enumerate(value, 1)]
+    more = [_optional(value[0], known) for known in (STD_COLUMNS, RATINGS_COLUMNS)]
+    columns = (video, score, *more)
+    return [(f"entry {k}", *map(v.get, columns)) for k, v in enumerate(value, 1)]
 
 
 def _paired(path: str, names: Any, scores: Any) -> Iterable[tuple[str, Any, Any]]:

@@ -36,6 +36,9 @@ class Benchmark:
       sizes: numbers of labelled videos in circulation, the published rows' first; () for any.
       parts: last parts of a path that name a video: 2 where file names repeat between folders.
       strip: pattern (re.sub, on the lower-case name without its ending) of what copies append.
+      content: pattern whose group 1, in the same name, says what a video shows, for sets that hold
+        several versions or scenes of one content; "" where every video stands alone or the names
+        do not tell.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Benchmark:
     sizes: tuple[int, ...] = ()
     parts: int = 1
     strip: str = ""
+    content: str = ""
 
     def keys(self, name: str) -> tuple[str, str]:
         """(key of the name with its folders, as far as they count; key of the file name alone)."""
@@ -56,6 +60,12 @@ class Benchmark:
             last = re.sub(self.strip, "", last) or last
         return "/".join([*parts[-self.parts : -1], last]), last
 
+    def content_key(self, name: str) -> str:
+        """What a video shows, as far as its name tells: equal for versions of one content."""
+        key, last = self.keys(name)
+        found = re.match(self.content, last) if self.content else None
+        return found[1] if found else key
+
 
 _SETS = (
     # 7,186 in the lists of FAST-VQA and DOVER, which keep four videos that others dropped.
@@ -67,10 +77,12 @@ _SETS = (
     # Several sizes: videos left YouTube. The label table lists bare names, the files' names end
     # in how they were cut (..._crf_10_ss_00_t_20.0.mp4).
     Benchmark("YouTube-UGC", "in", (1020, 1147, 1380), strip=r"_crf_\d+_ss_\d+_t_[\d.]+$"),
-    Benchmark("LIVE-YT-Gaming", "ood", (600,)),
-    Benchmark("CGVDS", "ood", (357,)),
-    Benchmark("LIVE-YT-HFR", "ood", (480,)),
-    Benchmark("Waterloo-IVC-4K", "ood", (1200,)),
+    # <game>-<number>, the games' names being few: clips of one game share its look.
+    Benchmark("LIVE-YT-Gaming", "ood", (600,), content=r"(.+)-\d+$"),
+    # <game>_<length and rate>_<size>_<rate>_<bit rate>_<encoder>
+    Benchmark("CGVDS", "ood", (357,), content=r"([a-z0-9]+)_"),
+    Benchmark("LIVE-YT-HFR", "ood", (480,), content=r"(.+?)_crf_"),
+    Benchmark("Waterloo-IVC-4K", "ood", (1200,), content=r"[a-z0-9]+_(\d+)_"),
     Benchmark("KVQ", "ood", (2926,)),
 )
 BENCHMARKS: Mapping[str, Benchmark] = {b.name: b for b in _SETS}

@@ -44,10 +44,10 @@ class InputConfig:
       swap: (A, B) becomes (B, A) with the mirrored label in half of the examples.
       same_crops: share of examples whose two videos show the same crops, where both have as many.
       answer: "level" trains the level word alone, "sentence" the whole answer.
-      mix: (group, weight) of the pair groups "simulator", "teachers", "student", and "image" for
-        pairs of two still pictures, whatever their labels' source; groups that a corpus lacks are
-        left out and the weights of the others rescaled. Simulators share theirs equally; one that
-        is named ("simulator:stutter") has its own weight instead.
+      mix: (group, weight) of the pair groups, see `pair_batch.GROUPS`, and "image" for pairs of two
+        still pictures, whatever their labels' source; groups that a corpus lacks are left out and
+        the weights of the others rescaled. Simulators (and sets with human scores) share theirs
+        equally; one that is named ("simulator:stutter") has its own weight instead.
       seed: order, crops and swaps follow from it.
       buckets: (frames, motion clips) that shorter pairs are padded to, besides the longest of all;
         a batch holds pairs of one bucket.

@@ -10,7 +10,7 @@ import numpy as np
 from vqa_jax import prompt
 from vqa_jax.levels import LEVELS
 
-GROUPS = ("simulator", "teachers", "student")
+GROUPS = ("simulator", "teachers", "student", "human")
 
 
 class PromptGeometry:
@@ -45,7 +45,7 @@ class PromptGeometry:
 
 
 def label_group(label_source: str) -> str:
-    """Group of a pair by the source of its label: "simulator", "teachers" or "student"."""
+    """Group of a pair by the source of its label, one of GROUPS."""
     return label_source.split(":")[0]
 
 

@@ -17,6 +17,7 @@ from vqa_jax import levels
 SIMULATOR = "simulator"
 TEACHERS = "teachers"
 STUDENT = "student"
+HUMAN = "human"
 TOTAL = "total"
 """Key of the total in a wanted number that is given by shares, see `label_quota`."""
 
@@ -29,7 +30,7 @@ class Pair:
       first_id: key of the first video.
       second_id: key of the second video, which the label describes.
       label: one of `LEVELS`.
-      label_source: "simulator:<name>", "teachers" or "student".
+      label_source: "simulator:<name>", "human:<set>", "teachers" or "student".
       margin: second_mean - first_mean; positive when the second is better.
       first_mean: teachers' (or student's) mean score; for simulators minus the severity number.
       first_std: standard deviation of it; 0 for simulators.

@@ -88,7 +88,7 @@ FEATURES: dict[str, _F.FeaturesDict] = {
             "second_id": _F.Text(),
             "label": _F.ClassLabel(names=list(LEVELS)),
             "level_probs": _F.Tensor(shape=(len(LEVELS),), dtype=np.float32),
-            "label_source": _F.Text(),  # "teachers", "simulator:<name>" or "student"
+            "label_source": _F.Text(),  # "simulator:<name>", "human:<set>", "teachers", "student"
             "margin": _F.Scalar(np.float32),
             "normalized_margin": _F.Scalar(np.float32),  # margin / s_D, 0 without one
             "first_mean": _F.Scalar(np.float32),

@@ -58,8 +58,40 @@ def sample_teacher_pairs(
         raise ValueError(f"{scores.shape} scores do not fit {len(set(ids))} unique keys")
     if scores.shape[1] == 0:
         raise ValueError("no teacher: name at least one")
+    present = np.isfinite(scores)
+    needed = scores.shape[1] if min_teachers is None else max(1, min_teachers)
+    keep = np.flatnonzero(present.sum(axis=1) >= needed)
+    scores, present = scores[keep], present[keep]
+    counts = np.maximum(present.sum(axis=1), 1)
+    mean = np.where(present, scores, 0).sum(axis=1) / counts
+    spread = np.where(present, scores - mean[:, None], 0)
+    std = np.sqrt((spread**2).sum(axis=1) / counts)
+    keys = np.array(ids, object)[keep]
+    groups = None if families is None else np.array(families, object)[keep]
+    return sample_scored_pairs(mean, std, keys, wanted, seed, std_floor, groups)
+
+
+def sample_scored_pairs(
+    mean: np.ndarray,
+    std: np.ndarray,
+    ids: Sequence[str] | np.ndarray,
+    wanted: int | Mapping[str, float],
+    seed: int,
+    std_floor: float = 0.0,
+    families: Sequence[str] | np.ndarray | None = None,
+    source: str = TEACHERS,
+) -> PairTable:
+    """As `sample_teacher_pairs`, of videos whose mean scores and their deviations are known.
+
+    Args:
+      mean: [videos] finite, higher is better.
+      std: [videos] finite; s_D = sqrt(s_A^2 + s_B^2).
+      ids: [videos] unique keys.
+      wanted, seed, std_floor, families: see `sample_teacher_pairs`.
+      source: the pairs' `label_source`.
+    """
     quota = label_quota(wanted, levels.LEVELS)
-    pool = _Pool.build(scores, ids, std_floor, min_teachers, families)
+    pool = _Pool.build(mean, std, ids, std_floor, families)
     rng = generator(seed, "teacher pairs")
     lows, highs, ups, labels = [], [], [], []
     for kind, (down, up) in enumerate(_KINDS):
@@ -81,7 +113,7 @@ def sample_teacher_pairs(
         first_id=pool.keys[first],
         second_id=pool.keys[second],
         label=label.astype(np.int8),
-        label_source=np.full(len(first), TEACHERS, object),
+        label_source=np.full(len(first), source, object),
         margin=margin,
         normalized_margin=np.divide(
             margin, deviation, out=np.zeros_like(margin), where=deviation > 0
@@ -116,26 +148,18 @@ class _Pool:
     @classmethod
     def build(
         cls,
-        scores: np.ndarray,
-        ids: Sequence[str],
+        mean: np.ndarray,
+        std: np.ndarray,
+        ids: Sequence[str] | np.ndarray,
         floor: float,
-        min_teachers: int | None,
-        families: Sequence[str] | None,
+        families: Sequence[str] | np.ndarray | None,
     ) -> _Pool:
-        present = np.isfinite(scores)
-        needed = scores.shape[1] if min_teachers is None else max(1, min_teachers)
-        keep = np.flatnonzero(present.sum(axis=1) >= needed)
-        keys = np.array(ids, object)[keep]
+        keys = np.array(ids, object)
         by_key = np.argsort(keys, kind="stable")
-        keep, keys = keep[by_key], keys[by_key]
-        scores, present = scores[keep], present[keep]
-        counts = np.maximum(present.sum(axis=1), 1)
-        mean = np.where(present, scores, 0).sum(axis=1) / counts
-        spread = np.where(present, scores - mean[:, None], 0)
-        std = np.sqrt((spread**2).sum(axis=1) / counts)
+        keys, mean, std = keys[by_key], mean[by_key], std[by_key]
         family = np.arange(len(keys))
         if families is not None:
-            family = np.unique(np.array(families, object)[keep], return_inverse=True)[1]
+            family = np.unique(np.array(families, object)[by_key], return_inverse=True)[1]
         order = np.argsort(mean, kind="stable")
         mean, std = mean[order], std[order]
         by_std = np.argsort(std, kind="stable")
