@@ -13,7 +13,7 @@ from tolerances import TOLERANCES
 from vqa_jax import bundle, execution, parallel, train_step
 from vqa_jax.models.functional import FunctionalStudent
 
-STEPS = 4
+STEPS = 20
 STUDENT = FunctionalStudent(micro_student.CONFIG)
 
 

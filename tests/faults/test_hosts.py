@@ -35,14 +35,14 @@ except hosts.HostsError as error:
 """
 
 
-def _start(data, workdir, processes, steps, every=50, mesh="2,4,1"):
-    """Processes that share DEVICES fake devices."""
+def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVICES):
+    """Processes that share fake devices."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         coordinator = f"localhost:{probe.getsockname()[1]}"
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // processes}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes}",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
     rest = [str(x) for x in (data, workdir, steps, every, mesh)]
@@ -112,6 +112,27 @@ def test_told_to_end_all_save_the_same_step_and_the_rerun_goes_on(corpus, tmp_pa
         assert statuses == [0] * processes, errors
     wanted = tiny_corpus.losses(str(tmp_path / "quiet"))
     assert tiny_corpus.losses(str(tmp_path / "told")) == wanted
+
+
+@pytest.mark.slow
+def test_killed_at_a_random_step_it_resumes_to_the_bit(corpus, tmp_path):
+    """Kill -9 in 20 trials; every loss of every one is that of the undisturbed run."""
+    run = {"processes": 1, "steps": 24, "every": 5, "mesh": "1,1,1", "devices": 1}
+    statuses, errors = _ended(_start(corpus, tmp_path / "quiet", **run))
+    assert statuses == [0], errors
+    wanted = tiny_corpus.losses(str(tmp_path / "quiet"))
+    rng = np.random.default_rng(0)
+    for trial, step in enumerate(rng.integers(1, run["steps"], 20)):
+        folder = tmp_path / str(trial)
+        running = _start(corpus, folder, **run)
+        _wait_for_steps(folder, step, running)
+        time.sleep(rng.uniform(0, 0.1))
+        running[0].kill()
+        assert _ended(running)[0] == [-signal.SIGKILL]
+        assert not (folder / "student").exists()
+        statuses, errors = _ended(_start(corpus, folder, **run))
+        assert statuses == [0], errors
+        assert tiny_corpus.losses(str(folder)) == wanted, f"killed after step {step}"
 
 
 @pytest.mark.slow
