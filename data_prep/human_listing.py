@@ -267,7 +267,7 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "Run configuration.")
     flags.DEFINE_string("videos", None, "Folder of videos, anywhere below it.")
     flags.DEFINE_string("out", None, "Folder to write.")
-    flags.DEFINE_multi_string("mos", [], "Human scores: NAME=FILE, NAME.csv, or a folder of such.")
+    flags.DEFINE_multi_string("mos", None, "Human scores: NAME=FILE, NAME.csv, a folder of such.")
     flags.DEFINE_float("heldout", 0.2, "Share of each set's contents that is held out.")
     flags.mark_flags_as_required(["config", "videos", "out", "mos"])
     app.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))

@@ -171,6 +171,6 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "Run configuration.")
     flags.DEFINE_string("data", None, "Corpus folder.")
-    flags.DEFINE_multi_string("mos", [], "Human scores: NAME=FILE, NAME.csv, or a folder of such.")
+    flags.DEFINE_multi_string("mos", None, "Human scores: NAME=FILE, NAME.csv, a folder of such.")
     flags.mark_flags_as_required(["config", "data", "mos"])
     app.run(main)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import pathlib
 import shutil
 
 import jax
@@ -142,6 +143,36 @@ def test_warm_start_begins_where_the_given_student_ended(corpus, finished, tmp_p
         train.train(config, SPEC, corpus, str(tmp_path))
     warm, cold = tiny_corpus.losses(str(tmp_path))[1], tiny_corpus.losses(finished)
     assert warm < cold[1] - 0.3
+
+
+def test_warm_start_from_a_student_with_another_auxiliary_head(corpus, finished, tmp_path):
+    student = dataclasses.replace(SPEC.student, num_severity_classes=0)
+    spec = dataclasses.replace(SPEC, student=student, severity_simulators=())
+    optim = dataclasses.replace(CONFIG.optim, total_steps=2, warmup_steps=1)
+    config = dataclasses.replace(
+        CONFIG, severity_weight=0.0, optim=optim, init_from=os.path.join(finished, "student")
+    )
+    assert bundle.load_spec(train.train(config, spec, corpus, str(tmp_path))).student == student
+    warm, cold = (
+        json.loads((pathlib.Path(run) / "metrics.jsonl").read_text().splitlines()[0])["train/ce"]
+        for run in (tmp_path, finished)
+    )
+    assert warm < cold - 0.3
+
+
+def test_head_is_kept_left_out_or_fresh():
+    heads = {classes: _with_head(classes) for classes in (0, 3, 6)}
+    params = heads[6].init(1)
+    assert heads[6].fit_head(params, 2) is params
+    for classes, student in heads.items():
+        fitted = student.fit_head(params, 2)
+        shapes = jax.tree.map(np.shape, student.abstract())
+        assert jax.tree.map(np.shape, fitted) == shapes, classes
+        assert fitted["newline"] is params["newline"]
+
+
+def _with_head(classes):
+    return FunctionalStudent(dataclasses.replace(SPEC.student, num_severity_classes=classes))
 
 
 def test_unknown_config_fields_are_errors():

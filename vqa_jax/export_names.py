@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vqa_jax.files import write_json
-from vqa_jax.models.functional import Params
+from vqa_jax.models.functional import HEAD, Params
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.weights.files import INDEX_NAME
 from vqa_jax.weights.student_io import foreign_tensors
@@ -35,7 +35,7 @@ def without_training_parts(
     cfg: StudentConfig, params: Params
 ) -> tuple[StudentConfig, dict[str, Any]]:
     """The student without its auxiliary severity head, which scoring does not use."""
-    kept = {k: v for k, v in params.items() if not k.startswith("severity_")}
+    kept = {k: v for k, v in params.items() if not k.startswith(HEAD)}
     return dataclasses.replace(cfg, num_severity_classes=0), kept
 
 

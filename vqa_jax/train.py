@@ -237,7 +237,11 @@ def _start_or_resume(run: _Run) -> step_lib.TrainState:
     if not config.init_from:
         state = step_lib.init_state(student, run.step_config, config.seed)
     else:
-        params = bundle.load_params(config.init_from, FunctionalStudent(run.spec.student))
+        # The auxiliary head is a run's own: a student may come with another one, or without.
+        classes = bundle.load_spec(config.init_from).student.num_severity_classes
+        given = dataclasses.replace(run.spec.student, num_severity_classes=classes)
+        params = bundle.load_params(config.init_from, FunctionalStudent(given))
+        params = FunctionalStudent(run.spec.student).fit_head(params, config.seed)
         state = step_lib.state_of_params(student.attach(params, config.seed), run.step_config)
     return jax.device_put(state, shardings)
 

@@ -14,6 +14,7 @@ from vqa_jax.models import lora
 from vqa_jax.models.student import Student, StudentConfig
 
 Params = dict[str, Any]
+HEAD = "severity_"  # what the names of the auxiliary head's parameters begin with
 
 
 def with_additions(cfg: StudentConfig, lora_rank: int) -> StudentConfig:
@@ -49,6 +50,21 @@ class FunctionalStudent:
         # Jitted, so that nothing but the additions is ever made.
         fresh = jax.jit(lambda: lora.additions(self.init(seed)))()
         return lora.attach(params, fresh)
+
+    def fit_head(self, params: Params, seed: int) -> Params:
+        """Parameters whose auxiliary head is this config's: left out, kept, or fresh.
+
+        Args:
+          params: of a student that differs in nothing but the head.
+          seed: of a fresh head.
+        """
+        wanted = {k: v.shape for k, v in self.abstract().items() if k.startswith(HEAD)}
+        given = {k: v.shape for k, v in params.items() if k.startswith(HEAD)}
+        if given == wanted:
+            return params
+        rest = {k: v for k, v in params.items() if k not in given}
+        # Jitted, so that nothing but the head is ever made.
+        return rest | jax.jit(lambda: {k: self.init(seed)[k] for k in wanted})()
 
     def merge(self, params: Params) -> Params:
         """Parameters with the low-rank additions, if there are any, summed into their weights."""
