@@ -1,7 +1,9 @@
 """The sampler against its definition: epochs whole, batches of one bucket, groups sound."""
 
 import collections
+import concurrent.futures
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -114,6 +116,35 @@ def test_draw_follows_from_the_step_alone(group_size):
         np.testing.assert_array_equal(got.swapped, fresh.swapped)
     other = make(seed=5)
     assert any(not np.array_equal(used.draw(t).pairs, other.draw(t).pairs) for t in range(3))
+
+
+@pytest.mark.parametrize("group_size", [1, 4])
+def test_threads_that_draw_at_once_find_the_same_batches(group_size, monkeypatch):
+    pairs = _cliques(100)
+    planned = []
+    real = Sampler._plan
+    monkeypatch.setattr(Sampler, "_plan", lambda self, w: (planned.append(w), real(self, w))[1])
+
+    def make():
+        source = [Source(np.arange(pairs.shape[1]), 1.0)]
+        return Sampler(_index(pairs, 2), source, 4, group_size, True, 7)
+
+    alone = make()
+    steps = range(4 * alone.steps_per_window)
+    wanted = [alone.draw(t) for t in steps]
+    planned.clear()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads change places in the midst of everything
+    try:
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(make().draw, steps))
+    finally:
+        sys.setswitchinterval(interval)
+    for got, expected in zip(found, wanted, strict=True):
+        assert got.bucket == expected.bucket
+        np.testing.assert_array_equal(got.pairs, expected.pairs)
+        np.testing.assert_array_equal(got.swapped, expected.swapped)
+    assert sorted(planned) == [0, 1, 2, 3]  # a window is planned once, whoever asks
 
 
 @pytest.mark.parametrize("swap", [True, False])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -214,6 +215,7 @@ class Sampler:
         self._weights = weights / weights.sum()
         self.steps_per_window = -(-int(units.sum()) // num_groups)
         self._window = functools.lru_cache(_CACHED)(self._plan)
+        self._planning = threading.Lock()
 
     def _stream(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
         """Pairs and orientations of a piece of the mixed stream of units."""
@@ -253,7 +255,9 @@ class Sampler:
         return ordered, pairs[rows], swapped[rows]
 
     def draw(self, step: int) -> Draw:
-        """The batch of a step, from 0."""
+        """The batch of a step, from 0. Threads may call it at once."""
         window, place = divmod(step, self.steps_per_window)
-        bucket, pairs, swapped = self._window(window)
+        # Planning keeps where epochs start, and is long: one thread does it, and others wait.
+        with self._planning:
+            bucket, pairs, swapped = self._window(window)
         return Draw(int(bucket[place]), pairs[place], swapped[place])
