@@ -2,6 +2,7 @@
 
     python launch/bench.py prep [--videos DIR] [--height 720] [--out FILE.json]
     python launch/bench.py map [--num 1000000] [--out FILE.json]
+    python launch/bench.py loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
     python launch/bench.py gmad [--videos 200000] [--models 6] [--out FILE.json]
 
 Figures of one run belong together; between runs and machines compare ratios, not seconds.
@@ -31,6 +32,13 @@ def _map(args: argparse.Namespace) -> tuple[dict, str]:
     return found, bench_map.table(found)
 
 
+def _loader(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch import bench_loader
+
+    found = bench_loader.measure(args.data, args.videos, args.num, args.config, args.steps)
+    return found, bench_loader.table(found)
+
+
 def _gmad(args: argparse.Namespace) -> tuple[dict, str]:
     from launch import bench_gmad
 
@@ -53,14 +61,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.set_defaults(handler=_map)
     sub.add_argument("--num", type=int, default=1_000_000, help="problems")
     sub.add_argument("--seed", type=int, default=0, help="of their making")
-    for sub in commands.choices.values():
-        sub.add_argument("--out", help="JSON file of all figures")
+    sub = commands.add_parser("loader", help="pairs that are read beside those trained on")
+    sub.set_defaults(handler=_loader)
+    sub.add_argument("--data", help="prepared corpus with pairs (default: one is made)")
+    sub.add_argument("--videos", help="folder of videos to make it of (default: scenes are made)")
+    sub.add_argument("--num", type=int, default=6, help="scenes that are made")
+    sub.add_argument("--config", default="configs/quickstart.py", help="settings of both")
+    sub.add_argument("--steps", type=int, default=110, help="trained; the first 10 do not count")
     sub = commands.add_parser("gmad", help="gMAD of a student against weak models, both roles")
     sub.set_defaults(handler=_gmad)
     sub.add_argument("--videos", type=int, default=200_000, help="videos in the pool")
     sub.add_argument("--models", type=int, default=6, help="the student and the weak ones")
     sub.add_argument("--quota", type=int, default=85_000, help="pairs wanted in all")
-    sub.add_argument("--out", help="JSON file of all figures")
+    for sub in commands.choices.values():
+        sub.add_argument("--out", help="JSON file of all figures")
     args = parser.parse_args(argv)
     sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the project is not
     from vqa_jax import files
