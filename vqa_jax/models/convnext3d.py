@@ -65,13 +65,15 @@ class DepthwiseConv(nnx.Module):
         frames, kernel, (T, H, W) = len(self.kernel), self.kernel[...], x.shape[1:4]
         margins = ((0, 0), (frames // 2, frames // 2), (_SIDE // 2,) * 2, (_SIDE // 2,) * 2, (0, 0))
         padded = jnp.pad(x, margins)
-        y = 0.0
-        for t in range(frames):
+
+        def add_frame(t: jax.Array, y: jax.Array) -> jax.Array:
             # A sum of shifted views: XLA's CPU backend is many times slower at grouped
-            # convolutions. The barrier keeps it to one frame a fused loop; more spill registers.
-            for h, w in itertools.product(range(_SIDE), range(_SIDE)):
-                y += padded[:, t : t + T, h : h + H, w : w + W] * kernel[t, h, w, 0]
-            y = jax.lax.optimization_barrier(y)
+            # convolutions. The loop keeps it to one frame a fused kernel; more spill registers.
+            moved, taps = jax.lax.dynamic_slice_in_dim(padded, t, T, 1), kernel[t, :, :, 0]
+            views = itertools.product(range(_SIDE), range(_SIDE))
+            return y + sum(moved[:, :, h : h + H, w : w + W] * taps[h, w] for h, w in views)
+
+        y = jax.lax.fori_loop(0, frames, add_frame, jnp.zeros_like(x))
         return y + self.bias[...]
 
 
@@ -87,9 +89,11 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, T, H, W, D] -> the same."""
-        h = self.up(self.norm(self.depthwise(x)))
-        h = self.down(jax.nn.gelu(h, approximate=False))
-        return x + self.gamma[...] * h
+        return x + windows.per_token(self._mlp, self.depthwise(x))
+
+    def _mlp(self, tokens: jax.Array) -> jax.Array:
+        h = jax.nn.gelu(self.up(self.norm(tokens)), approximate=False)
+        return self.gamma[...] * self.down(h)
 
 
 class Downsample(nnx.Module):

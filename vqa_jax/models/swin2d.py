@@ -93,7 +93,10 @@ class Block(nnx.Module):
     def __call__(self, x: jax.Array, shifted: bool) -> jax.Array:
         """[N, H, W, D] -> the same."""
         x = x + self.attn(self.norm1(x), shifted)
-        return x + self.down(jax.nn.gelu(self.up(self.norm2(x)), approximate=False))
+        return x + windows.per_token(self._mlp, x)
+
+    def _mlp(self, tokens: jax.Array) -> jax.Array:
+        return self.down(jax.nn.gelu(self.up(self.norm2(tokens)), approximate=False))
 
 
 class Downsample(nnx.Module):

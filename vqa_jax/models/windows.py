@@ -6,11 +6,13 @@ All that depends on sizes alone is NumPy, computed when a program is traced.
 
 import itertools
 import math
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 Sizes = tuple[int, ...]
+_BLOCK = 784  # tokens
 
 
 def partition(grid: jax.Array | np.ndarray, window: Sizes) -> jax.Array | np.ndarray:
@@ -53,6 +55,21 @@ def strided_conv(grid: jax.Array, kernel: jax.Array) -> jax.Array:
     counts = [size // w for size, w in zip(grid.shape[1:-1], window, strict=True)]
     y = partition(grid, window).reshape(grid.shape[0], *counts, -1)
     return y @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def per_token(function: Callable[[jax.Array], jax.Array], grid: jax.Array) -> jax.Array:
+    """Applies a function of tokens [..., D] -> [..., D'], on CPU in blocks.
+
+    An MLP's hidden values then stay in the cache; for whole clips they are hundreds of megabytes,
+    which takes a core twice as long.
+    """
+
+    def blocks(grid: jax.Array) -> jax.Array:
+        tokens = grid.reshape(-1, grid.shape[-1])
+        found = jax.lax.map(function, tokens, batch_size=min(_BLOCK, len(tokens)))
+        return found.reshape(*grid.shape[:-1], -1)
+
+    return jax.lax.platform_dependent(grid, cpu=blocks, default=function)
 
 
 def shift_for(sizes: Sizes, window: Sizes) -> Sizes:
