@@ -178,6 +178,11 @@ def test_what_does_not_fit_is_read_from_the_compilers_message():
         "hbm. Used 21.90G of 15.75G hbm. Exceeded hbm capacity by 6.15G."
     )
     assert plan._needed_bytes(message) == int(21.9 * 2**30)
+    newer = (
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory "
+        "required for HLO temporaries (22.37G) exceeds available HBM (15.75G)."
+    )
+    assert plan._needed_bytes(newer) == int(22.37 * 2**30)
     assert plan._needed_bytes("INTERNAL: something else") is None
 
 

@@ -311,7 +311,9 @@ def _plan(
 
 def _needed_bytes(message: str) -> int | None:
     """Bytes that the compiler says a step needs, where it is too much for the chip."""
-    found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message)
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message) or re.search(
+        r"temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM", message
+    )
     if not found:
         return None
     scale = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}[found.group(2)]
