@@ -18,7 +18,7 @@ LAYERS = {
     "media colour probe "
     "bootstrap significance benchmarks benchmark_labels benchmark_run doctor probe_child "
     "votes simulator_pairs teacher_pairs teacher_scales views ensemble "
-    "teacher_registry teacher_job view_picture sampling crops pair_corpus passages",
+    "teacher_registry teacher_job view_picture sampling crops pair_corpus passages work_ranges relabel_labels relabel_facts",
     2: "parallel execution weights thurstone losses flops hlo topology hosts",
     3: "models model_flops",
     # The student's own weight rules are about the student's tree: above models, unlike the rest.
@@ -27,7 +27,7 @@ LAYERS = {
     5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors score_modes "
     "neural_teachers",
     6: "train evaluate relabel export predictor convert plan plan_shapes plan_text report "
-    "anchor_choice score_table timeline export_names export_program exported",
+    "anchor_choice corpus_ranges score_table timeline export_names export_program exported",
     7: "cli teachers_cli benchmark_cli export_cli __main__",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

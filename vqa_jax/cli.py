@@ -17,6 +17,8 @@ from absl import flags, logging
 
 from vqa_jax import benchmark_cli, export_cli, teachers_cli
 
+_LEFT = "this process has done its part; the rest is left to other processes"
+
 
 class SettingsError(Exception):
     """Settings that do not fit each other."""
@@ -196,21 +198,26 @@ def _anchors(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from vqa_jax import evaluate, report
+    from vqa_jax import evaluate, report, work_ranges
 
+    share = work_ranges.Share(args.process, args.processes)
     student = _load(args.student)
     found = evaluate.evaluate(
-        student.engine, student.scale, student.fingerprint, args.data, args.out
+        student.engine, student.scale, student.fingerprint, args.data, args.out, share
     )
-    _say(report.evaluation_table(found))
+    _say(report.evaluation_table(found) if found else _LEFT)
     return 0
 
 
 def _relabel(args: argparse.Namespace) -> int:
-    from vqa_jax import relabel
+    from vqa_jax import relabel, work_ranges
 
+    share = work_ranges.Share(args.process, args.processes)
+    try:
+        settings = relabel.RelabelConfig(**args.config.relabel.to_dict())
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"--config: {error}") from error
     student = _load(args.student)
-    settings = relabel.RelabelConfig(**args.config.relabel.to_dict())
     facts = relabel.relabel(
         student.engine,
         student.scale,
@@ -219,8 +226,9 @@ def _relabel(args: argparse.Namespace) -> int:
         args.iteration,
         settings,
         args.scores,
+        share,
     )
-    _say("\n".join(f"{k}: {v}" for k, v in facts.items()))
+    _say("\n".join(f"{k}: {v}" for k, v in facts.items()) if facts else _LEFT)
     return 0
 
 
@@ -237,6 +245,11 @@ def _report(args: argparse.Namespace) -> int:
     _say(report.summary_table(args.run))
     _say(f"report: {path}")
     return 0
+
+
+def _shared(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--processes", type=int, default=1, help="how many share the work")
+    command.add_argument("--process", type=int, default=0, help="number of this one, from 0")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -293,14 +306,15 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("motion", _motion, "Compute motion features of a corpus.", "data")
     sub.add_argument("--extractor", default="", help="SlowFast safetensors (default: shipped)")
     sub.add_argument("--batch_size", type=int, default=16, help="clips at once, a device")
-    sub.add_argument("--processes", type=int, default=1, help="how many processes share the work")
-    sub.add_argument("--process", type=int, default=0, help="number of this one, from 0")
+    _shared(sub)
     sub.add_argument("--delete_clips", action="store_true", help="remove clips, once checked")
     command("anchors", _anchors, "Choose a student's anchors.", "student", "data")
-    command("evaluate", _evaluate, "Evaluate on held-out sources.", "student", "data", "out")
+    sub = command("evaluate", _evaluate, "Evaluate on held-out sources.", "student", "data", "out")
+    _shared(sub)
     sub = command(
         "relabel", _relabel, "Write the next iteration's pairs (--config FILE).", "student", "data"
     )
+    _shared(sub)
     sub.add_argument("--iteration", type=int, required=True)
     sub.add_argument(
         "--scores",

@@ -2,7 +2,8 @@
 
     python -m vqa_jax evaluate --student DIR --data DIR --out DIR
 
-Writes `evaluation.json`, `pairs.csv` and `scores.csv` to the output folder.
+Writes `evaluation.json` and, as CSV and Parquet, `pairs` and `scores` to the output folder: a row a
+pair and a row a video, one that could not be read with its error.
 """
 
 from __future__ import annotations
@@ -10,52 +11,32 @@ from __future__ import annotations
 import collections
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from absl import logging
-from tqdm import tqdm
+from pyarrow import parquet
 
 from vqa_jax import anchors as anchors_lib
 from vqa_jax import files, metrics
-from vqa_jax.gmad import GmadPair
+from vqa_jax.corpus_ranges import (
+    VIDEOS_A_RANGE,
+    Looks,
+    RangeJob,
+    check_readable,
+    segment_ranges,
+)
 from vqa_jax.levels import LEVELS, preference
 from vqa_jax.pair_corpus import VideoStore
 from vqa_jax.pair_shards import pair_id, simulated_sets
-from vqa_jax.pairs import Pair
-from vqa_jax.scoring import EncodedVideo, Engine, VideoInput, video_input
+from vqa_jax.pairs import Pair, PairTable
+from vqa_jax.scoring import Engine
 from vqa_jax.simulator_pairs import all_simulator_pairs
 from vqa_jax.video_table import read_video_table, table_sha256
-
-
-def encode_videos(engine: Engine, data: str, video_ids: Sequence[str]) -> dict[str, EncodedVideo]:
-    """Encodes videos of a corpus by id.
-
-    Raises:
-      files.CorpusError: a video's motion features are missing or of another extractor.
-    """
-    videos = VideoStore(data, engine.spec.extractor)
-
-    def inputs() -> Iterator[VideoInput]:
-        for key in tqdm(video_ids, desc="encode", unit="video", mininterval=5):
-            record, features = videos[key]
-            yield video_input(record["frames"], features, engine.spec)
-
-    return dict(zip(video_ids, engine.encode(inputs()), strict=True))
-
-
-def pair_preferences(
-    engine: Engine, encoded: Mapping[str, EncodedVideo], pairs: Sequence[Pair | GmadPair]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Level logits [n, 5] in the given order and in the swapped one."""
-    forward, backward = [], []
-    step = 256  # pairs between two updates of the progress bar
-    for start in tqdm(range(0, len(pairs), step), desc="compare", unit="block", mininterval=5):
-        chunk = [(encoded[p.first_id], encoded[p.second_id]) for p in pairs[start : start + step]]
-        forward.append(engine.compare(chunk))
-        backward.append(engine.compare([(b, a) for a, b in chunk]))
-    return np.concatenate(forward), np.concatenate(backward)
+from vqa_jax.work_ranges import Share, alone_in
 
 
 def order_consistent(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
@@ -159,6 +140,8 @@ def severity_srcc(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             series[key].append((row["level"], row["score"]))
     values: dict[str, list[float]] = collections.defaultdict(list)
     for (simulator, source, segment), points in series.items():
+        if (source, segment) not in sources:  # it could not be read
+            continue
         points = [(0, sources[source, segment]), *points]
         if len(points) > 2:
             levels, scores = zip(*sorted(points), strict=True)
@@ -167,9 +150,15 @@ def severity_srcc(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def evaluate(
-    engine: Engine, scale: anchors_lib.Scale | None, fingerprint: str, data: str, out: str
-) -> dict[str, Any]:
-    """Evaluates on the held-out split of a corpus.
+    engine: Engine,
+    scale: anchors_lib.Scale | None,
+    fingerprint: str,
+    data: str,
+    out: str,
+    share: Share = Share(),
+    most: int = VIDEOS_A_RANGE,
+) -> dict[str, Any] | None:
+    """Evaluates on the held-out split of a corpus; the work of killed runs is kept.
 
     Args:
       engine: the student.
@@ -177,62 +166,112 @@ def evaluate(
       fingerprint: of the student; a finished evaluation of the same student is kept.
       data: corpus folder.
       out: folder of the results.
+      share: this process's part.
+      most: videos of a range; a restart repeats at most one range a process.
 
     Returns:
-      The content of evaluation.json.
+      The content of evaluation.json; None while ranges are left to other processes.
+
+    Raises:
+      files.CorpusError: there is nothing to evaluate on, or no video can be read.
     """
     target = os.path.join(out, "evaluation.json")
-    corpus = table_sha256(data)
-    identity = {"student": fingerprint, "corpus": corpus}
-    if os.path.exists(target):
-        done = files.read_json(target)
-        if {k: done[k] for k in identity} == identity:
-            logging.info("%s is up to date", target)
-            return done
+    identity = {"student": fingerprint, "corpus": table_sha256(data)}
+    if done := _done(target, identity):
+        logging.info("%s is up to date", target)
+        return done
     table = read_video_table(data)
     heldout = [r for r in table if r["split"] == "heldout" and r["effective"]]
     pairs = all_simulator_pairs(simulated_sets(table, "heldout"))
     if not pairs:
         raise files.CorpusError(f"{data}: no held-out simulator pairs to evaluate on")
-    encoded = encode_videos(engine, data, [r["video_id"] for r in heldout])
-    forward, backward = pair_preferences(engine, encoded, pairs)
-    rows: list[dict[str, Any]] = []
-    if scale is not None:
-        for row in tqdm(heldout, desc="score", unit="video", mininterval=5):
-            result = scale.score(encoded[row["video_id"]])
-            kept = {k: row[k] for k in ("video_id", "source_id", "segment", "simulator", "level")}
-            rows.append({**kept, "score": result.score, "q": result.q, "std": result.std})
-    levels_of = {r["video_id"]: r["level"] for r in heldout}
-    summary = {**identity, **summarize(pairs, levels_of, forward, backward, rows)}
-    os.makedirs(out, exist_ok=True)
-    preferred = order_consistent(forward, backward)
-    write_csv(
-        os.path.join(out, "pairs.csv"),
-        [
-            {
-                "pair_id": pair_id(p),
-                "first_id": p.first_id,
-                "second_id": p.second_id,
-                "simulator": p.label_source.split(":")[1],
-                "first_level": levels_of[p.first_id],
-                "second_level": levels_of[p.second_id],
-                "label": p.label,
-                "predicted": LEVELS[int(logits.argmax())],
-                "preference": float(value),
-                "correct": int((value > 0.5) == (_truth(p) > 2) and value != 0.5),
-            }
-            for p, logits, value in zip(pairs, forward, preferred, strict=True)
-        ],
-    )
-    if rows:
-        write_csv(os.path.join(out, "scores.csv"), rows)
-    files.write_json(target, summary)
+    videos = VideoStore(data, engine.spec.extractor)
+    check_readable(videos, [r["video_id"] for r in heldout])
+    ranges = segment_ranges(videos, heldout, pairs.first_id, pairs.second_id, most)
+    name = f"{sorted(identity.items())} {scale is None} {most}"
+    work = os.path.join(out, f"work_{files.key_hash(name):016x}")
+    job = RangeJob(work, "evaluate", ranges)
+    job.run(engine, scale, videos, share)
+    missing = job.missing()
+    # Another process may have published, and tidied up, at this very moment.
+    if missing and not _done(target, identity):
+        logging.info("%d ranges of %s are left to other processes", missing, out)
+        return None
+    with alone_in(out):
+        summary = _done(target, identity)
+        if summary is None:
+            files.remove_temporary(out)
+            summary = _publish(out, identity, pairs, heldout, job.looks(), scale is not None)
+        shutil.rmtree(work, ignore_errors=True)
     return summary
 
 
-def write_csv(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows of equal keys as CSV, under a temporary name first."""
-    with files.written(path, newline="") as f:
+def _done(target: str, identity: Mapping[str, str]) -> dict[str, Any] | None:
+    """The evaluation of this very student on this corpus, if it is finished."""
+    if not os.path.exists(target):
+        return None
+    done = files.read_json(target)
+    return done if {k: done[k] for k in identity} == identity else None
+
+
+def _publish(
+    out: str,
+    identity: Mapping[str, str],
+    pairs: PairTable,
+    heldout: Sequence[Mapping[str, Any]],
+    looks: Looks,
+    scored: bool,
+) -> dict[str, Any]:
+    """Writes the tables, then evaluation.json; returns its content."""
+    kept = ("video_id", "source_id", "segment", "simulator", "level")
+    by_id = {row["video_id"]: {k: row[k] for k in kept} for row in heldout}
+    said = looks.videos.to_pylist()
+    rows = [by_id[r["video_id"]] | r for r in said]
+    seen = np.flatnonzero(np.isfinite(looks.forward).all(axis=1))
+    pairs, forward, backward = pairs[seen], looks.forward[seen], looks.backward[seen]
+    failed = [r for r in said if r["error"]]
+    if not len(pairs):
+        raise files.CorpusError(f"no held-out pair can be read; the first: {failed[0]['error']}")
+    levels_of = {r["video_id"]: r["level"] for r in heldout}
+    good = [r for r in rows if scored and not r["error"]]
+    summary = {
+        **identity,
+        **summarize(pairs, levels_of, forward, backward, good),
+        "failed_videos": len(failed),
+    }
+    write_tables(os.path.join(out, "pairs"), _pair_rows(pairs, levels_of, forward, backward))
+    if scored or failed:
+        write_tables(os.path.join(out, "scores"), rows)
+    files.write_json(os.path.join(out, "evaluation.json"), summary)
+    return summary
+
+
+def _pair_rows(
+    pairs: PairTable, levels_of: Mapping[str, int], forward: np.ndarray, backward: np.ndarray
+) -> list[dict[str, Any]]:
+    preferred = order_consistent(forward, backward)
+    return [
+        {
+            "pair_id": pair_id(p),
+            "first_id": p.first_id,
+            "second_id": p.second_id,
+            "simulator": p.label_source.split(":")[1],
+            "first_level": levels_of[p.first_id],
+            "second_level": levels_of[p.second_id],
+            "label": p.label,
+            "predicted": LEVELS[int(logits.argmax())],
+            "preference": float(value),
+            "correct": int((value > 0.5) == (_truth(p) > 2) and value != 0.5),
+        }
+        for p, logits, value in zip(pairs, forward, preferred, strict=True)
+    ]
+
+
+def write_tables(stem: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of equal keys as `stem`.parquet and `stem`.csv, whole or not at all."""
+    with files.replacing(stem + ".parquet") as temporary:
+        parquet.write_table(pa.Table.from_pylist(list(rows)), temporary)
+    with files.written(stem + ".csv", newline="") as f:
         writer = csv.DictWriter(f, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ class GmadPair:
       attacker: model that tells them apart, "student" or "weak".
       bin: quality bin of the other model, 0 = worst.
       gap: difference of the attacker's scores, > 0.
+      weak: name of the weak model.
     """
 
     first_id: str
@@ -29,6 +31,7 @@ class GmadPair:
     attacker: str
     bin: int
     gap: float
+    weak: str = ""
 
 
 def gmad_pairs(
@@ -40,6 +43,8 @@ def gmad_pairs(
     max_per_video: int = 8,
     xi: tuple[float | None, float | None] = (None, None),
     exclude: Collection[frozenset[str]] = (),
+    uses: Mapping[str, int] | None = None,
+    weak_name: str = "",
 ) -> list[GmadPair]:
     """Pairs on which student and weak model disagree most (gMAD, Ma et al. 2018; METHOD 7b).
 
@@ -61,6 +66,9 @@ def gmad_pairs(
       max_per_video: how often a video may occur.
       xi: largest difference of the defender's scores for (student attacks, weak attacks), in the
         defender's units; None = the bin width.
+      exclude: pairs that are not wanted, in either order.
+      uses: how often videos have served already; counts towards `max_per_video`.
+      weak_name: name of the weak model.
 
     Returns:
       At most `quota` pairs; the order inside a pair is chosen by hash.
@@ -72,7 +80,8 @@ def gmad_pairs(
     if quota < 0 or num_bins < 1 or max_per_video < 1:
         raise ValueError("quota must be >= 0, num_bins and max_per_video >= 1")
     hashes = np.array([key_hash(x) for x in ids])
-    left = np.full(len(ids), max_per_video)
+    used = uses or {}
+    left = max_per_video - np.array([used.get(key, 0) for key in ids], np.int64)
     row = {key: i for i, key in enumerate(ids)}
     taken = {
         (min(row[a], row[b]), max(row[a], row[b])) for a, b in exclude if a in row and b in row
@@ -107,9 +116,59 @@ def gmad_pairs(
                 taken.add((min(i, j), max(i, j)))
                 left[[i, j]] -= 1
                 a, c = (i, j) if key_hash(ids[i], ids[j]) < key_hash(ids[j], ids[i]) else (j, i)
-                pairs.append(GmadPair(ids[a], ids[c], name, b, gap))
+                pairs.append(GmadPair(ids[a], ids[c], name, b, gap, weak_name))
             count -= len(found)
     return pairs
+
+
+def against_all(
+    student_scores: np.ndarray,
+    weak_scores: np.ndarray,
+    names: Sequence[str],
+    ids: Sequence[str],
+    quota: int,
+    num_bins: int = 20,
+    max_per_video: int = 8,
+    xi: float = 1.0,
+    exclude: Collection[frozenset[str]] = (),
+) -> list[GmadPair]:
+    """gMAD pairs of the student against every weak model, in both roles.
+
+    The couples share the quota equally; what one cannot fill is shared by those after it. A pair
+    occurs once, and a video serves at most `max_per_video` times, over all couples.
+
+    Args:
+      student_scores: [N], higher is better.
+      weak_scores: [N, models], higher is better; NaN where one is missing.
+      names: [models] of the weak models.
+      ids: [N] unique keys.
+      quota: wanted number of pairs.
+      num_bins, max_per_video, exclude: as `gmad_pairs`.
+      xi: largest difference of the defender's scores, in its bin widths.
+    """
+    taken, found = set(exclude), []
+    uses: collections.Counter[str] = collections.Counter()
+    for k, name in enumerate(names):
+        share = -(-(quota - len(found)) // (len(names) - k))
+        weak = weak_scores[:, k]
+        widths = (quality_bins(weak, num_bins)[1], quality_bins(student_scores, num_bins)[1])
+        pairs = gmad_pairs(
+            student_scores,
+            weak,
+            ids,
+            share,
+            num_bins,
+            max_per_video,
+            (xi * widths[0], xi * widths[1]),
+            taken,
+            uses,
+            name,
+        )
+        for pair in pairs:
+            taken.add(frozenset((pair.first_id, pair.second_id)))
+            uses.update((pair.first_id, pair.second_id))
+        found.extend(pairs)
+    return found
 
 
 def quality_bins(scores: np.ndarray, num_bins: int = 20) -> tuple[np.ndarray, float]:

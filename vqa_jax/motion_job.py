@@ -7,7 +7,6 @@ whichever process finds the last of them publishes the dataset, under a lock, ma
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
@@ -20,14 +19,13 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from vqa_jax import files, records
+from vqa_jax import files, records, work_ranges
 from vqa_jax.frames import Preprocess
 from vqa_jax.motion import MotionExtractor
 
 MANIFEST = "motion.json"
 COST = "motion_cost.json"  # beside the manifest, which must not depend on the clock
 _VIDEOS_AT_ONCE = 16
-_LOCK_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +75,7 @@ def run(
       files.CorpusError: the corpus is incomplete, its clips are gone before these features
         exist, or the features that were read back are not those of the clips.
     """
-    if not 0 <= process < processes:
-        raise files.CorpusError(
-            f"process {process} of {processes}: number the processes 0 to {processes - 1}"
-        )
+    share = work_ranges.Share(process, processes)
     corpus = files.read_json(os.path.join(data, records.MANIFEST))
     fingerprint = extractor.fingerprint(Preprocess(**corpus["settings"]["preprocess"]))
     identity = {"extractor": fingerprint, "corpus": corpus["video_table_sha256"]}
@@ -94,13 +89,13 @@ def run(
                 f" {fingerprint}: prepare the corpus again"
             )
         os.makedirs(work, exist_ok=True)
-        _compute(tasks[process::processes], extractor, fingerprint)
+        _compute(tasks, extractor, fingerprint, share)
         missing = sum(not _is_there(task) for task in tasks)
         # Another process may have published, and tidied up, at this very moment.
         if missing and _published(data, identity) is None:
             logging.info("%d shards of %s are left to other processes", missing, data)
             return Outcome(sum(t.videos for t in tasks if _is_there(t)), missing)
-    with _alone_in(work):
+    with work_ranges.alone_in(work):
         manifest = _published(data, identity)
         if manifest is None:
             manifest = _publish(data, tasks, identity)
@@ -110,20 +105,6 @@ def run(
             _delete_clips(data, tasks, manifest, work)
         shutil.rmtree(work)
     return Outcome(int(manifest["videos"]), 0)
-
-
-@contextlib.contextmanager
-def _alone_in(work: str) -> Iterator[None]:
-    """Waits until no other process of the job publishes."""
-    while True:
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(files.exclusive(work))
-            except files.CorpusError:
-                time.sleep(_LOCK_SECONDS)
-                continue
-            yield
-            return
 
 
 def _tasks(data: str, corpus: Mapping[str, Any], work: str) -> list[_Task]:
@@ -154,18 +135,22 @@ def _published(data: str, identity: Mapping[str, str]) -> dict[str, Any] | None:
     return found if found["identity"] == identity else None
 
 
-def _compute(tasks: list[_Task], extractor: MotionExtractor, fingerprint: str) -> None:
+def _compute(
+    tasks: list[_Task], extractor: MotionExtractor, fingerprint: str, share: work_ranges.Share
+) -> None:
     """Features of this process's shards; a restart repeats at most the one in hand."""
-    done = [records.finished_shard(task.target) is not None for task in tasks]
-    ready = sum(task.videos for task, d in zip(tasks, done, strict=True) if d)
-    total = sum(task.videos for task in tasks)
-    with tqdm(total=total, initial=ready, desc="motion", unit="video") as bar:
-        for task in itertools.compress(tasks, (not d for d in done)):
-            start, before = time.monotonic(), bar.n
-            features = _features(task.clips, extractor, fingerprint)
-            records.write_shard(task.target, "vqa_motion", _told(features, bar))
-            cost = {"seconds": time.monotonic() - start, "videos": bar.n - before}
-            files.write_json(_cost_path(task), cost)
+
+    def is_done(k: int) -> bool:
+        return records.finished_shard(tasks[k].target) is not None
+
+    def make(k: int, bar: tqdm) -> None:
+        start, before = time.monotonic(), bar.n
+        features = _features(tasks[k].clips, extractor, fingerprint)
+        records.write_shard(tasks[k].target, "vqa_motion", _told(features, bar))
+        cost = {"seconds": time.monotonic() - start, "videos": bar.n - before}
+        files.write_json(_cost_path(tasks[k]), cost)
+
+    work_ranges.compute([t.videos for t in tasks], is_done, make, share, "motion")
 
 
 def _features(shard: str, extractor: MotionExtractor, fingerprint: str) -> Iterator[dict[str, Any]]:

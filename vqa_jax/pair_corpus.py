@@ -42,6 +42,19 @@ class VideoStore:
             features = np.zeros_like(features[:1])
         return video, features
 
+    def place(self, video_id: str) -> tuple[int, int]:
+        """(number of the shard, offset in it) of a video.
+
+        Raises:
+          CorpusError: it has no record.
+        """
+        if video_id not in self._videos:
+            raise CorpusError(
+                f"{self._root}: no record of {video_id}, which videos.parquet lists: run"
+                " `python -m data_prep.verify`"
+            )
+        return self._videos.place(video_id)
+
 
 class PairCorpus:
     """Pairs of one split with access to their videos."""

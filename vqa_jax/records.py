@@ -9,6 +9,7 @@ shards must be addressed by key hash, appear under their name only when complete
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import os
 import shutil
@@ -371,7 +372,9 @@ class RecordStore:
         self.kind = kind or name
         paths = dataset_shards(root, name, split)
         self.ids: list[str] = []
+        self._starts: list[int] = []
         for path in paths:
+            self._starts.append(len(self.ids))
             self.ids.extend(read_json(path + ".json")["ids"])
         self._position = {key: i for i, key in enumerate(self.ids)}
         self._source = array_record_data_source.ArrayRecordDataSource(paths)
@@ -389,6 +392,12 @@ class RecordStore:
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The record of `key`; KeyError if absent."""
         return deserialize(self.kind, self._source[self._position[key]])
+
+    def place(self, key: str) -> tuple[int, int]:
+        """(number of the shard, offset in it) of `key`; KeyError if absent."""
+        position = self._position[key]
+        shard = bisect.bisect_right(self._starts, position) - 1
+        return shard, position - self._starts[shard]
 
     def records(self) -> Iterator[dict[str, Any]]:
         """All records in stored order."""

@@ -3,29 +3,35 @@
     python -m vqa_jax relabel --config FILE --student DIR --data DIR --iteration 2
 
 Simulator pairs that the student misorders keep the simulator's label; gMAD pairs are labelled by
-the student. The video and motion shards are not touched.
+the student. The video and motion shards are not touched. Beside the pairs: relabel_N.json, which
+tells about them, and relabel_N/, a row a video and a row a new pair as CSV and Parquet.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
-from scipy.special import softmax
-from tqdm import tqdm
 
 from vqa_jax import anchors as anchors_lib
-from vqa_jax import evaluate, files, gmad, pair_shards, records, score_tables, votes
+from vqa_jax import corpus_ranges, files, gmad, pair_shards, records, score_tables, votes
+from vqa_jax import relabel_facts as facts_lib
+from vqa_jax.evaluate import order_consistent, write_tables
 from vqa_jax.levels import LEVELS
-from vqa_jax.pairs import Pair
+from vqa_jax.pair_corpus import VideoStore
+from vqa_jax.pairs import Pair, PairTable
+from vqa_jax.relabel_labels import Opinions, label_gmad, posterior
 from vqa_jax.scoring import Engine
 from vqa_jax.simulator_pairs import all_simulator_pairs, misordered
 from vqa_jax.video_table import read_video_table, table_sha256
+from vqa_jax.work_ranges import Share, alone_in, wait_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +44,17 @@ class RelabelConfig:
       misordered_quota: most simulator pairs taken, the most confidently wrong first.
       gmad_quota: most gMAD pairs taken, over all weak models.
       num_bins: quality bins of gMAD.
-      max_per_video: how often one video may serve.
+      max_per_video: how often one video may serve in gMAD pairs.
       unite: how the teachers' scales become one.
       num_shards: pair shards.
       lower_is_better: imported teachers whose lower scores are the better ones.
+      misordered_pools: ({"name", "simulators", "pairs"}, ...): a quota for each group of
+        simulators instead of `misordered_quota`; simulators outside give no pairs.
+      xi: largest difference of the defender's scores in a gMAD pair, in bin widths.
+      labels: who labels gMAD pairs: "student", or "ensemble", the student as one more teacher
+        beside the old ones (METHOD 3.1).
+      std_floor: lowest s_D of teachers and ensemble.
+      range_videos: videos of a range of the work; a restart repeats at most one range a process.
     """
 
     seed: int
@@ -53,6 +66,20 @@ class RelabelConfig:
     unite: str
     num_shards: int
     lower_is_better: tuple[str, ...] = ()
+    misordered_pools: tuple[dict[str, Any], ...] = ()
+    xi: float = 1.0
+    labels: str = "student"
+    std_floor: float = 3.0
+    range_videos: int = corpus_ranges.VIDEOS_A_RANGE
+
+    def __post_init__(self) -> None:
+        if self.labels not in ("student", "ensemble"):
+            raise ValueError(f"labels must be student or ensemble, got {self.labels!r}")
+        for pool in self.misordered_pools:
+            if set(pool) != {"name", "simulators", "pairs"}:
+                raise ValueError(f"misordered_pools have name, simulators and pairs, got {pool}")
+        if self.range_videos < 1 or self.xi < 0:
+            raise ValueError("range_videos starts at 1 and xi at 0")
 
 
 def choose_pool(table: Sequence[dict[str, Any]], config: RelabelConfig) -> list[dict[str, Any]]:
@@ -74,25 +101,15 @@ def _earlier_pairs(data: str, iteration: int) -> set[frozenset[str]]:
     return seen
 
 
-def _gmad(
-    pool: Sequence[dict[str, Any]],
-    scores: np.ndarray,
-    config: RelabelConfig,
-    imported: score_tables.ScoreTable | None,
-    known: set[frozenset[str]],
-) -> list[gmad.GmadPair]:
-    """gMAD pairs of the student against every teacher, without repeats and `known` ones."""
-    united = votes.united_votes(pool, imported, config.unite)
-    ids = [r["video_id"] for r in pool]
-    quota = -(-config.gmad_quota // len(united.names))
-    taken, found = set(known), []
-    for column in united.scores.T:
-        pairs = gmad.gmad_pairs(
-            scores, column, ids, quota, config.num_bins, config.max_per_video, exclude=taken
-        )
-        taken.update(frozenset((p.first_id, p.second_id)) for p in pairs)
-        found.extend(pairs)
-    return found[: config.gmad_quota]
+def _hardest(wrong: Sequence[Pair], config: RelabelConfig) -> list[Pair]:
+    """As many as the quotas allow, the most confidently wrong first."""
+    if not config.misordered_pools:
+        return list(wrong[: config.misordered_quota])
+    taken: list[Pair] = []
+    for pool in config.misordered_pools:
+        mine = [p for p in wrong if p.label_source.split(":")[1] in pool["simulators"]]
+        taken.extend(mine[: pool["pairs"]])
+    return taken
 
 
 def relabel(
@@ -103,8 +120,13 @@ def relabel(
     iteration: int,
     config: RelabelConfig,
     score_files: Sequence[str] = (),
-) -> dict[str, Any]:
+    share: Share = Share(),
+) -> dict[str, Any] | None:
     """Writes the pairs of `iteration` (from 2 on); a finished iteration is kept.
+
+    First all videos of the pool are scored and their simulator pairs compared; when the last
+    process has done so, gMAD pairs are sought among all of them and compared. Processes of one job
+    must therefore run at the same time: each waits for the others in between.
 
     Args:
       engine: the promoted student.
@@ -114,77 +136,172 @@ def relabel(
       iteration: whose pairs are written.
       config: quotas.
       score_files: further teachers, as given to pair labelling.
+      share: this process's part.
 
     Returns:
-      Facts about the new pairs, also written to relabel_<iteration>.json.
+      Facts about the new pairs, also written to relabel_<iteration>.json; None while ranges are
+      left to other processes.
 
     Raises:
-      files.CorpusError: no pair is hard, an earlier iteration is missing, or this iteration's
-        pairs were made with another student or other settings.
+      files.CorpusError: no pair is hard, an earlier iteration is missing, no video can be read, or
+        this iteration's pairs were made with another student or other settings.
     """
     table = read_video_table(data)
     identity = {
         "student": fingerprint,
-        "settings": {**dataclasses.asdict(config), "lower_is_better": [*config.lower_is_better]},
+        "settings": json.loads(json.dumps(dataclasses.asdict(config))),  # lists, not tuples
         "corpus": table_sha256(data),
         "scores": sorted(map(files.file_sha256, score_files)),
     }
+    job = f"{files.key_hash(repr(sorted(identity.items()))):016x}"
     facts_path = os.path.join(data, f"relabel_{iteration}.json")
-    if pair_shards.finished(data, iteration, identity) and os.path.exists(facts_path):
+    work = os.path.join(data, f"work_relabel_{iteration}_{job}")
+
+    def is_over() -> bool:
+        return os.path.exists(facts_path) and files.read_json(facts_path)["job"] == job
+
+    if pair_shards.finished(data, iteration, identity) and is_over():
         logging.info("pairs of iteration %d are complete", iteration)
+        shutil.rmtree(work, ignore_errors=True)  # of a process killed at its very end
         return files.read_json(facts_path)
     seen = _earlier_pairs(data, iteration)
-    pool = choose_pool(table, config)
-    encoded = evaluate.encode_videos(engine, data, [r["video_id"] for r in pool])
-
-    # --- (a) simulator pairs that the student misorders -------------------------------------------
-    simulated = all_simulator_pairs(pair_shards.simulated_sets(pool, "train"), config.seed)
-    candidates = [p for p in simulated if frozenset((p.first_id, p.second_id)) not in seen]
-    if candidates:
-        forward, backward = evaluate.pair_preferences(engine, encoded, candidates)
-        preferred = evaluate.order_consistent(forward, backward)
-        all_wrong = misordered(candidates, preferred)
-    else:
-        all_wrong = []
-    hard = all_wrong[: config.misordered_quota]
-
-    # --- (b) gMAD against every weak model --------------------------------------------------------
-    probabilities = [
-        scale.probabilities(encoded[r["video_id"]])
-        for r in tqdm(pool, desc="score", unit="video", mininterval=5)
-    ]
-    solved = scale.solve(np.stack(probabilities))
-    scores = np.array([s.q for s in solved])
     imported = None
     if score_files:
         imported = score_tables.read_scores(score_files, config.lower_is_better)
+    pool = choose_pool(table, config)
+    united = votes.united_votes(pool, imported, config.unite)
+    videos = VideoStore(data, engine.spec.extractor)
+    corpus_ranges.check_readable(videos, [r["video_id"] for r in pool])
+
+    # --- scores, and preferences of the simulators' pairs -----------------------------------------
+    simulated = all_simulator_pairs(pair_shards.simulated_sets(pool, "train"), config.seed)
+    ends = list(zip(simulated.first_id, simulated.second_id, strict=True))
+    candidates = simulated[np.array([frozenset(e) not in seen for e in ends], bool)]
+    ranges = corpus_ranges.segment_ranges(
+        videos, pool, candidates.first_id, candidates.second_id, config.range_videos
+    )
+    looking = corpus_ranges.RangeJob(work, "look", ranges)
+    looking.run(engine, scale, videos, share)
+    if not wait_for(looking.paths, is_over):
+        return files.read_json(facts_path)
+    looks = looking.looks()
+
+    # --- gMAD against every weak model ------------------------------------------------------------
     # Of two versions of one segment the simulator knows the order: the student has no say.
-    known = seen | {frozenset((p.first_id, p.second_id)) for p in simulated}
-    found = _gmad(pool, scores, config, imported, known)
-    labelled: list[Pair] = []
-    if found:
-        forward, backward = evaluate.pair_preferences(engine, encoded, found)
-        probs = 0.5 * (softmax(forward, axis=-1) + softmax(backward, axis=-1)[:, ::-1])
-        by_id = {r["video_id"]: (s.q, s.q_std) for r, s in zip(pool, solved, strict=True)}
-        labelled = gmad.label_by_student(found, probs, by_id)
+    opinions = Opinions.of(looks.videos, [r["video_id"] for r in pool], united, config.unite)
+    found = gmad.against_all(
+        opinions.student,
+        opinions.teachers,
+        united.names,
+        opinions.ids,
+        config.gmad_quota,
+        config.num_bins,
+        config.max_per_video,
+        config.xi,
+        seen | {frozenset(e) for e in ends},
+    )
+    comparing = corpus_ranges.RangeJob(
+        work,
+        "gmad",
+        corpus_ranges.pair_ranges([(p.first_id, p.second_id) for p in found], config.range_videos),
+    )
+    comparing.run(engine, None, videos, share)
+    missing = comparing.missing()
+    if missing and not is_over():
+        logging.info("%d ranges of iteration %d are left to other processes", missing, iteration)
+        return None
+    with alone_in(work):
+        if not is_over():
+            said = _Said(pool, candidates, looks, found, comparing.looks(), opinions)
+            _publish(data, iteration, config, identity, job, said)
+        facts = files.read_json(facts_path)
+        shutil.rmtree(work, ignore_errors=True)
+    return facts
+
+
+@dataclasses.dataclass(frozen=True)
+class _Said:
+    """The pool, and what the student said of its simulator pairs and of its gMAD pairs."""
+
+    pool: Sequence[dict[str, Any]]
+    candidates: PairTable
+    looks: corpus_ranges.Looks
+    gmad: Sequence[gmad.GmadPair]
+    compared: corpus_ranges.Looks
+    opinions: Opinions
+
+
+def _publish(
+    data: str,
+    iteration: int,
+    config: RelabelConfig,
+    identity: dict[str, Any],
+    job: str,
+    said: _Said,
+) -> None:
+    """Writes the tables, the pairs, and last what is told about them."""
+    seen = np.isfinite(said.looks.forward).all(axis=1)
+    tested = said.candidates[seen]
+    asked = posterior(said.looks.forward[seen], said.looks.backward[seen])
+    all_wrong: list[Pair] = []
+    if len(tested):
+        preferred = order_consistent(said.looks.forward[seen], said.looks.backward[seen])
+        all_wrong = misordered(tested, preferred)
+    hard = _hardest(all_wrong, config)
+    place = {(p.first_id, p.second_id): k for k, p in enumerate(tested)}
+    hard_at = [place[p.first_id, p.second_id] for p in hard]
+
+    good = np.isfinite(said.compared.forward).all(axis=1)
+    found = [p for p, ok in zip(said.gmad, good, strict=True) if ok]
+    probs = posterior(said.compared.forward[good], said.compared.backward[good])
+    labelled = label_gmad(found, probs, said.opinions, config.labels, config.std_floor)
     if not hard and not labelled:
         raise files.CorpusError(
             f"{data}: the student orders every pair and agrees with every teacher: there is "
             "nothing to learn in another iteration"
         )
+    old = facts_lib.old_labels(found, said.opinions, config.std_floor)
+    rows = facts_lib.pair_rows(
+        [*hard, *labelled],
+        np.concatenate([asked[hard_at], probs]),
+        [*(p.label for p in hard), *old],
+        [*(None for _ in hard), *found],
+    )
+    wrong = np.zeros(len(tested), bool)
+    wrong[[place[p.first_id, p.second_id] for p in all_wrong]] = True
+    folder = os.path.join(data, f"relabel_{iteration}")
+    os.makedirs(folder, exist_ok=True)
+    files.remove_temporary(folder)
+    videos = said.looks.videos.to_pylist()
+    write_tables(os.path.join(folder, "videos"), videos)
+    write_tables(os.path.join(folder, "pairs"), rows)
     pair_shards.write(data, iteration, {"train": hard + labelled}, config.num_shards, identity)
     facts = {
+        "job": job,
         "iteration": iteration,
-        "pool_videos": len(pool),
-        "simulator_pairs_tested": len(candidates),
+        "labels": config.labels,
+        "pool_videos": len(said.pool),
+        "failed_videos": sum(r["error"] is not None for r in videos),
+        "simulator_pairs_tested": len(tested),
         "misordered": len(all_wrong),
         "misordered_taken": len(hard),
         "misordered_by_simulator": dict(
             sorted(Counter(p.label_source.split(":")[1] for p in hard).items())
         ),
-        "gmad": len(labelled),
-        "gmad_by_attacker": dict(sorted(Counter(p.attacker for p in found).items())),
-        "gmad_labels": {x: sum(p.label == x for p in labelled) for x in LEVELS},
+        **facts_lib.gmad_counts(found, labelled),
+        "agreement": {
+            "simulators": facts_lib.agreement([p.label for p in tested], _levels(asked)),
+            "teachers": facts_lib.agreement(old, _levels(probs)),
+        },
+        "entropy": {
+            "simulator_pairs": facts_lib.mean_entropy(asked),
+            "misordered": facts_lib.mean_entropy(asked[wrong]),
+            "gmad": facts_lib.mean_entropy(probs),
+        },
+        "hard": facts_lib.hard_kinds(tested, wrong, said.pool),
     }
-    files.write_json(facts_path, facts)
-    return facts
+    files.write_json(os.path.join(data, f"relabel_{iteration}.json"), facts)
+
+
+def _levels(probs: np.ndarray) -> list[str]:
+    return [LEVELS[k] for k in probs.argmax(axis=-1)]

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import contextlib
 import csv
 import dataclasses
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +28,6 @@ from vqa_jax import score_tables
 from vqa_jax.decode import VideoInfo, find_videos, probe
 from vqa_jax.files import (
     CorpusError,
-    exclusive,
     key_hash,
     read_json,
     remove_temporary,
@@ -41,11 +38,11 @@ from vqa_jax.files import (
 from vqa_jax.media import MediaError
 from vqa_jax.teacher_registry import VideoTeacher
 from vqa_jax.views import View, read_views, video_seed
+from vqa_jax.work_ranges import Share, alone_in, compute
 
 MANIFEST = "teachers.json"
 TABLE_CSV, TABLE_PARQUET = "scores.csv", "scores.parquet"
 _TABLES = (".csv", ".jsonl", ".parquet")
-_LOCK_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +137,7 @@ def run(
       CorpusError: `out` holds the table of other videos, teachers or settings, or `process` is
         out of range.
     """
-    if not 0 <= process < processes:
-        raise CorpusError(f"process {process} of {processes}: number them 0 to {processes - 1}")
+    share = Share(process, processes)
     identity = {
         "teachers": {t.name: t.fingerprint for t in teachers},
         "videos": f"{key_hash(repr([v.key for v in videos])):016x}",
@@ -158,22 +154,19 @@ def run(
     os.makedirs(work, exist_ok=True)
     units = [videos[k : k + config.unit] for k in range(0, len(videos), config.unit)]
     paths = [os.path.join(work, f"range-{k:06d}.parquet") for k in range(len(units))]
-    mine = range(process, len(units), processes)
-    ready = sum(len(units[k]) for k in mine if os.path.exists(paths[k]))
-    with tqdm(
-        total=sum(len(units[k]) for k in mine), initial=ready, desc="teachers", unit="video"
-    ) as bar:
-        for k in mine:
-            if not os.path.exists(paths[k]):
-                rows = _rows(units[k], teachers, config, bar)
-                with replacing(paths[k]) as temporary:
-                    parquet.write_table(rows, temporary)
+
+    def make(k: int, bar: tqdm) -> None:
+        rows = _rows(units[k], teachers, config, bar)
+        with replacing(paths[k]) as temporary:
+            parquet.write_table(rows, temporary)
+
+    compute([len(u) for u in units], lambda k: os.path.exists(paths[k]), make, share, "teachers")
     missing = sum(not os.path.exists(path) for path in paths)
     # Another process may have published, and tidied up, at this very moment.
     if missing and _published(out, identity) is None:
         logging.info("%d ranges of %s are left to other processes", missing, out)
         return Outcome(*_counts(paths), missing)
-    with _alone_in(out):
+    with alone_in(out):
         manifest = _published(out, identity)
         if manifest is None:
             manifest = _publish(out, paths, teachers, identity)
@@ -260,20 +253,6 @@ def _scored(
         bad = [t.name for t, x in zip(teachers, row, strict=True) if not np.isfinite(x)]
         row = np.where(np.isfinite(row), row, np.nan)
         yield row, f"no finite score by {', '.join(bad)}" if bad else None
-
-
-@contextlib.contextmanager
-def _alone_in(out: str) -> Iterator[None]:
-    """Waits until no other process of the job publishes."""
-    while True:
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(exclusive(out))
-            except CorpusError:
-                time.sleep(_LOCK_SECONDS)
-                continue
-            yield
-            return
 
 
 def _published(out: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
