@@ -92,8 +92,7 @@ def hard_kinds(
 
     Returns:
       property -> class -> {"pairs", "wrong"}. Properties: simulator, distance of the severities,
-      shorter side of the picture, frame rate, and, by thirds of the undistorted clips, each of the
-      built-in teachers' raw scores.
+      and, by thirds of the undistorted clips, each of the built-in teachers' raw scores.
     """
     by_id = {r["video_id"]: r for r in pool}
     sources = {(r["source_id"], r["segment"]): r for r in pool if r["level"] == 0}
@@ -108,8 +107,6 @@ def hard_kinds(
         classes = {
             "simulator": pair.label_source.split(":")[1],
             "distance": str(abs(first["level"] - second["level"])),
-            "shorter side": f"{min(source['width'], source['height'])}",
-            "frames per second": f"{source['fps']:.0f}",
         }
         for name, cut in bounds.items():
             value = source["scores"][name]

@@ -15,7 +15,7 @@ from vqa_jax import bundle, files, predictor, relabel, train
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 60
 KILLS = 10
-RELABEL = relabel.RelabelConfig(0, 0, 100, 10, 3, 4, "rank", 2)
+RELABEL = relabel.RelabelConfig(0, 0, 100, 10, 3, 4, "rank", 2, range_videos=4)
 
 
 def _train(data: str, workdir: str, told) -> None:
