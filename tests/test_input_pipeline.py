@@ -362,3 +362,19 @@ def test_grouped_batches_hold_the_epochs_pairs_and_one_first_video_a_group(pairs
     assert groups < 40 / 1.5  # the six pairs of a clip make groups of 3, 2 and 1
     with pytest.raises(ValueError, match="multiple of group_size"):
         tiny_corpus.input_config(group_size=3)
+
+
+def test_groups_read_their_first_video_once(pairs, monkeypatch):
+    pairs.pairs = pairs.pairs[:40]
+    real, read = type(pairs.videos).__getitem__, collections.Counter()
+
+    def counted(self, key):
+        read[key] += 1
+        return real(self, key)
+
+    monkeypatch.setattr(type(pairs.videos), "__getitem__", counted)
+    batches = _batches(pairs, group_size=4)
+    read.clear()
+    batch = batches[0]
+    used = int(batch["example_mask"].sum()) + len(batch["example_mask"])  # each second, each first
+    assert sum(read.values()) == used < 2 * batch["example_mask"].sum()

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -142,9 +142,10 @@ class _Batches:
         for row in self._rows:
             kept = np.flatnonzero(draw.pairs[row] >= 0)
             pairs, swapped = draw.pairs[row, kept], draw.swapped[row, kept]
+            read = functools.cache(self._corpus.videos.__getitem__)  # shared ones: once a group
             groups.append(
                 [
-                    self._example(int(pair), bool(turned), (step, row, slot))
+                    self._example(read, int(pair), bool(turned), (step, row, slot))
                     for slot, (pair, turned) in enumerate(zip(pairs, swapped, strict=True))
                 ]
             )
@@ -153,14 +154,21 @@ class _Batches:
             return pad_batch([group[0] for group in groups], self._geometry, *size)
         return pad_groups(groups, self._geometry, *size, self._config.group_size)
 
-    def _example(self, index: int, swapped: bool, place: tuple[int, int, int]) -> dict[str, Any]:
-        """One unpadded example; `place` is (step, row, slot in the row's group)."""
+    def _example(
+        self,
+        read: Callable[[str], tuple[dict[str, Any], np.ndarray]],
+        index: int,
+        swapped: bool,
+        place: tuple[int, int, int],
+    ) -> dict[str, Any]:
+        """One unpadded example; `read` gives (video, motion) of a key, `place` is (step, row, slot
+        in the row's group)."""
         pair, config = self._corpus.pairs[index], self._config
         keys = [pair["first_id"], pair["second_id"]]
         probs = pair["level_probs"]
         if swapped:
             keys, probs = keys[::-1], probs[::-1]
-        (first, first_motion), (second, second_motion) = (self._corpus.videos[k] for k in keys)
+        (first, first_motion), (second, second_motion) = map(read, keys)
         step, row, slot = place
         rngs = tuple(
             np.random.default_rng([config.seed, 3, step, row, *more]) for more in ((), (1 + slot,))
