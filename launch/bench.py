@@ -3,6 +3,7 @@
     python launch/bench.py prep [--videos DIR] [--height 720] [--out FILE.json]
     python launch/bench.py map [--num 1000000] [--out FILE.json]
     python launch/bench.py loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
+    python launch/bench.py scoring [--repeats 30] [--out FILE.json]
     python launch/bench.py gmad [--videos 200000] [--models 6] [--out FILE.json]
 
 Figures of one run belong together; between runs and machines compare ratios, not seconds.
@@ -46,6 +47,13 @@ def _gmad(args: argparse.Namespace) -> tuple[dict, str]:
     return found, bench_gmad.table(found)
 
 
+def _scoring(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch import bench_scoring
+
+    found = bench_scoring.measure(args.student, args.repeats, args.seed)
+    return found, bench_scoring.table(found)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one sub-command; prints its table and writes all figures as JSON if asked."""
     parser = argparse.ArgumentParser(prog="launch/bench.py", description=__doc__)
@@ -73,6 +81,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--videos", type=int, default=200_000, help="videos in the pool")
     sub.add_argument("--models", type=int, default=6, help="the student and the weak ones")
     sub.add_argument("--quota", type=int, default=85_000, help="pairs wanted in all")
+    sub = commands.add_parser("scoring", help="the engine against five full passes")
+    sub.set_defaults(handler=_scoring)
+    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--repeats", type=int, default=30, help="videos that are scored both ways")
+    sub.add_argument("--seed", type=int, default=0, help="of the videos")
     for sub in commands.choices.values():
         sub.add_argument("--out", help="JSON file of all figures")
     args = parser.parse_args(argv)

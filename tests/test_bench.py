@@ -42,3 +42,12 @@ def test_gmad_finds_the_quota_in_a_pool(tmp_path, capsys):
     assert "300 gMAD pairs from 2,000 videos x 3 models" in capsys.readouterr().out
     with pytest.raises(ValueError, match="at least one weak model"):
         bench.main(["gmad", "--models", "1"])
+
+
+@pytest.mark.slow
+def test_scoring_by_the_engine_gives_the_full_passes_logits(tmp_path, capsys):
+    out = tmp_path / "scoring.json"
+    bench.main(["scoring", "--repeats", "1", "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["logits_error"] < 1e-4 and found["flops_ratio_7b"] <= 0.44
+    assert "operations" in capsys.readouterr().out

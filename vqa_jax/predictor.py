@@ -72,7 +72,7 @@ class Predictor:
         folder: str = "",
     ):
         self.fingerprint, self.spec = fingerprint, spec
-        self._student, self._params, self._tokenizer = FunctionalStudent(cfg), params, tokenizer
+        self._student, self._params, self.tokenizer = FunctionalStudent(cfg), params, tokenizer
         self._anchors, self._folder = anchors, folder
         self._scale: anchors_lib.Scale | None = None
         self._engine: Engine | None = None
@@ -87,11 +87,11 @@ class Predictor:
           bundle.BundleError: the student came without preprocessing or tokenizer.
         """
         if self._engine is None:
-            if self.spec is None or self._tokenizer is None:
+            if self.spec is None or self.tokenizer is None:
                 raise bundle.BundleError(
                     "this model's folder has no student.json or tokenizer: only level_logits works"
                 )
-            self._engine = Engine(self._student, self._params, self.spec, self._tokenizer)
+            self._engine = Engine(self._student, self._params, self.spec, self.tokenizer)
         return self._engine
 
     @property
@@ -127,10 +127,10 @@ class Predictor:
         Raises:
           bundle.BundleError: ids are left out and the model has no tokenizer.
         """
-        if (input_ids is None or level_ids is None) and self._tokenizer is None:
+        if (input_ids is None or level_ids is None) and self.tokenizer is None:
             raise bundle.BundleError("no tokenizer beside the model: give input_ids and level_ids")
-        ids = list(prompt.scoring_ids(self._tokenizer) if input_ids is None else input_ids)
-        levels = prompt.level_ids(self._tokenizer) if level_ids is None else list(level_ids)
+        ids = list(prompt.scoring_ids(self.tokenizer) if input_ids is None else input_ids)
+        levels = prompt.level_ids(self.tokenizer) if level_ids is None else list(level_ids)
         per_frame = self._student.cfg.tokens_per_frame
         most_frames = max(len(f) for f in frames)
         most_motion = max(len(m) for m in motion)

@@ -133,6 +133,9 @@ class Engine:
         )
         self._ids = prompt.scoring_ids(tokenizer)
         self._text = len(self._ids) - 4
+        # The anchor's cache holds the text up to the second video's frames, the third placeholder.
+        third = [i for i, token in enumerate(self._ids) if token == prompt.IMAGE_PLACEHOLDER][2]
+        self._text_after = len(self._ids) - third - 2
         self._cache: KVCache | None = None
         self._cache_rows: list[int] = []
         self._anchors: list[EncodedVideo] = []
@@ -249,15 +252,15 @@ class Engine:
             for g in range(_num_groups(a, b))
         ]
 
-    def _length(self, frames: int, videos: int) -> int:
-        """Longest sequence of the prompt's text and `videos` videos of `frames` frames."""
-        return self._text + videos * (frames * self._per_frame + 1 + self._bank.motion_tokens)
+    def _length(self, frames: int) -> int:
+        """Most tokens of one video of `frames` frames."""
+        return frames * self._per_frame + 1 + self._bank.motion_tokens
 
     def compare(self, pairs: Sequence[tuple[EncodedVideo, EncodedVideo]]) -> np.ndarray:
         """Level logits [n, 5] of pairs (first, second), averaged over their groups."""
         sums, counts = np.zeros((len(pairs), 5)), np.zeros((len(pairs), 1))
         for chunk, padded in self._chunks(self._rows(pairs, both=True)):
-            length = self._length(chunk[0].frames, 2)
+            length = self._text + 2 * self._length(chunk[0].frames)
             tokens = np.zeros((len(padded), length), np.int32)
             answer_pos = np.zeros((len(padded), 1), np.int32)
             for r, row in enumerate(padded):
@@ -319,7 +322,7 @@ class Engine:
         videos = [(self._anchors[i], video) for i, video in pairs]
         sums, counts = np.zeros((len(pairs), 5)), np.zeros((len(pairs), 1))
         for chunk, padded in self._chunks(self._rows(videos, both=False)):
-            room = self._length(chunk[0].frames, 1)
+            room = self._text_after + self._length(chunk[0].frames)
             tokens = np.zeros((len(padded), room), np.int32)
             positions = np.zeros((len(padded), room), np.int32)
             answer_pos = np.zeros((len(padded), 1), np.int32)
