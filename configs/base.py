@@ -91,6 +91,11 @@ def get_config() -> ConfigDict:
     relabel.max_per_video = 8
     relabel.unite = "rank"
     relabel.lower_is_better = ()
+    relabel.misordered_pools = ()
+    relabel.xi = 1.0
+    relabel.labels = "student"
+    relabel.std_floor = 3.0
+    relabel.range_videos = 64
     relabel.num_shards = 4
 
     # Simulators that single frames show: the auxiliary loss asks for kind and level.

@@ -1,4 +1,4 @@
-"""The paper's amounts of training videos (METHOD 3.3): every simulator group has its own sources.
+"""The paper's amounts (METHOD 3.3): every simulator group has its own sources and its hard pairs.
 
     bash launch/prep.sh RUNNER --config configs/paper.py:1 --videos LISTING --data CORPUS
 
@@ -29,6 +29,13 @@ def get_config(iteration: str = "1") -> ConfigDict:
         raise ValueError(f"iteration {iteration}: the paper has {sorted(_POOLS)}")
     config = base.get_config()
     config.student = "ov_7b"
+    # Iterations 2 and 3 add 5,000 misordered pairs of each group and 85,000 gMAD pairs.
+    relabel = config.relabel
+    relabel.misordered_pools = tuple(
+        {"name": name, "simulators": simulators, "pairs": 5_000} for name, simulators in _GROUPS
+    )
+    relabel.gmad_quota = 85_000
+    relabel.num_shards = 16
     prep = config.prep
     prep.heldout_fraction = 0.02
     prep.segments_per_source = 1

@@ -28,18 +28,13 @@ def measure(videos: int, models: int, quota: int) -> dict[str, Any]:
     quality = rng.normal(size=videos)
     scores = quality + rng.normal(0, 0.6, (models, videos))
     ids = [f"{k:012x}-000-source-0" for k in range(videos)]
-    share = -(-quota // (models - 1))
-    taken: set[frozenset[str]] = set()
-    found = 0
+    names = [f"weak {k}" for k in range(1, models)]
     start = time.monotonic()
-    for weak in scores[1:]:
-        pairs = gmad.gmad_pairs(scores[0], weak, ids, share, exclude=taken)
-        taken.update(frozenset((p.first_id, p.second_id)) for p in pairs)
-        found += len(pairs)
+    found = gmad.against_all(scores[0], scores[1:].T, names, ids, quota)
     return {
         "videos": videos,
         "models": models,
-        "pairs": found,
+        "pairs": len(found),
         "seconds": time.monotonic() - start,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }

@@ -8,8 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import tiny_corpus
+from pyarrow import parquet
+from scipy import stats
 from stub_student import StubEngine, digests, scale_of
 
+from configs import paper
 from vqa_jax import files, levels, pair_shards, records, relabel
 from vqa_jax.scoring import VideoInput
 from vqa_jax.video_table import read_video_table
@@ -177,3 +180,75 @@ def test_nothing_hard_is_said(corpus, student, tmp_path, monkeypatch):
     config = dataclasses.replace(CONFIG, gmad_quota=0)
     with pytest.raises(files.CorpusError, match="nothing"):
         relabel.relabel(*student, "x", data, 2, config)
+
+
+def _told(data):
+    return parquet.read_table(os.path.join(data, "relabel_2", "pairs.parquet")).to_pylist()
+
+
+def test_each_group_of_simulators_has_its_quota(corpus, student, tmp_path):
+    data = str(shutil.copytree(corpus, tmp_path / "data"))
+    pools = (
+        {"name": "spatial", "simulators": (tiny_corpus.SIMULATOR, "blur"), "pairs": 1},
+        {"name": "temporal", "simulators": ("jitter",), "pairs": 5},
+    )
+    config = dataclasses.replace(CONFIG, misordered_pools=pools, gmad_quota=0)
+    facts = relabel.relabel(*student, "x", data, 2, config)
+    assert facts["misordered_taken"] == 1 < facts["misordered"]
+    # The most confidently wrong one, and nothing of a group without a misordered pair.
+    everything = str(shutil.copytree(corpus, tmp_path / "everything"))
+    relabel.relabel(*student, "x", everything, 2, dataclasses.replace(CONFIG, gmad_quota=0))
+    sure = [abs(p["preference"] - 0.5) for p in _told(everything)]
+    assert [abs(p["preference"] - 0.5) for p in _told(data)] == [max(sure)]
+
+
+def test_ensemble_labels_follow_the_teachers_rule_with_the_student_among_them(
+    corpus, student, tmp_path
+):
+    data = str(shutil.copytree(corpus, tmp_path / "data"))
+    relabel.relabel(*student, "x", data, 2, dataclasses.replace(CONFIG, labels="ensemble"))
+    videos = parquet.read_table(os.path.join(data, "relabel_2", "videos.parquet")).to_pylist()
+    q = {row["video_id"]: row["q"] for row in videos}
+    pool = list(relabel.choose_pool(read_video_table(data), CONFIG))
+    # The rule by hand: percentile ranks of each, and "noise" is better when lower.
+    raw = [
+        [r["scores"]["sharpness"] for r in pool],
+        [-r["scores"]["noise"] for r in pool],
+        [q[r["video_id"]] for r in pool],
+    ]
+    ranks = np.stack([100 * (stats.rankdata(x) - 0.5) / len(pool) for x in raw], axis=1)
+    number = {r["video_id"]: k for k, r in enumerate(pool)}
+    found = {(p["first_id"], p["second_id"]): p for p in _told(data) if p["kind"] == "gmad"}
+    assert len(found) == CONFIG.gmad_quota
+    for stored in _read(data, 2):
+        ends = stored["first_id"], stored["second_id"]
+        if ends in found:
+            first, second = (ranks[number[key]] for key in ends)
+            label = levels.label_from_teachers(first, second, CONFIG.std_floor)
+            assert levels.LEVELS[stored["label"]] == label == found[ends]["label"]
+            np.testing.assert_array_equal(stored["level_probs"], levels.level_probs(label))
+            old = levels.label_from_teachers(first[:2], second[:2], CONFIG.std_floor)
+            assert found[ends]["old_label"] == old
+    with pytest.raises(ValueError, match="ensemble"):
+        dataclasses.replace(CONFIG, labels="nobody")
+
+
+def test_narrower_xi_keeps_the_defenders_scores_closer(corpus, student, tmp_path):
+    data = str(shutil.copytree(corpus, tmp_path / "data"))
+    config = dataclasses.replace(CONFIG, xi=0.25, gmad_quota=30)
+    relabel.relabel(*student, "x", data, 2, config)
+    videos = parquet.read_table(os.path.join(data, "relabel_2", "videos.parquet")).to_pylist()
+    q = {row["video_id"]: row["q"] for row in videos}
+    width = np.subtract(*np.percentile(list(q.values()), [99, 1])) / CONFIG.num_bins
+    attacked = [p for p in _told(data) if p["attacker"] == "weak"]
+    gaps = [abs(q[p["first_id"]] - q[p["second_id"]]) for p in attacked]
+    assert gaps and max(gaps) <= width / 4
+
+
+def test_paper_adds_a_hundred_thousand_pairs_an_iteration():
+    for iteration in ("2", "3"):
+        settings = relabel.RelabelConfig(**paper.get_config(iteration).relabel.to_dict())
+        pools = {pool["name"]: pool["pairs"] for pool in settings.misordered_pools}
+        assert pools == {"spatial": 5000, "temporal": 5000, "streaming": 5000}
+        assert settings.gmad_quota == 85_000 and settings.num_bins == 20
+        assert settings.max_per_video == 8 and settings.xi == 1.0  # METHOD 7's defaults
