@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Shared by local.sh, tpu_pod.sh, gke.sh and slurm.sh, which source it: how they read their options.
+# Shared by local.sh, iterate.sh, tpu_pod.sh, gke.sh and slurm.sh, which source it: how they read
+# their options.
 # Defines functions only. `ROOT` must hold the repository's absolute path.
 
 # shellcheck source=launch/setup.sh

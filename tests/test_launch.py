@@ -47,6 +47,35 @@ def test_this_machine_runs_all_processes_and_reports_a_failure():
     assert done.stderr.count("/no such corpus") >= 2
 
 
+ITERATE = ["iterate.sh", "--config=c.py:%", "--data=/a corpus", "--out=/runs", "--dry-run"]
+
+
+def test_iterations_follow_each_other_and_steps_can_be_skipped():
+    commands = [c[3:] for c in _commands(*ITERATE, "1", "2", "3")]
+    names = ["train", "anchors", "evaluate"]
+    assert [c[0] for c in commands] == [*names, *2 * ["relabel", *names]]
+    train = [c for c in commands if c[0] == "train"]
+    assert train[1][1:6] == [
+        "--config=c.py:2",
+        "--data",
+        "/a corpus",
+        "--workdir",
+        "/runs/iteration_2",
+    ]
+    for count, command in enumerate(train, 1):
+        pairs = "".join(f"'vqa_pairs_{k}'," for k in range(1, count + 1))
+        assert command[6:] == [f"--config.train.pair_datasets=({pairs})"]
+    relabel = commands[7]
+    assert relabel[:4] == ["relabel", "--config=c.py:3", "--student", "/runs/iteration_2/student"]
+    options = ["--skip=relabel_2,evaluate_2", "--start=/base", "--warm=yes"]
+    train, anchors = (c[3:] for c in _commands(*ITERATE, *options, "2"))
+    assert train[-1] == "--config.train.init_from=/runs/iteration_1/student"
+    assert anchors == ["anchors", "--student", "/runs/iteration_2/student", "--data", "/a corpus"]
+    shared = _commands(*ITERATE, "--processes=2", "--scores=s.csv", "--skip=train_2,anchors_2", "2")
+    assert [c[3] for c in shared] == ["relabel"] * 2 + ["evaluate"] * 2
+    assert shared[1][-4:] == ["--processes", "2", "--process", "1"] and "s.csv" in shared[0]
+
+
 def test_slice_is_asked_for_filled_used_and_given_back():
     (create,) = _commands(*TPU, "--type=v5litepod-64", "--runtime=r", "--spot=yes", "create")
     assert create[:5] == ["gcloud", "compute", "tpus", "queued-resources", "create"]
@@ -88,6 +117,8 @@ def test_slurm_runs_one_process_a_gpu():
         ([*TPU, "create"], "--type is needed"),
         (["gke.sh", "--cluster", "c", "train"], "--name is needed"),
         ([*GKE, "train", "--data", "d"], "--workdir is needed"),
+        ([*ITERATE, "second"], "iteration second"),
+        (["iterate.sh", "--config=c", "--out=o", "1"], "--data is needed"),
     ],
 )
 def test_wrong_arguments_are_named_with_the_way_to_help(arguments, said):
@@ -96,7 +127,7 @@ def test_wrong_arguments_are_named_with_the_way_to_help(arguments, said):
     assert said in done.stderr and "--help" in done.stderr
 
 
-@pytest.mark.parametrize("script", ["local.sh", "tpu_pod.sh", "gke.sh", "slurm.sh"])
+@pytest.mark.parametrize("script", ["local.sh", "iterate.sh", "tpu_pod.sh", "gke.sh", "slurm.sh"])
 def test_help_is_the_head_of_the_script(script):
     done = _run(script, "--help")
     assert done.returncode == 0 and f"launch/{script}" in done.stdout
