@@ -9,7 +9,7 @@ import sys
 import pytest
 import tiny_corpus
 
-from vqa_jax import cli, motion, predictor
+from vqa_jax import cli, motion, predictor, score_cli, score_modes
 
 
 @pytest.fixture
@@ -154,3 +154,34 @@ def test_report_names_its_file_even_for_an_empty_run(tmp_path, capsys):
     assert cli.main(["report", "--run", str(tmp_path)]) == 0
     assert str(tmp_path / "report.html") in capsys.readouterr().out
     assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_modes_of_scoring_tell_what_they_did(folder, trained, tmp_path, capsys):
+    path = tmp_path / "scores.json"
+
+    def score(*flags):
+        arguments = ["score", str(folder), "--student", trained, "--json", str(path), *flags]
+        assert cli.main(arguments) == 0
+        rows = [row for row in json.loads(path.read_text()) if row["error"] is None]
+        return {os.path.basename(row["path"]): row for row in rows}, capsys.readouterr().out
+
+    full, text = score()
+    assert "saved" not in text and "contradict" not in text
+    few, text = score("--adaptive", "0.5")
+    assert all(1 <= row["comparisons"] <= 5 for row in few.values())
+    assert sum(row["comparisons"] for row in few.values()) < 15 and "saved" in text
+    both, text = score("--both_orders")
+    assert all(row["comparisons"] == 10 for row in both.values()) and "contradict" in text
+    authors, text = score("--protocol", "w2s")
+    assert "authors' rule" in text and all(row["std"] is None for row in authors.values())
+    assert all(0 <= row["score"] <= 100 for row in authors.values())
+    for found in (few, both):
+        assert found["dark"]["score"] < found["bright.mp4"]["score"]
+    assert full["dark"]["comparisons"] == 5
+    with pytest.raises(SystemExit):
+        score("--adaptive", "--both_orders")
+    assert cli.main(["score", str(folder), "--adaptive", "-1"]) == 2
+
+
+def test_the_default_epsilon_is_the_measured_one():
+    assert score_cli._EPSILON == score_modes.EPSILON

@@ -1,15 +1,17 @@
 """The Python entry point: published checkpoints, our students, files that fail."""
 
+import asyncio
 import os
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tiny_corpus
 from faults import broken_files
 from tolerances import TOLERANCES
 
-from vqa_jax import anchors, bundle, motion, predictor
+from vqa_jax import anchors, bundle, motion, parallel, predictor
 
 
 @pytest.fixture
@@ -107,3 +109,66 @@ def test_other_weights_have_another_fingerprint(trained, tmp_path):
     data[-1] ^= 1
     path.write_bytes(bytes(data))
     assert bundle.fingerprint(str(folder)) != bundle.fingerprint(trained)
+
+
+def test_streams_give_the_same_results_for_lists_and_asynchronous_sources(student, tmp_path):
+    paths = [tiny_corpus.write_video(str(tmp_path / f"{i}.mp4"), i) for i in (0, 3)]
+    paths.insert(1, str(tmp_path / "gone.mp4"))
+
+    async def source():
+        for path in paths:
+            yield path
+
+    async def gather(given):
+        return [result async for result in student.stream(given)]
+
+    wanted = student.score_many(paths)
+    assert [r.error is None for r in wanted] == [True, False, True]
+    for given in (paths, source()):
+        found = asyncio.run(gather(given))
+        assert [r.path for r in found] == paths and found[1] == wanted[1]
+        for one, other in zip(found, wanted, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-3)
+    assert wanted[0].comparisons == 5 and wanted[0].contradictions is None
+
+
+def test_batches_that_fill_up_keep_order_and_scores(student, tmp_path, monkeypatch):
+    paths = [tiny_corpus.write_video(str(tmp_path / f"{i}.mp4"), i) for i in (2, 0, 3)]
+    together = student.score_many(paths)
+    monkeypatch.setattr(student.engine, "batch_size", 2)  # a video is two groups: one a batch
+    for one, other in zip(student.iter_scores(iter(paths)), together, strict=True):
+        assert one.path == other.path and one.score == pytest.approx(other.score, abs=1e-3)
+
+
+def test_a_mesh_gives_the_scores_of_one_device(student, trained, tmp_path):
+    mesh = parallel.make_mesh((3, 1, 1), jax.devices()[:3])  # 32 does not divide by three
+    path = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
+    shared = predictor.load(trained, mesh=mesh).score(path)
+    assert shared.score == pytest.approx(student.score(path).score, abs=1e-2)
+
+
+def test_any_videos_of_known_quality_are_anchors(trained, student, tmp_path):
+    for level in range(4):
+        tiny_corpus.write_video(str(tmp_path / f"a{level}.mp4"), level, source=91)
+    table = tmp_path / "anchors.csv"
+    table.write_text("path,mos\na0.mp4,4.5\na3.mp4,1.0\na1.mp4,3.5\na2.mp4,2\n")
+    clip = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
+    people = predictor.load(trained, anchors=table)
+    assert people.scale.anchors.scores == (1.0, 2.0, 3.5, 4.5)
+    found = people.score(clip)
+    assert 1 < found.score < 4.5 and found.comparisons == 4
+    assert "human scores" in found.scale and "anchors.csv" in found.scale
+    table.write_text("video,score\na0.mp4,9\na3.mp4,1\n")
+    student.use_anchors(table)
+    assert "arbitrary" in student.score(clip).scale
+    for text, message in (
+        ("path,mos\na0.mp4,4.5\n", "two are the least"),
+        ("path,mos\na0.mp4,4.5\ngone.mp4,1\nlost.mp4,2\n", "gone.mp4.*lost.mp4"),
+        ("path,mos\na0.mp4,good\na1.mp4,2\n", "good"),
+        ("path,mos\na0.mp4,1\na3.mp4,5\n", "against their scores"),
+    ):
+        table.write_text(text)
+        with pytest.raises(anchors.AnchorError, match=message):
+            predictor.load(trained, anchors=table).score(clip)
+    with pytest.raises(anchors.AnchorError, match="missing"):
+        student.use_anchors(tmp_path / "none.csv")

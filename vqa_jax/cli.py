@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from vqa_jax import benchmark_cli, export_cli, teachers_cli
+from vqa_jax import benchmark_cli, export_cli, score_cli, teachers_cli
 
 _LEFT = "this process has done its part; the rest is left to other processes"
 
@@ -57,26 +57,6 @@ def _load(folder: str | None) -> Any:
     from vqa_jax import predictor
 
     return predictor.load(folder)
-
-
-def _score(args: argparse.Namespace) -> int:
-    from vqa_jax import score_table
-    from vqa_jax.frames import find_videos
-
-    paths = find_videos(args.paths)
-    if not paths:
-        _say(f"no video in {', '.join(args.paths)}")
-        return 2
-    for path in filter(None, (args.csv, args.json)):  # now, not after hours of scoring
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    student = _load(args.student)
-    if args.student is None:
-        _say("No --student given: scoring with the shipped tiny student.")
-    results = score_table.collect(student, paths, args.csv)
-    _say(score_table.render(results))
-    if args.json:
-        score_table.write_results(results, args.json)
-    return 0 if any(r.error is None for r in results) else 1
 
 
 def _timeline(args: argparse.Namespace) -> int:
@@ -232,7 +212,7 @@ def _relabel(args: argparse.Namespace) -> int:
     return 0
 
 
-def _teachers(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     text, status = args.run(args)
     _say(text)
     return status
@@ -263,11 +243,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(f"--{option}", required=True)
         return sub
 
-    sub = command("score", _score, "Score files, folders or glob patterns.")
-    sub.add_argument("paths", nargs="+", metavar="PATH")
-    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
-    sub.add_argument("--csv", help="write one row a file")
-    sub.add_argument("--json", help="write the same as JSON")
+    score_cli.add(commands, _run)
     sub = command("timeline", _timeline, "Score a video's passages, show the worst.", "out")
     sub.add_argument("video", metavar="VIDEO")
     sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
@@ -323,9 +299,9 @@ def _parser() -> argparse.ArgumentParser:
         help="further teachers' scores: CSV, Parquet or JSON lines; may be repeated",
     )
     command("report", _report, "Write report.html of a run.", "run")
-    teachers_cli.add(commands, _teachers)
-    benchmark_cli.add(commands, _teachers)
-    export_cli.add(commands, _teachers)
+    teachers_cli.add(commands, _run)
+    benchmark_cli.add(commands, _run)
+    export_cli.add(commands, _run)
     sub = command(
         "plan", _plan, "What a run takes on chips not at hand (--config FILE).", "topology"
     )

@@ -1,34 +1,48 @@
 """Scores for videos, from Python.
 
 from vqa_jax import predictor
-p = predictor.load()                # the shipped tiny student
-p.score("clip.mp4")                 # -> Result(path=..., score=..., std=..., ...)
+p = predictor.load()                            # the shipped tiny student
+p.score("clip.mp4")                             # -> Result(path=..., score=..., std=..., ...)
+p.score_many(["a.mp4", "b.mkv"])                # -> [Result, Result], batched, in order
+async for result in p.stream(["a.mp4", ...]):   # the same, without blocking the event loop
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import glob
+import math
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
+from vqa_jax import anchor_table, bundle, exported, prompt, score_modes
 from vqa_jax import anchors as anchors_lib
-from vqa_jax import bundle, exported, prompt
 from vqa_jax import frames as frames_lib
 from vqa_jax import motion as motion_lib
+from vqa_jax.execution import Execution
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import StudentConfig
-from vqa_jax.scoring import EncodedVideo, Engine, video_input
+from vqa_jax.score_modes import ScoreConfig
+from vqa_jax.scoring import EncodedVideo, Engine, VideoInput, video_input
 from vqa_jax.weights import student_io
 
 MOTION_WEIGHTS = "slowfast.safetensors"
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
 CONFIG_NAME = "config.json"  # of a published checkpoint
+BATCH_SIZE = 32  # groups of frames, or pairs, in one call of the devices, at least
+W2S_SCALE = (
+    "the authors' rule: percent of the range that video and anchors span, higher is better; "
+    "for comparison with published numbers only"
+)
+Path = str | os.PathLike[str]
 SHIPPED = os.path.join(os.path.dirname(__file__), "assets", "tiny_student")
 
 
@@ -39,9 +53,13 @@ class Result:
     Attributes:
       path: as given.
       score: on the anchors' scale, higher is better.
-      std: posterior standard deviation, in the score's units.
+      std: posterior standard deviation, in the score's units (None by the authors' rule, as are q,
+        q_std and extrapolated).
       q, q_std: Thurstone score and its std.
       extrapolated: the video lies beyond the anchors, the score continues linearly.
+      comparisons: pairs that the student judged for it.
+      contradictions: share 0..1 of the anchors about which both orders disagree, if both were
+        asked for.
       scale: what the scale is, its direction, and whether it is arbitrary.
       model: fingerprint of the student.
       error: why the file cannot be scored.
@@ -53,6 +71,8 @@ class Result:
     q: float | None = None
     q_std: float | None = None
     extrapolated: bool | None = None
+    comparisons: int | None = None
+    contradictions: float | None = None
     scale: str = ""
     model: str = ""
     error: str | None = None
@@ -70,10 +90,12 @@ class Predictor:
         tokenizer: Any = None,
         anchors: anchors_lib.AnchorSet | None = None,
         folder: str = "",
+        mesh: Mesh | None = None,
     ):
         self.fingerprint, self.spec = fingerprint, spec
         self._student, self._params, self.tokenizer = FunctionalStudent(cfg), params, tokenizer
-        self._anchors, self._folder = anchors, folder
+        self._anchors, self._folder, self._mesh = anchors, folder, mesh
+        self._lock = threading.Lock()  # streams share the engine and its anchors
         self._scale: anchors_lib.Scale | None = None
         self._engine: Engine | None = None
         self._extractor: motion_lib.MotionExtractor | None = None
@@ -91,7 +113,15 @@ class Predictor:
                 raise bundle.BundleError(
                     "this model's folder has no student.json or tokenizer: only level_logits works"
                 )
-            self._engine = Engine(self._student, self._params, self.spec, self.tokenizer)
+            ways = self._mesh.shape["data"] * self._mesh.shape["fsdp"] if self._mesh else 1
+            self._engine = Engine(
+                self._student,
+                self._params,
+                self.spec,
+                self.tokenizer,
+                ways * math.ceil(BATCH_SIZE / ways),
+                Execution(self._mesh),
+            )
         return self._engine
 
     @property
@@ -163,39 +193,128 @@ class Predictor:
             )
         return extractor
 
-    def encode(self, path: str | os.PathLike[str]) -> EncodedVideo:
+    def use_anchors(self, table: Path) -> None:
+        """Scores against other anchors: any videos of known quality.
+
+        Args:
+          table: see `anchor_table`.
+
+        Raises:
+          anchors_lib.AnchorError: a table or videos that cannot be used as anchors.
+        """
+        self._anchors, self._scale = anchor_table.read_anchors(table, self.read), None
+
+    def read(self, path: Path) -> VideoInput:
+        """Decodes one file to what the student sees of it.
+
+        Raises:
+          frames.MediaError: the file cannot be used.
+        """
+        return self._input(*frames_lib.video_input(path, self.engine.spec.preprocess)[:2])
+
+    def _input(self, frames: np.ndarray, clips: np.ndarray) -> VideoInput:
+        if self._extractor is None:
+            self._extractor = self._load_extractor()
+        return video_input(frames, self._extractor(clips), self.engine.spec)
+
+    def encode(self, path: Path) -> EncodedVideo:
         """Decodes and encodes one file.
 
         Raises:
           frames.MediaError: the file cannot be used.
         """
-        frames, clips, _ = frames_lib.video_input(path, self.engine.spec.preprocess)
-        return self.encode_frames(frames, clips)
+        return next(self.engine.encode([self.read(path)]))
 
     def encode_frames(self, frames: np.ndarray, clips: np.ndarray) -> EncodedVideo:
         """Encodes frames and motion clips as `frames.video_input` gives them."""
-        if self._extractor is None:
-            self._extractor = self._load_extractor()
-        found = video_input(frames, self._extractor(clips), self.engine.spec)
-        return next(self.engine.encode([found]))
+        return next(self.engine.encode([self._input(frames, clips)]))
 
-    def iter_scores(self, paths: Sequence[str | os.PathLike[str]]) -> Iterator[Result]:
-        """Yields one Result a path, in order; a file that fails becomes a Result with `error`."""
-        facts = {"scale": describe(self.scale.anchors), "model": self.fingerprint}
+    def iter_scores(
+        self, paths: Iterable[Path], config: ScoreConfig | None = None
+    ) -> Iterator[Result]:
+        """Yields one Result a path, in order; a file that fails becomes a Result with `error`.
+
+        Files are read ahead until they fill a batch of the engine, and scored together.
+
+        Args:
+          paths: files; may be endless.
+          config: how to score; default: every anchor, one order, solved exactly.
+
+        Raises:
+          anchors_lib.AnchorError: the student has no anchors.
+          bundle.BundleError: the student came without preprocessing, tokenizer or motion weights.
+        """
+        config = config or ScoreConfig()
+        with self._lock:
+            scale = self.scale  # a student that cannot score says so before the first file
+        waiting: list[tuple[str, VideoInput | str]] = []
         for path in paths:
             try:
-                found = self.scale.score(self.encode(path))
-                yield Result(os.fspath(path), **dataclasses.asdict(found), **facts)
-            except frames_lib.MediaError as e:
-                yield Result(os.fspath(path), error=f"{e.reason} [{e.stage}]", **facts)
+                waiting.append((os.fspath(path), self.read(path)))
+            except frames_lib.MediaError as error:
+                waiting.append((os.fspath(path), f"{error.reason} [{error.stage}]"))
+            groups = sum(1 if isinstance(v, str) else len(v.frames) for _, v in waiting)
+            if groups >= self.engine.batch_size:
+                yield from self._score_batch(scale, waiting, config)
+                waiting = []
+        yield from self._score_batch(scale, waiting, config)
+
+    def _score_batch(
+        self,
+        scale: anchors_lib.Scale,
+        videos: Sequence[tuple[str, VideoInput | str]],
+        config: ScoreConfig,
+    ) -> list[Result]:
+        w2s = config.protocol == "w2s"
+        facts = {"scale": W2S_SCALE if w2s else describe(scale.anchors), "model": self.fingerprint}
+        good = [video for _, video in videos if not isinstance(video, str)]
+        with self._lock:
+            found = iter(score_modes.score_videos(scale, list(self.engine.encode(good)), config))
+        results = []
+        for path, video in videos:
+            if isinstance(video, str):
+                results.append(Result(path, error=video, **facts))
+                continue
+            scored = next(found)
+            values = {"score": scored.score.score} if w2s else dataclasses.asdict(scored.score)
+            results.append(
+                Result(
+                    path,
+                    **values,
+                    comparisons=scored.comparisons,
+                    contradictions=scored.contradictions,
+                    **facts,
+                )
+            )
+        return results
+
+    def score_many(self, paths: Iterable[Path], config: ScoreConfig | None = None) -> list[Result]:
+        """Scores files, batched, one Result each in order; arguments as `iter_scores`."""
+        return list(self.iter_scores(paths, config))
 
     def score(
-        self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+        self, paths: Path | Sequence[Path], config: ScoreConfig | None = None
     ) -> Result | list[Result]:
-        """Scores one file, or several in order."""
+        """Scores one file, or several in order; arguments as `iter_scores`."""
         if isinstance(paths, str | os.PathLike):
-            return next(self.iter_scores([paths]))
-        return list(self.iter_scores(paths))
+            return self.score_many([paths], config)[0]
+        return self.score_many(paths, config)
+
+    async def stream(
+        self, paths: Iterable[Path] | AsyncIterable[Path], config: ScoreConfig | None = None
+    ) -> AsyncIterator[Result]:
+        """Yields what `iter_scores` yields, and leaves the event loop free meanwhile.
+
+        Decoding and scoring run in a thread. Paths from an asynchronous source are scored one by
+        one as they come; others are batched.
+        """
+        if isinstance(paths, AsyncIterable):
+            async for path in paths:
+                yield (await asyncio.to_thread(self.score_many, [path], config))[0]
+            return
+        found = self.iter_scores(paths, config)
+        while (result := await asyncio.to_thread(next, found, None)) is not None:
+            yield result
 
 
 def describe(anchors: anchors_lib.AnchorSet) -> str:
@@ -210,19 +329,31 @@ def _pad(values: np.ndarray, count: int) -> np.ndarray:
     return np.pad(values, padding)
 
 
-def load(path: str | os.PathLike[str] | None = None) -> Predictor:
+def load(
+    path: Path | None = None, *, anchors: Path | None = None, mesh: Mesh | None = None
+) -> Predictor:
     """Loads a student.
 
     Args:
       path: a folder of ours (student.json), an export of one, or a checkpoint with the names of
         LLaVA-OneVision or of the authors (config.json and safetensors); None is the shipped tiny
         student.
+      anchors: table of other anchors than its own (`Predictor.use_anchors`).
+      mesh: devices that share every batch (`parallel.make_mesh`); default: one device.
 
     Raises:
+      anchors.AnchorError: `anchors` cannot be used.
       bundle.BundleError: no student there.
       exported.ExportError: a damaged export.
       weights.WeightsError: the checkpoint's keys do not fit; all of them are listed.
     """
+    found = _load(path, mesh)
+    if anchors is not None:
+        found.use_anchors(anchors)
+    return found
+
+
+def _load(path: Path | None, mesh: Mesh | None) -> Predictor:
     folder = os.fspath(path) if path is not None else SHIPPED
     if not os.path.isdir(folder):
         what = "is not a folder" if path is not None else "(the shipped student) is missing"
@@ -238,6 +369,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Predictor:
             tokenizer,
             found.anchors,
             folder,
+            mesh,
         )
     if not any(os.path.exists(os.path.join(folder, n)) for n in (bundle.CONFIG_FILE, CONFIG_NAME)):
         raise bundle.BundleError(
@@ -258,11 +390,12 @@ def load(path: str | os.PathLike[str] | None = None) -> Predictor:
             bundle.make_tokenizer(spec, folder),
             anchors,
             folder,
+            mesh,
         )
-    return _load_official(folder)
+    return _load_official(folder, mesh)
 
 
-def _load_official(folder: str) -> Predictor:
+def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
     student = student_io.load_student(folder)
     tokenizer = None
     if os.path.exists(os.path.join(folder, "tokenizer.json")):
@@ -281,4 +414,4 @@ def _load_official(folder: str) -> Predictor:
         spec = bundle.StudentSpec("", student.cfg, preprocess, most, wanted, ())
     params = nnx.to_pure_dict(nnx.state(student))
     fingerprint = bundle.files_fingerprint(sorted(glob.glob(os.path.join(folder, "*.safetensors"))))
-    return Predictor(student.cfg, params, fingerprint, spec, tokenizer, anchors, folder)
+    return Predictor(student.cfg, params, fingerprint, spec, tokenizer, anchors, folder, mesh)

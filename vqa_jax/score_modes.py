@@ -21,7 +21,9 @@ from vqa_jax.scoring import EncodedVideo
 
 PROTOCOLS = ("map", "w2s")
 W2S_TAU = 5.0  # of test videos; between anchors it is 1 (METHOD 8)
-_W2S_STEPS, _W2S_RATE = 50, 0.1  # the steps are the authors'; the rate is Compare2Score's
+_W2S_STEPS = 50
+_W2S_RATE = 0.1  # our choice: METHOD 8 tells the steps, not their rate
+EPSILON = 0.12  # of the adaptive mode; measured, see the README
 
 
 @dataclasses.dataclass(frozen=True)
