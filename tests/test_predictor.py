@@ -140,6 +140,7 @@ def test_batches_that_fill_up_keep_order_and_scores(student, tmp_path, monkeypat
         assert one.path == other.path and one.score == pytest.approx(other.score, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_mesh_gives_the_scores_of_one_device(student, trained, tmp_path):
     mesh = parallel.make_mesh((3, 1, 1), jax.devices()[:3])  # 32 does not divide by three
     path = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
@@ -147,15 +148,15 @@ def test_a_mesh_gives_the_scores_of_one_device(student, trained, tmp_path):
     assert shared.score == pytest.approx(student.score(path).score, abs=1e-2)
 
 
-def test_any_videos_of_known_quality_are_anchors(trained, student, tmp_path):
+def test_any_videos_of_known_quality_are_anchors(student, tmp_path):
     for level in range(4):
         tiny_corpus.write_video(str(tmp_path / f"a{level}.mp4"), level, source=91)
     table = tmp_path / "anchors.csv"
     table.write_text("path,mos\na0.mp4,4.5\na3.mp4,1.0\na1.mp4,3.5\na2.mp4,2\n")
     clip = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
-    people = predictor.load(trained, anchors=table)
-    assert people.scale.anchors.scores == (1.0, 2.0, 3.5, 4.5)
-    found = people.score(clip)
+    student.use_anchors(table)
+    assert student.scale.anchors.scores == (1.0, 2.0, 3.5, 4.5)
+    found = student.score(clip)
     assert 1 < found.score < 4.5 and found.comparisons == 4
     assert "human scores" in found.scale and "anchors.csv" in found.scale
     table.write_text("video,score\na0.mp4,9\na3.mp4,1\n")
@@ -169,6 +170,7 @@ def test_any_videos_of_known_quality_are_anchors(trained, student, tmp_path):
     ):
         table.write_text(text)
         with pytest.raises(anchors.AnchorError, match=message):
-            predictor.load(trained, anchors=table).score(clip)
+            student.use_anchors(table)
+            student.score(clip)
     with pytest.raises(anchors.AnchorError, match="missing"):
         student.use_anchors(tmp_path / "none.csv")
