@@ -191,6 +191,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _relabel(args: argparse.Namespace) -> int:
     from vqa_jax import relabel, work_ranges
+    from vqa_jax.report import relabelling
 
     share = work_ranges.Share(args.process, args.processes)
     try:
@@ -208,7 +209,11 @@ def _relabel(args: argparse.Namespace) -> int:
         args.scores,
         share,
     )
-    _say("\n".join(f"{k}: {v}" for k, v in facts.items()) if facts else _LEFT)
+    if facts is None:
+        _say(_LEFT)
+    else:
+        _say(relabelling.text_table_of(facts))
+        _say(f"report: {relabelling.write(args.data, args.iteration)}")
     return 0
 
 

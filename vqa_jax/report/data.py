@@ -318,8 +318,13 @@ def _strip(frames: np.ndarray) -> bytes:
 
 def thumbnails(run: str, video_ids: Iterable[str]) -> dict[str, Thumbnail]:
     """Picture strips of videos of the run's corpus; unknown videos are left out."""
+    return corpus_thumbnails(os.path.join(run, "corpus"), video_ids)
+
+
+def corpus_thumbnails(data: str, video_ids: Iterable[str]) -> dict[str, Thumbnail]:
+    """Picture strips of videos of a corpus; unknown videos are left out."""
     try:
-        store = records.RecordStore(os.path.join(run, "corpus"), "vqa_videos")
+        store = records.RecordStore(data, "vqa_videos")
     except files.CorpusError:
         return {}
     found = {}

@@ -229,7 +229,8 @@ def wrong_pairs(run: Run, wrong: Sequence[Row], pictures: dict[str, Thumbnail]) 
     )
 
 
-def _confusion_table(matrix: Sequence[Sequence[Any]]) -> str:
+def confusion_table(matrix: Sequence[Sequence[Any]]) -> str:
+    """Counts [5][5] of (label, answer) as percent of each row."""
     head = "".join(f"<th>{x}</th>" for x in LEVELS)
     body = ""
     for i, (level, row) in enumerate(zip(LEVELS, matrix, strict=False)):
@@ -250,7 +251,7 @@ def _confusion_table(matrix: Sequence[Sequence[Any]]) -> str:
 def confusion(run: Run) -> str:
     """Label against answer, one table an iteration."""
     tables = "".join(
-        f"<div><h3>Iteration {i.number}</h3>{_confusion_table(matrix)}</div>"
+        f"<div><h3>Iteration {i.number}</h3>{confusion_table(matrix)}</div>"
         for i in run.evaluated
         if (matrix := (i.evaluation or {}).get("confusion"))
     )

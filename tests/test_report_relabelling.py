@@ -1,0 +1,84 @@
+"""The page of a relabelling: its figures against counting the rows by hand, pictures, odd names."""
+
+import os
+import re
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from stub_student import StubEngine, scale_of
+
+from vqa_jax import files, relabel
+from vqa_jax.report import relabelling
+from vqa_jax.video_table import read_video_table
+
+CONFIG = relabel.RelabelConfig(0, 0, 100, 12, 3, 4, "rank", 2)
+
+
+@pytest.fixture(scope="module")
+def data(corpus, tmp_path_factory):
+    data = str(shutil.copytree(corpus, tmp_path_factory.mktemp("page") / "data"))
+    engine = StubEngine()
+    relabel.relabel(engine, scale_of(engine), "student 1", data, 2, CONFIG)
+    return data
+
+
+def _read(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+def test_page_shows_the_rows_with_pictures_and_loads_nothing(data):
+    facts = files.read_json(os.path.join(data, "relabel_2.json"))
+    rows = parquet.read_table(os.path.join(data, "relabel_2", "pairs.parquet")).to_pylist()
+    page = _read(relabelling.write(data, 2))
+    wrong = [r for r in rows if r["kind"] == "misordered"]
+    gmad = [r for r in rows if r["kind"] == "gmad"]
+    couples = {(r["weak_model"], r["attacker"]) for r in gmad}
+    assert len(couples) == 4  # two teachers, both roles
+    shares = [sum((r["weak_model"], r["attacker"]) == c for r in gmad) for c in sorted(couples)]
+    cards = page.count('class="pair"')
+    assert cards == min(2, len(wrong)) + sum(min(2, n) for n in shares)
+    assert page.count("data:image/jpeg") == 2 * cards
+    assert 'src="http' not in page and "no picture" not in page
+    cells = re.findall(r"<tr><th scope=\"row\">(noise|sharpness)</th><td>(\d+)</td><td>(\d+)", page)
+    assert [int(n) for _, *counts in cells for n in counts] == shares
+    share = 100 * facts["misordered"] / facts["simulator_pairs_tested"]
+    assert f"misordered <b>{share:.1f}%</b>" in page
+    # The most confident mistakes, and the simulator's word on them.
+    sure = max(wrong, key=lambda r: abs(r["preference"] - 0.5))
+    assert f"p = {sure['preference']:.3f}" in page
+    assert f"The simulator says <b>{sure['label']}</b>, the student {sure['student_label']}" in page
+
+
+def test_figures_are_those_of_the_rows(data):
+    facts = files.read_json(os.path.join(data, "relabel_2.json"))
+    rows = parquet.read_table(os.path.join(data, "relabel_2", "pairs.parquet")).to_pylist()
+    gmad = [r for r in rows if r["kind"] == "gmad"]
+    same = np.mean([r["old_label"] == r["student_label"] for r in gmad])
+    assert facts["agreement"]["teachers"]["same"] == pytest.approx(same)
+    entropy = np.mean([r["entropy"] for r in gmad])
+    assert facts["entropy"]["gmad"] == pytest.approx(entropy)
+    said = relabelling.text_table_of(facts)
+    assert re.search(rf"of the teachers' level +{100 * same:.1f}%", said)
+    assert re.search(rf"gMAD pairs +{100 * entropy / np.log(5):.0f}%", said)
+    assert re.search(rf"distance 1 +{facts['hard']['distance']['1']['pairs']}", said)
+    wrong = {k: v["wrong"] for k, v in facts["hard"]["distance"].items()}
+    assert sum(wrong.values()) == wrong["1"] == facts["misordered"]
+
+
+def test_failures_and_odd_names_are_text(data, tmp_path):
+    copy = str(shutil.copytree(data, tmp_path / "data"))
+    path = os.path.join(copy, "relabel_2", "videos.parquet")
+    rows = parquet.read_table(path)
+    errors = ["<b>broken</b>", *[None] * (len(rows) - 1)]
+    place = rows.column_names.index("error")
+    parquet.write_table(rows.set_column(place, "error", pa.array(errors, pa.string())), path)
+    page = _read(relabelling.write(copy, 2))
+    assert "&lt;b&gt;broken&lt;/b&gt;" in page and "<b>broken" not in page
+    paths = set(read_video_table(copy).column("path"))
+    assert any(path in page for path in paths)
+    with pytest.raises(files.CorpusError, match=r"relabel_3\.json"):
+        relabelling.write(copy, 3)
