@@ -321,8 +321,7 @@ def _views(
     """All views of one key frame, in their order."""
     numbers = _views_of(ordinal, num_key_frames, pre)
     if pre.view == "squash":
-        size = (pre.image_size, pre.image_size)
-        return [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))]
+        return [squashed(frame, pre.image_size)]
     if not numbers:
         return []
     height, width = frame.shape[:2]
@@ -333,6 +332,12 @@ def _views(
     corners = tile_positions(*frame.shape[:2], pre)
     side = pre.tile_size
     return [frame[y : y + side, x : x + side].copy() for y, x in (corners[i] for i in numbers)]
+
+
+def squashed(frame: np.ndarray, size: int) -> np.ndarray:
+    """uint8 RGB [H, W, 3] -> [size, size, 3], bicubic, aspect not kept: the view "squash"."""
+    image = Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image)
 
 
 def _resized(frame: np.ndarray, size: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vqa_jax import views
 from vqa_jax.files import file_sha256
+from vqa_jax.level_prompt import LevelPromptTeacher
 from vqa_jax.models import dover, fast_vqa, minimalistic, slowfast
 from vqa_jax.probe import VideoInfo
 from vqa_jax.teacher_registry import BUILT_IN, VideoTeacher, built_in, check
@@ -194,6 +195,12 @@ def _minimalistic(name: str, fingerprint: str, paths: Sequence[str], batched: An
     )
 
 
+def _level_prompt(
+    name: str, fingerprint: str, paths: Sequence[str], batched: Any
+) -> LevelPromptTeacher:
+    return LevelPromptTeacher(name, fingerprint, os.path.dirname(paths[0]), batched)
+
+
 _LOADERS = {
     "fast_vqa": _fast_vqa,
     "dover": _dover,
@@ -201,4 +208,5 @@ _LOADERS = {
     "dover_aesthetic": _dover,
     "minimalistic_vii": _minimalistic,
     "minimalistic_ix": _minimalistic,
+    "level_prompt": _level_prompt,
 }

@@ -32,6 +32,12 @@ _PIECES = (
 _ANSWER_START = "The quality of the second video is"
 _ANSWER_END = " to the first video."
 _TURN_END = "<|im_end|>\n"
+# What is asked about a single video, before and after its tokens; the level word comes next.
+_RATING_PIECES = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
+    "\nHow would you rate the quality of this video?<|im_end|>\n"
+    "<|im_start|>assistant\nThe quality of the video is",
+)
 _SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _UNKNOWN = "<|unk|>"
 # A word with the space before it, a run of other signs with theirs, or one blank.
@@ -79,10 +85,15 @@ def level_ids(tokenizer: Any) -> list[int]:
     Raises:
         PromptError: a level word is not one token, or two share theirs.
     """
-    ids = [_encode(tokenizer, f" {level}") for level in LEVELS]
-    if any(len(one) != 1 for one in ids) or len({one[0] for one in ids}) != len(LEVELS):
-        words = {f" {level}": one for level, one in zip(LEVELS, ids, strict=True)}
-        raise PromptError(f"each level word must be a token of its own, got {words}")
+    return word_ids(tokenizer, LEVELS)
+
+
+def word_ids(tokenizer: Any, words: Sequence[str]) -> list[int]:
+    """Token ids of words as they follow another one; errors as for `level_ids`."""
+    ids = [_encode(tokenizer, f" {word}") for word in words]
+    if any(len(one) != 1 for one in ids) or len({one[0] for one in ids}) != len(words):
+        found = {f" {word}": one for word, one in zip(words, ids, strict=True)}
+        raise PromptError(f"each level word must be a token of its own, got {found}")
     return [one[0] for one in ids]
 
 
@@ -182,6 +193,27 @@ def layout(
         answer_pos=(position[wanted] - 1).astype(np.int32),
         prefix_len=int(position[places[2]]),
     )
+
+
+def rating_layout(
+    tokenizer: Any, frame_tokens: int, most_frame_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The question about a single video, of whose bank it shows frames and newline, no motion.
+
+    Args:
+        tokenizer: a transformers tokenizer that knows the chat tokens.
+        frame_tokens: of the video, at least 1.
+        most_frame_tokens: that videos are padded to.
+
+    Returns:
+        (tokens int32 [L], padded on the right to the longest video's; position int32 [1] whose next
+        token is the level).
+    """
+    before, after = (_encode(tokenizer, piece) for piece in _RATING_PIECES)
+    shown = -(1 + np.append(np.arange(frame_tokens), most_frame_tokens))
+    tokens = np.concatenate([before, shown, after]).astype(np.int32)
+    last = np.array([len(tokens) - 1], np.int32)
+    return np.pad(tokens, (0, most_frame_tokens - frame_tokens)), last
 
 
 def tiny_vocabulary() -> list[str]:

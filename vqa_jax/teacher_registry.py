@@ -119,6 +119,7 @@ class TeacherCard:
 
 _DOVER_FILES = (WeightFile("dover.safetensors", f"DOVER.pth, releases of {_DOVER}"),)
 _SWIN_FILE = "weights of Model {0} trained on LSVQ, README of " + _MINIMALISTIC
+_STUDENT = "folder of a student, as `python -m vqa_jax convert --to .../level_prompt` writes it"
 _LICENCE = "{}; of the weights: not stated apart, ask the authors"
 _CARDS = (
     TeacherCard(
@@ -192,6 +193,18 @@ _CARDS = (
             ),
         ),
         published=("MinimalisticVQA-IX",),
+    ),
+    TeacherCard(
+        "level_prompt",
+        NEURAL,
+        "Any student of published size, asked about one video: Q-Align's rule on its next word.",
+        "0..1",
+        trained_on="what the student was trained on",
+        licence="the student's",
+        files=tuple(
+            WeightFile(f"level_prompt/{name}", _STUDENT)
+            for name in ("student.json", "student.safetensors", "tokenizer.json")
+        ),
     ),
     TeacherCard(
         "q_align",
