@@ -10,7 +10,9 @@ the slowest of arithmetic, HBM and interconnect, each at its published peak.
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import re
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -259,7 +261,7 @@ def _plan(
     started = time.monotonic()
     lowered = traced.lower()
     try:
-        compiled = lowered.compile()
+        compiled, text = _compiled(lowered, topology)
     except jax.errors.JaxRuntimeError as error:
         needed = _needed_bytes(str(error))
         if needed is None:
@@ -287,7 +289,7 @@ def _plan(
             total,
             None if limit is None else limit - total,
         )
-        traffic = hlo.traffic(compiled.as_text())
+        traffic = hlo.traffic(text)
     bounds = _bounds(count.total, traffic, topology)
     chips = len(topology.devices)
     mfu = model / (bounds["step"] * chips * topology.chip.peak) if bounds else None
@@ -307,6 +309,22 @@ def _plan(
         mfu=mfu,
         compile_seconds=seconds,
     )
+
+
+def _compiled(lowered: Any, topology: Topology) -> tuple[Any, str]:
+    """The compiled program and XLA's text of it.
+
+    The TPU compiler writes the text itself: what it hands over as a binary, XLA cannot always read
+    (asynchronous collectives of several operands, as on v5p).
+    """
+    if topology.chip is None:
+        compiled = lowered.compile()
+        return compiled, compiled.as_text()
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        compiled = lowered.compile(compiler_options=options)
+        (path,) = pathlib.Path(folder).glob("*.after_codegen.txt")
+        return compiled, path.read_text()
 
 
 def _needed_bytes(message: str) -> int | None:
