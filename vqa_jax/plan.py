@@ -317,7 +317,7 @@ def _compiled(lowered: Any, topology: Topology) -> tuple[Any, str]:
     The TPU compiler writes the text itself: what it hands over as a binary, XLA cannot always read
     (asynchronous collectives of several operands, as on v5p).
     """
-    if topology.chip is None:
+    if topology.devices[0].platform != "tpu":
         compiled = lowered.compile()
         return compiled, compiled.as_text()
     with tempfile.TemporaryDirectory() as folder:
