@@ -8,9 +8,10 @@ import signal
 
 import numpy as np
 import pytest
+import stub_student
 import tiny_corpus
 
-from vqa_jax import bundle, files, predictor, relabel, train
+from vqa_jax import bundle, files, predictor, relabel, train, work_ranges
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 60
@@ -68,21 +69,41 @@ def test_kill_9_during_training(corpus, tmp_path):
     assert len(shas) == 1
 
 
+def _contents(root) -> dict[str, str]:
+    return {
+        os.path.relpath(path, root): sha
+        for path, sha in stub_student.digests(root).items()
+        if ".tmp" not in path
+    }
+
+
 @pytest.mark.slow
 def test_kill_9_during_relabelling(corpus, trained, tmp_path):
     quiet, other = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "killed"))
     loaded = predictor.load(trained)
     relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, quiet, 2, RELABEL)
     assert _killed_until_done(_relabel, other, trained, most_seconds=4.0, seed=1) >= KILLS // 2
-    wanted, got = (
-        {
-            os.path.relpath(os.path.join(folder, name), root): files.file_sha256(
-                os.path.join(folder, name)
-            )
-            for folder, _, names in os.walk(root)
-            for name in names
-            if ".tmp" not in name
-        }
-        for root in (quiet, other)
-    )
-    assert got == wanted
+    assert _contents(other) == _contents(quiet)
+
+
+def _relabel_share(data: str, student: str, process: int) -> None:
+    loaded = predictor.load(student)
+    share = work_ranges.Share(process, 2)
+    relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, data, 2, RELABEL, share=share)
+
+
+@pytest.mark.slow
+def test_two_processes_relabel_as_one(corpus, trained, tmp_path):
+    quiet, shared = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "shared"))
+    loaded = predictor.load(trained)
+    relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, quiet, 2, RELABEL)
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_relabel_share, args=(shared, trained, k)) for k in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert _contents(shared) == _contents(quiet)
