@@ -4,6 +4,7 @@
     python launch/bench.py map [--num 1000000] [--out FILE.json]
     python launch/bench.py loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
     python launch/bench.py scoring [--repeats 30] [--out FILE.json]
+    python launch/bench.py adaptive --data CORPUS [--epsilon 0.12] [--out FILE.json]
     python launch/bench.py gmad [--videos 200000] [--models 6] [--out FILE.json]
 
 Figures of one run belong together; between runs and machines compare ratios, not seconds.
@@ -54,6 +55,13 @@ def _scoring(args: argparse.Namespace) -> tuple[dict, str]:
     return found, bench_scoring.table(found)
 
 
+def _adaptive(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch import bench_adaptive
+
+    found = bench_adaptive.measure(args.student, args.data, args.epsilon)
+    return found, bench_adaptive.table(found)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one sub-command; prints its table and writes all figures as JSON if asked."""
     parser = argparse.ArgumentParser(prog="launch/bench.py", description=__doc__)
@@ -86,6 +94,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
     sub.add_argument("--repeats", type=int, default=30, help="videos that are scored both ways")
     sub.add_argument("--seed", type=int, default=0, help="of the videos")
+    sub = commands.add_parser("adaptive", help="what fewer comparisons with anchors give and cost")
+    sub.set_defaults(handler=_adaptive)
+    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--data", required=True, help="corpus of sources that it was not trained on")
+    sub.add_argument("--epsilon", type=float, nargs="+", default=[0.12], help="stopping rules")
     for sub in commands.choices.values():
         sub.add_argument("--out", help="JSON file of all figures")
     args = parser.parse_args(argv)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from test_anchors import QUALITIES, SCORES, StubEngine, _set, _video
 
 from vqa_jax import anchors, score_modes, thurstone
@@ -30,9 +31,14 @@ def test_adaptive_saves_comparisons_starts_in_the_middle_and_keeps_the_order(sca
     np.testing.assert_allclose(probs[0, 2], scale.probabilities(VIDEOS[0])[2])
     found = score_modes.score_videos(scale, VIDEOS, ScoreConfig(epsilon=0.1))
     assert np.mean([f.comparisons for f in found]) < 4.5
-    table = score_modes.comparisons_table(scale, VIDEOS, np.arange(len(VIDEOS)))
+    table = score_modes.comparisons_table(scale, VIDEOS, np.arange(len(VIDEOS)), [0.1])
+    few = table.pop()
     assert [row["comparisons"] for row in table] == [1, 2, 3, 4, 5]
     assert table[-1]["srcc"] == pytest.approx(1) and table[-1]["srcc_full"] == pytest.approx(1)
+    # The table's modes are those that ask the student themselves.
+    assert few["comparisons"] == pytest.approx(np.mean([f.comparisons for f in found]))
+    rank_correlation = stats.spearmanr([f.score.q for f in found], np.arange(len(VIDEOS)))[0]
+    assert few["srcc"] == pytest.approx(rank_correlation)
     assert table[1]["srcc_full"] > 0.95
 
 

@@ -6,7 +6,7 @@ The default compares a video with every anchor, the anchor first, and solves exa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -109,20 +109,34 @@ def adaptive(
     Returns:
       (probabilities [n, A], bool [n, A] of the comparisons that were made).
     """
+
+    def ask(picked: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return scale.against([(int(a), videos[i]) for a, i in zip(picked, rows, strict=True)])
+
+    return _rounds(scale, ask, len(videos), epsilon, most)
+
+
+def _rounds(
+    scale: Scale,
+    ask: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    videos: int,
+    epsilon: float,
+    most: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`adaptive`; ask(anchors, videos), both by index, gives their probabilities."""
     anchor_q = scale.anchor_q
     rank = np.argsort(anchor_q)
     count = len(anchor_q)
-    probs = np.full((len(videos), count), 0.5)
+    probs = np.full((videos, count), 0.5)
     seen = np.zeros(probs.shape, bool)
-    active, q = np.arange(len(videos)), np.zeros(len(videos))
+    active, q = np.arange(videos), np.zeros(videos)
     for turn in range(count if most is None else most):
         if turn == 0:
             picked = np.full(len(active), rank[count // 2])
         else:
             distance = np.abs(q[active, None] - anchor_q)
             picked = np.where(seen[active], np.inf, distance).argmin(axis=1)
-        pairs = [(int(a), videos[i]) for a, i in zip(picked, active, strict=True)]
-        probs[active, picked] = scale.against(pairs)
+        probs[active, picked] = ask(picked, active)
         seen[active, picked] = True
         new = scale.solve_q(probs[active], seen[active])[0]
         moved = np.abs(new - q[active])
@@ -134,28 +148,46 @@ def adaptive(
 
 
 def comparisons_table(
-    scale: Scale, videos: Sequence[EncodedVideo], labels: Sequence[float] | np.ndarray
-) -> list[dict[str, Any]]:
-    """What k = 1..A comparisons a video give, on a labelled set.
+    scale: Scale,
+    videos: Sequence[EncodedVideo],
+    labels: Sequence[float] | np.ndarray,
+    epsilons: Sequence[float] = (),
+) -> list[dict[str, float]]:
+    """What k = 1..A comparisons a video give, and adaptive modes, on a labelled set.
+
+    Every anchor is asked once; the modes then see the answers that they would ask for.
 
     Args:
       scale: anchors and student.
       videos: to be scored.
       labels: quality of each, higher is better.
+      epsilons: of the adaptive modes.
 
     Returns:
-      A row a k: {"comparisons", "srcc" (with the labels), "srcc_full" (with all anchors' scores)}.
+      A row a k, then one an epsilon: {"epsilon" (0 for the former), "comparisons" (mean), "srcc"
+      (with the labels), "srcc_full" (with all anchors' scores)}.
     """
     count = len(scale.anchor_q)
-    found = [scale.solve_q(*adaptive(scale, videos, 0.0, k))[0] for k in range(1, count + 1)]
-    return [
-        {
-            "comparisons": k,
-            "srcc": metrics.correlate(q, labels, ("srcc",))["srcc"],
-            "srcc_full": metrics.correlate(q, found[-1], ("srcc",))["srcc"],
-        }
-        for k, q in enumerate(found, start=1)
-    ]
+    answers = scale.preferences(scale.logits(videos))
+
+    def ask(picked: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return answers[rows, picked]
+
+    full = scale.solve_q(answers)[0]
+    modes = [(0.0, k) for k in range(1, count + 1)] + [(epsilon, count) for epsilon in epsilons]
+    table = []
+    for epsilon, most in modes:
+        probs, seen = _rounds(scale, ask, len(videos), epsilon, most)
+        q = scale.solve_q(probs, seen)[0]
+        table.append(
+            {
+                "epsilon": epsilon,
+                "comparisons": float(seen.sum(axis=1).mean()),
+                "srcc": metrics.correlate(q, labels, ("srcc",))["srcc"],
+                "srcc_full": metrics.correlate(q, full, ("srcc",))["srcc"],
+            }
+        )
+    return table
 
 
 def w2s_scores(probabilities: np.ndarray, anchor_matrix: np.ndarray, seed: int = 0) -> np.ndarray:
