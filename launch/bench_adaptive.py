@@ -10,7 +10,7 @@ from typing import Any
 from launch.bench_scoring import published_cost
 from vqa_jax import predictor, prompt, score_modes
 from vqa_jax.files import CorpusError
-from vqa_jax.input_pipeline import VideoStore
+from vqa_jax.pair_corpus import VideoStore
 from vqa_jax.scoring import video_input
 from vqa_jax.video_table import read_video_table
 
@@ -20,8 +20,8 @@ def measure(student: str | None, data: str, epsilons: Sequence[float]) -> dict[s
 
     Returns:
       {"machine", "videos", "sources", "model", "rows": those of
-      `score_modes.comparisons_table` with "flops_7b", the cost at
-      published size in units of five full passes}.
+      `score_modes.comparisons_table` with "flops_7b", the cost at published size in units of five
+      full passes}.
 
     Raises:
       files.CorpusError: the corpus has no held-out videos.
