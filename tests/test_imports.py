@@ -26,10 +26,10 @@ LAYERS = {
     4: "pair_batch grouped_batch input_pipeline optim checkpoint metric_log bundle "
     "weights.student_io weights.student_rules weights.student_config weights.teachers",
     5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors score_modes "
-    "anchor_table scoring_cost level_prompt neural_teachers",
+    "anchor_table anchor_pool scoring_cost level_prompt neural_teachers",
     6: "train evaluate relabel export predictor convert plan plan_shapes plan_text report "
-    "anchor_choice corpus_ranges score_table timeline export_names export_program exported",
-    7: "cli score_cli teachers_cli benchmark_cli export_cli __main__",
+    "anchor_choice anchor_sensitivity corpus_ranges score_table timeline export_names export_program exported",
+    7: "cli anchors_cli score_cli teachers_cli benchmark_cli export_cli __main__",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 LIGHT = 1  # data_prep and configs import this layer only, and it imports no accelerator library

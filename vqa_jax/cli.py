@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from vqa_jax import benchmark_cli, export_cli, score_cli, teachers_cli
+from vqa_jax import anchors_cli, benchmark_cli, export_cli, score_cli, teachers_cli
 
 _LEFT = "this process has done its part; the rest is left to other processes"
 
@@ -304,6 +304,7 @@ def _parser() -> argparse.ArgumentParser:
         help="further teachers' scores: CSV, Parquet or JSON lines; may be repeated",
     )
     command("report", _report, "Write report.html of a run.", "run")
+    anchors_cli.add(commands, _run)
     teachers_cli.add(commands, _run)
     benchmark_cli.add(commands, _run)
     export_cli.add(commands, _run)

@@ -288,6 +288,19 @@ class Predictor:
             )
         return results
 
+    def anchor_probabilities(self, paths: Iterable[Path]) -> tuple[np.ndarray, list[str]]:
+        """(probabilities [n, A] that each video is preferred to each anchor, failed files' reasons).
+
+        Files that cannot be used have no row.
+        """
+        rows, failed = [], []
+        for path in paths:
+            try:
+                rows.append(self.scale.probabilities(self.encode(path)))
+            except frames_lib.MediaError as error:
+                failed.append(str(error))
+        return np.reshape(rows, (len(rows), len(self.scale.anchors.names))), failed
+
     def score_many(self, paths: Iterable[Path], config: ScoreConfig | None = None) -> list[Result]:
         """Scores files, batched, one Result each in order; arguments as `iter_scores`."""
         return list(self.iter_scores(paths, config))
