@@ -28,7 +28,8 @@ LAYERS = {
     5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors score_modes "
     "anchor_table anchor_pool scoring_cost level_prompt neural_teachers",
     6: "train evaluate relabel export predictor convert plan plan_shapes plan_text report "
-    "anchor_choice anchor_sensitivity corpus_ranges score_table timeline export_names export_program exported",
+    "anchor_choice anchor_sensitivity corpus_ranges score_table timeline export_names "
+    "export_program exported",
     7: "cli anchors_cli score_cli teachers_cli benchmark_cli export_cli __main__",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

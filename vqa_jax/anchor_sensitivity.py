@@ -138,9 +138,8 @@ def render(found: Sequence[LeftOut], out: str) -> str:
 
 def _page(found: Sequence[LeftOut], videos: int) -> str:
     shifts = [row for row in found if row.mean_shift is not None]
-    plot = plots.bars(
-        [str(found.index(row) + 1) for row in shifts], [row.mean_shift or 0.0 for row in shifts], 0
-    )
+    numbers = [str(found.index(row) + 1) for row in shifts]
+    plot = plots.bars(numbers, [row.mean_shift or 0.0 for row in shifts], 0, digits=2)
     note = f"mean absolute shift of {videos} videos' scores, by anchor from worst to best"
     body = parts.figure(plot, "Scores without one anchor", note) if shifts else ""
     rows = [dict(zip(_COLUMNS, _cells(row), strict=True)) for row in found]

@@ -289,9 +289,9 @@ class Predictor:
         return results
 
     def anchor_probabilities(self, paths: Iterable[Path]) -> tuple[np.ndarray, list[str]]:
-        """(probabilities [n, A] that each video is preferred to each anchor, failed files' reasons).
+        """Asks about every anchor: (probabilities [n, A] that a video is preferred, reasons).
 
-        Files that cannot be used have no row.
+        Files that cannot be used have a reason and no row.
         """
         rows, failed = [], []
         for path in paths:

@@ -182,11 +182,13 @@ def passages(
     return _data_uri(figure)
 
 
-def bars(names: Sequence[str], values: Sequence[float], index: int) -> str:
+def bars(names: Sequence[str], values: Sequence[float], index: int, digits: int = 0) -> str:
     """A small bar chart with the numbers above the bars; data URI of an SVG."""
     figure, axes = _axes(3.5, 2.0)
     drawn = axes.bar(names, values, color=_role(series_class(index)), width=0.7)
-    axes.bar_label(drawn, [f"{v:,.0f}" for v in values], color=_role("ink"), fontsize=9, padding=2)
+    axes.bar_label(
+        drawn, [f"{v:,.{digits}f}" for v in values], color=_role("ink"), fontsize=9, padding=2
+    )
     axes.set_yticks([])
     axes.margins(y=0.15)
     return _data_uri(figure)
