@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import pathlib
 import shutil
 import threading
 
@@ -167,6 +168,23 @@ def test_unreadable_videos_are_rows_with_a_reason(corpus, tmp_path):
     assert facts["failed_videos"] == 1
     pairs = parquet.read_table(os.path.join(data, "relabel_2", "pairs.parquet")).to_pylist()
     assert pairs and lost[1] not in {p[k] for p in pairs for k in ("first_id", "second_id")}
+
+
+def test_a_damaged_record_is_a_row_and_a_shard_without_its_index_is_named(corpus, tmp_path):
+    data = str(shutil.copytree(corpus, tmp_path / "data"))
+    (path,) = records.dataset_shards(data, "vqa_videos", "heldout")
+    whole = pathlib.Path(path).read_bytes()
+    engine, scale = _student()
+    for place, found in ((3000, None), (2**16, files.CorpusError)):
+        with open(path, "wb") as f:
+            f.write(whole[:place] + bytes(64) + whole[place + 64 :])
+        out = str(tmp_path / f"out {place}")
+        if found:
+            with pytest.raises(found, match="data_prep verify"):
+                evaluate.evaluate(engine, scale, "x", data, out, most=4)
+        else:
+            summary = evaluate.evaluate(engine, scale, "x", data, out, most=4)
+            assert summary["failed_videos"] == 1 and summary["num_pairs"] == 6 + 3
 
 
 def test_another_extractors_corpus_is_refused_before_the_work(corpus, tmp_path):

@@ -51,7 +51,7 @@ class VideoStore:
         if video_id not in self._videos:
             raise CorpusError(
                 f"{self._root}: no record of {video_id}, which videos.parquet lists: run"
-                " `python -m data_prep.verify`"
+                " `python -m data_prep verify`"
             )
         return self._videos.place(video_id)
 

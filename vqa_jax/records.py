@@ -377,7 +377,13 @@ class RecordStore:
             self._starts.append(len(self.ids))
             self.ids.extend(read_json(path + ".json")["ids"])
         self._position = {key: i for i, key in enumerate(self.ids)}
-        self._source = array_record_data_source.ArrayRecordDataSource(paths)
+        try:
+            self._source = array_record_data_source.ArrayRecordDataSource(paths)
+        except RuntimeError as error:
+            raise CorpusError(
+                f"a shard in {builder_dir(root, name)} is damaged ({error}):"
+                " `python -m data_prep verify` names it"
+            ) from error
         if len(self._source) != len(self.ids):
             raise CorpusError(
                 f"{builder_dir(root, name)}: sidecars and shards disagree; rerun prep"
