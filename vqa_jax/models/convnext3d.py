@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vqa_jax.models import windows
+from vqa_jax.models import layers, windows
 
 _NORM_EPSILON = 1e-6
 _SIDE = 7  # of the depthwise kernels, in space
@@ -92,7 +92,7 @@ class Block(nnx.Module):
         return x + windows.per_token(self._mlp, self.depthwise(x))
 
     def _mlp(self, tokens: jax.Array) -> jax.Array:
-        h = jax.nn.gelu(self.up(self.norm(tokens)), approximate=False)
+        h = layers.gelu(self.up(self.norm(tokens)))
         return self.gamma[...] * self.down(h)
 
 

@@ -29,6 +29,11 @@ def fan_in(size: int, scale: float = 1.0) -> Initializer:
     return truncated_normal(scale / math.sqrt(size))
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU by erf: jax.nn.gelu's erfc takes a CPU twice as long, for far tails alone."""
+    return x * (0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5)))
+
+
 def param(
     rngs: nnx.Rngs,
     init: Initializer,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vqa_jax.models import windows
+from vqa_jax.models import layers, windows
 
 _NORM_EPSILON = 1e-5
 _MASKED = -100.0  # added to logits, as the weights were trained, instead of minus infinity
@@ -121,7 +121,7 @@ class Block(nnx.Module):
         return x + windows.per_token(self._mlp, x)
 
     def _mlp(self, tokens: jax.Array) -> jax.Array:
-        return self.down(jax.nn.gelu(self.up(self.norm2(tokens)), approximate=False))
+        return self.down(layers.gelu(self.up(self.norm2(tokens))))
 
 
 class Downsample(nnx.Module):
