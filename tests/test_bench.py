@@ -51,3 +51,16 @@ def test_scoring_by_the_engine_gives_the_full_passes_logits(tmp_path, capsys):
     found = json.loads(out.read_text())
     assert found["logits_error"] < 1e-4 and found["flops_ratio_7b"] <= 0.44
     assert "operations" in capsys.readouterr().out
+
+
+def test_adaptive_reports_every_number_of_anchors(trained, corpus, tmp_path, capsys):
+    out = tmp_path / "adaptive.json"
+    arguments = ["adaptive", "--student", trained, "--data", corpus, "--epsilon", "0.1"]
+    bench.main([*arguments, "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["videos"] == 8 and found["sources"] == 2
+    assert [row["comparisons"] for row in found["rows"][:5]] == [1, 2, 3, 4, 5]
+    assert found["rows"][4]["srcc_full"] == pytest.approx(1)
+    assert found["rows"][4]["srcc"] > 0.8  # a learned corpus
+    assert found["rows"][5]["flops_7b"] <= found["rows"][4]["flops_7b"]
+    assert "SRCC with all anchors" in capsys.readouterr().out
