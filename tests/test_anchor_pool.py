@@ -69,3 +69,12 @@ def test_leaving_an_anchor_out_is_scoring_without_it(tmp_path):
     assert "mean shift" in text and len(text.splitlines()) == 7
     with pytest.raises(ValueError, match="three and two"):
         anchor_sensitivity.leave_one_out(["a", "b"], [0, 1], np.eye(2), probabilities[:, :2])
+
+
+def test_files_without_a_score_are_told_even_if_too_few_are_left(trained, tmp_path, capsys):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    arguments = ["anchor_sensitivity", str(broken), "--student", str(trained)]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().out
+    assert "0 videos" in told and "broken.mp4" in told

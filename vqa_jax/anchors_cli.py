@@ -44,9 +44,9 @@ def _sensitivity(args: argparse.Namespace) -> tuple[str, int]:
 
     student = predictor.load(args.student, anchors=args.anchors)
     probabilities, failed = student.anchor_probabilities(find_videos(args.paths))
+    rows = [f"no score: {error}" for error in failed]
     try:
         found = anchor_sensitivity.examine(student.scale, probabilities, args.out)
     except ValueError as error:
-        return str(error), 2
-    rows = [f"no score: {error}" for error in failed]
+        return "\n".join([str(error), *rows]), 2
     return "\n".join([anchor_sensitivity.render(found, args.out), *rows]), 0
