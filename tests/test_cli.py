@@ -167,7 +167,7 @@ def test_modes_of_scoring_tell_what_they_did(folder, trained, tmp_path, capsys):
 
     full, text = score()
     assert "saved" not in text and "contradict" not in text
-    few, text = score("--adaptive", "0.5")
+    few, text = score("--adaptive", "--epsilon", "0.5")
     assert all(1 <= row["comparisons"] <= 5 for row in few.values())
     assert sum(row["comparisons"] for row in few.values()) < 15 and "saved" in text
     both, text = score("--both_orders")
@@ -180,7 +180,7 @@ def test_modes_of_scoring_tell_what_they_did(folder, trained, tmp_path, capsys):
     assert full["dark"]["comparisons"] == 5
     with pytest.raises(SystemExit):
         score("--adaptive", "--both_orders")
-    assert cli.main(["score", str(folder), "--adaptive", "-1"]) == 2
+    assert cli.main(["score", str(folder), "--adaptive", "--epsilon", "-1"]) == 2
 
 
 def test_the_default_epsilon_is_the_measured_one():

@@ -25,12 +25,7 @@ def add(commands: Any, handler: Callable[[argparse.Namespace], int]) -> None:
     sub.add_argument("--anchors", metavar="FILE", help="table of other anchors: path, mos or score")
     mode = sub.add_mutually_exclusive_group()
     mode.add_argument(
-        "--adaptive",
-        nargs="?",
-        type=float,
-        const=_EPSILON,
-        metavar="EPSILON",
-        help=f"stop once a comparison moves q by less (default: {_EPSILON})",
+        "--adaptive", action="store_true", help="stop once a comparison moves q little"
     )
     mode.add_argument(
         "--both_orders",
@@ -43,6 +38,9 @@ def add(commands: Any, handler: Callable[[argparse.Namespace], int]) -> None:
         default="map",
         help="w2s: the authors' rule, to compare with published numbers",
     )
+    sub.add_argument(
+        "--epsilon", type=float, default=_EPSILON, help=f"of --adaptive (default: {_EPSILON})"
+    )
     sub.add_argument("--csv", help="write one row a file")
     sub.add_argument("--json", help="write the same as JSON")
 
@@ -52,14 +50,14 @@ def _score(args: argparse.Namespace) -> tuple[str, int]:
     from vqa_jax.frames import find_videos
     from vqa_jax.score_modes import ScoreConfig
 
-    if args.adaptive is not None and not args.adaptive > 0:
-        return f"--adaptive {args.adaptive:g}: an epsilon is above 0", 2
+    if not args.epsilon > 0:
+        return f"--epsilon {args.epsilon:g}: give a number above 0", 2
     paths = find_videos(args.paths)
     if not paths:
         return f"no video in {', '.join(args.paths)}", 2
     for path in filter(None, (args.csv, args.json)):  # now, not after hours of scoring
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    config = ScoreConfig(args.adaptive or 0.0, args.both_orders, args.protocol)
+    config = ScoreConfig(args.epsilon if args.adaptive else 0.0, args.both_orders, args.protocol)
     student = predictor.load(args.student, anchors=args.anchors)
     results = score_table.collect(student, paths, args.csv, config)
     text = score_table.render(results, len(student.scale.anchors.names))

@@ -115,6 +115,23 @@ def test_told_to_end_all_save_the_same_step_and_the_rerun_goes_on(corpus, tmp_pa
 
 
 @pytest.mark.slow
+def test_checkpoint_of_two_processes_resumes_on_four_and_on_one(corpus, tmp_path):
+    steps = 60
+    for folder, *counts in (("alone", 1), ("moved", 2, 4, 1)):
+        for number, processes in enumerate(counts):
+            running = _start(corpus, tmp_path / folder, processes, steps)
+            if number < len(counts) - 1:
+                _wait_for_steps(tmp_path / folder, 5 + 10 * number, running)
+                running[0].send_signal(signal.SIGTERM)
+            statuses, errors = _ended(running)
+            assert statuses == [0] * processes, errors
+            finished = (tmp_path / folder / "student").exists()
+            assert finished == (number == len(counts) - 1)
+    alone, moved = (tiny_corpus.losses(str(tmp_path / name)) for name in ("alone", "moved"))
+    _agree(moved, alone)
+
+
+@pytest.mark.slow
 def test_killed_at_a_random_step_it_resumes_to_the_bit(corpus, tmp_path):
     """Kill -9 in 20 trials; every loss of every one is that of the undisturbed run."""
     run = {"processes": 1, "steps": 24, "every": 5, "mesh": "1,1,1", "devices": 1}
