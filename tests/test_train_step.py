@@ -97,7 +97,7 @@ def test_metrics_are_complete_and_finite(single):
     row = single[1][0]
     names = "loss ce entropy level_acc grad_norm update_norm lr skipped weight"
     names += " severity_ce severity_acc"
-    sources = ("simulator", "teachers", "student")
+    sources = ("simulator", "teachers", "student", "human")
     names += "".join(f" pairs/{source} right/{source}" for source in sources)
     assert set(row) == {f"train/{name}" for name in names.split()}
     assert np.isfinite(list(row.values())).all() and row["train/skipped"] == 0
