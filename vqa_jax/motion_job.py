@@ -103,7 +103,7 @@ def run(
             logging.info("motion features of %s are complete", data)
         if delete_clips:
             _delete_clips(data, tasks, manifest, work)
-        shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
     return Outcome(int(manifest["videos"]), 0)
 
 

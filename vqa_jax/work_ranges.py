@@ -92,7 +92,8 @@ def alone_in(folder: str) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(exclusive(folder))
-            except CorpusError:
+            # Busy, or tidied up by the process that has just published.
+            except (CorpusError, FileNotFoundError):
                 time.sleep(_LOCK_SECONDS)
                 continue
             yield
