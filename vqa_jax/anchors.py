@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from vqa_jax import thurstone
 from vqa_jax.files import read_json, write_json
-from vqa_jax.levels import preference
+from vqa_jax.levels import LEVELS, preference
 from vqa_jax.scoring import EncodedVideo, Engine, VideoInput
 
 ANCHOR_FILE = "anchors.json"
@@ -145,7 +145,7 @@ class Scale:
         """Level logits [n, A, 5] of videos (shown second) against every anchor."""
         count = len(self.anchors.names)
         pairs = [(a, video) for video in videos for a in range(count)]
-        return self._engine.against(pairs).reshape(len(videos), count, -1)
+        return self._engine.against(pairs).reshape(len(videos), count, len(LEVELS))
 
     def preferences(self, logits: np.ndarray) -> np.ndarray:
         """Probability [...] that the second video is preferred, from level logits [..., 5]."""

@@ -293,13 +293,18 @@ class Predictor:
 
         Files that cannot be used have a reason and no row.
         """
-        rows, failed = [], []
-        for path in paths:
-            try:
-                rows.append(self.scale.probabilities(self.encode(path)))
-            except frames_lib.MediaError as error:
-                failed.append(str(error))
-        return np.reshape(rows, (len(rows), len(self.scale.anchors.names))), failed
+        scale = self.scale  # a student that cannot score says so before the first file
+        failed: list[str] = []
+
+        def inputs() -> Iterator[VideoInput]:
+            for path in paths:
+                try:
+                    yield self.read(path)
+                except frames_lib.MediaError as error:
+                    failed.append(str(error))
+
+        encoded = list(self.engine.encode(inputs()))
+        return scale.preferences(scale.logits(encoded)), failed
 
     def score_many(self, paths: Iterable[Path], config: ScoreConfig | None = None) -> list[Result]:
         """Scores files, batched, one Result each in order; arguments as `iter_scores`."""
