@@ -17,7 +17,7 @@ import csv
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from absl import app, flags, logging
@@ -172,7 +172,7 @@ def make_listing(
     labels: dict[str, Labels] = {}
     videos: list[LabelledVideo] = []
     for spec, path in sorted(label_files(label_specs).items()):
-        benchmark = benchmarks.find(spec) or Benchmark(spec)
+        benchmark = benchmarks.known_or_own(spec)
         if benchmark.name in labels:
             raise LabelsError(f"two label files for {benchmark.name}: {path} is one of them")
         labels[benchmark.name] = read_labels(path)
@@ -183,8 +183,7 @@ def make_listing(
     with files.written(os.path.join(out, LISTING), newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "source", "split"])
-        rows = dict.fromkeys(zip(names, (v.set_name for v in videos), splits, strict=True))
-        writer.writerows(_once(rows))
+        writer.writerows(_once(zip(names, (v.set_name for v in videos), splits, strict=True)))
     counts = {}
     for name, known in labels.items():
         mine = [k for k, video in enumerate(videos) if video.set_name == name]
@@ -218,7 +217,7 @@ def _fingerprints(
     return {v.file: found[p] for v in videos if (p := os.path.abspath(v.file)) in found}
 
 
-def _once(rows: Mapping[tuple[str, str, str], None]) -> list[tuple[str, str, str]]:
+def _once(rows: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """A file that two sets label is listed once, as the first one's: a path has one record."""
     by_path: dict[str, tuple[str, str, str]] = {}
     for row in rows:

@@ -103,7 +103,7 @@ def label_pairs(data: str, config: HumanConfig, label_specs: Sequence[str]) -> d
     facts: dict[str, Any] = {}
     drawn: dict[str, list[PairTable]] = {split: [] for split in SPLITS}
     for spec, path in sorted(paths.items()):
-        benchmark = benchmarks.find(spec) or Benchmark(spec)
+        benchmark = benchmarks.known_or_own(spec)
         labels = read_labels(path)
         facts[benchmark.name] = _draw(table, benchmark, labels, config, drawn)
     splits = {split: PairTable.concatenate(tables) for split, tables in drawn.items()}

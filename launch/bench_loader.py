@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from launch.bench_prep import load_config
 from vqa_jax import bundle, input_pipeline, parallel
 from vqa_jax.pair_batch import PromptGeometry
 from vqa_jax.pair_corpus import PairCorpus
@@ -62,7 +63,7 @@ def measure(data: str | None, videos: str | None, num: int, config: str, steps: 
         waits = [row["perf/input_wait_frac"] for row in rows]
         seconds = [1 / row["perf/pairs_per_sec"] for row in rows]  # a row is a step
         spec = bundle.load_spec(os.path.join(workdir, "student"))
-        train = TrainConfig.from_dict(_settings(config))
+        train = TrainConfig.from_dict(load_config(config).train.to_dict())
         return {
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "steps": steps - _WARM,
@@ -71,15 +72,6 @@ def measure(data: str | None, videos: str | None, num: int, config: str, steps: 
             "input_wait": float(np.average(waits, weights=seconds)),
             **_loader(data, train, spec, steps),
         }
-
-
-def _settings(config: str) -> dict[str, Any]:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("settings", config)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config().train.to_dict()
 
 
 def _loader(data: str, train: TrainConfig, spec: bundle.StudentSpec, steps: int) -> dict[str, Any]:

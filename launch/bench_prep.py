@@ -56,7 +56,7 @@ def measure(
       share of the CPU seconds), "bytes_per_clip" (dataset -> bytes), "reading": {"ours", "bare"
       (frames kept per CPU second), "ratio"}}.
     """
-    config = PrepConfig.from_dict(_load_config(config_file).prep.to_dict())
+    config = PrepConfig.from_dict(load_config(config_file).prep.to_dict())
     with tempfile.TemporaryDirectory() as folder:
         if videos is None:
             videos = os.path.join(folder, "scenes")
@@ -93,7 +93,12 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _load_config(path: str) -> Any:
+def load_config(path: str) -> Any:
+    """The configuration of a file of configs/.
+
+    Raises:
+      FileNotFoundError: it is none.
+    """
     spec = importlib.util.spec_from_file_location("bench_config", path)
     if spec is None or spec.loader is None:
         raise FileNotFoundError(f"{path} is no configuration file")

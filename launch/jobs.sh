@@ -6,8 +6,6 @@
 # shellcheck source=launch/setup.sh
 source "$ROOT/launch/setup.sh"
 
-usage() { sed -n '2,/^set /{/^set /d;/^#SBATCH/d;s/^# \{0,1\}//p}' "$0"; }
-
 # show WORD...: a command line, quoted so that it can be pasted.
 show() {
   printf '%q ' "$@"

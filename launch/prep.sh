@@ -35,7 +35,6 @@ source "$ROOT/launch/setup.sh"
 FLINK_POOL=localhost:50000
 DASK_PARTITIONS_PER_WORKER=64 # small parts: little is idle at the end, little is done twice
 
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 remedy='see: bash launch/prep.sh --help'
 
 # --- arguments -----------------------------------------------------------------------------------

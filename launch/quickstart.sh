@@ -18,8 +18,6 @@ CONFIG=configs/quickstart.py
 NUM_SCENES=60
 NUM_SCORED=6
 
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
-
 # --- arguments -----------------------------------------------------------------------------------
 VIDEOS=''
 OUT="$ROOT/runs/quickstart"

@@ -10,6 +10,9 @@ KB_PER_GB=$((1024 * 1024))
 
 say() { printf '%s\n' "$*"; }
 
+# usage: the head of the script that runs.
+usage() { sed -n '2,/^set /{/^set /d;/^#SBATCH/d;s/^# \{0,1\}//p}' "$0"; }
+
 # die MESSAGE REMEDY...: what is wrong, then how to put it right.
 die() {
   printf '\nerror: %s\n' "$1" >&2

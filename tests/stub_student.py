@@ -6,9 +6,19 @@ import numpy as np
 import tiny_corpus
 from scipy import stats
 
-from vqa_jax import anchors, files
+from vqa_jax import anchors, files, relabel
 from vqa_jax.scoring import EncodedVideo, VideoInput
 
+RELABEL = relabel.RelabelConfig(
+    seed=0,
+    pool_segments=0,
+    misordered_quota=100,
+    gmad_quota=10,
+    num_bins=3,
+    max_per_video=4,
+    unite="rank",
+    num_shards=2,
+)
 # It takes level 1 for worse than level 2, and is right about all others.
 OPINION = {0: 1.0, 1: -0.4, 2: 0.4, 3: -1.0}
 

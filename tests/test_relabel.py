@@ -10,23 +10,13 @@ import pytest
 import tiny_corpus
 from pyarrow import parquet
 from scipy import stats
+from stub_student import RELABEL as CONFIG
 from stub_student import StubEngine, digests, scale_of
 
 from configs import paper
 from vqa_jax import files, levels, pair_shards, records, relabel
 from vqa_jax.scoring import VideoInput
 from vqa_jax.video_table import read_video_table
-
-CONFIG = relabel.RelabelConfig(
-    seed=0,
-    pool_segments=0,
-    misordered_quota=100,
-    gmad_quota=10,
-    num_bins=3,
-    max_per_video=4,
-    unite="rank",
-    num_shards=2,
-)
 
 
 @pytest.fixture(scope="module")

@@ -11,24 +11,14 @@ import numpy as np
 import pytest
 import tiny_corpus
 from pyarrow import parquet
-from stub_student import StubEngine, digests, scale_of
+from stub_student import RELABEL, StubEngine, digests, scale_of
 
 from vqa_jax import corpus_ranges, evaluate, files, records, relabel, work_ranges
 from vqa_jax.pair_corpus import VideoStore
 from vqa_jax.video_table import read_video_table
 
 FORMS = ("csv", "parquet")
-SMALL = relabel.RelabelConfig(
-    seed=0,
-    pool_segments=0,
-    misordered_quota=100,
-    gmad_quota=10,
-    num_bins=3,
-    max_per_video=4,
-    unite="rank",
-    num_shards=2,
-    range_videos=4,  # a segment and its versions
-)
+SMALL = dataclasses.replace(RELABEL, range_videos=4)  # a segment and its versions
 
 
 class FlakyEngine(StubEngine):

@@ -130,7 +130,7 @@ def read_run(
       LabelsError, ScoresError: a file cannot be read.
       BenchmarkError: a set without scores, or an unclear column.
     """
-    wanted = {name: benchmarks.find(name) or Benchmark(name) for name in labels}
+    wanted = {name: benchmarks.known_or_own(name) for name in labels}
     files = label_files(predictions)
     whole = None
     if len(files) == 1:

@@ -105,6 +105,11 @@ def named(name: str) -> Benchmark:
     return found
 
 
+def known_or_own(name: str) -> Benchmark:
+    """As `find`, but an unknown name is a set of one's own, without rules."""
+    return find(name) or Benchmark(name)
+
+
 @dataclasses.dataclass(frozen=True)
 class Matches:
     """Which candidate belongs to which wanted name.

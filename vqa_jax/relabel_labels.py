@@ -84,16 +84,11 @@ def label_gmad(
         all teachers and the student give, without a soft label.
       std_floor: lowest s_D of an ensemble.
     """
-    row = {key: k for k, key in enumerate(opinions.ids)}
     if labels != ENSEMBLE:
-        scores = dict(
-            zip(
-                opinions.ids,
-                zip(opinions.student.tolist(), opinions.student_std.tolist(), strict=True),
-                strict=True,
-            )
-        )
+        columns = (opinions.ids, opinions.student.tolist(), opinions.student_std.tolist())
+        scores = {key: (q, std) for key, q, std in zip(*columns, strict=True)}
         return gmad.label_by_student(found, probs, scores)
+    row = {key: k for k, key in enumerate(opinions.ids)}
     labelled = []
     for pair in found:
         first, second = row[pair.first_id], row[pair.second_id]

@@ -1,5 +1,6 @@
 """Kill -9 of whole training and relabel processes, at random moments, again and again."""
 
+import dataclasses
 import multiprocessing
 import os
 import pathlib
@@ -16,7 +17,7 @@ from vqa_jax import bundle, files, predictor, relabel, train, work_ranges
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 60
 KILLS = 10
-RELABEL = relabel.RelabelConfig(0, 0, 100, 10, 3, 4, "rank", 2, range_videos=4)
+RELABEL = dataclasses.replace(stub_student.RELABEL, range_videos=4)
 
 
 def _train(data: str, workdir: str, told) -> None:
