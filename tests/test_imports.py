@@ -124,32 +124,47 @@ def violations(files: dict[str, tuple[str, bool]]) -> list[str]:
 
 def test_project_imports_point_down():
     files = read_project()
-    assert {"vqa_jax.levels", "vqa_jax.models.student", "data_prep.build"} <= files.keys()
+    assert {
+        "vqa_jax.pairs.levels",
+        "vqa_jax.models.student",
+        "data_prep.prepare.job",
+    } <= files.keys()
     assert violations(files) == []
 
 
 @pytest.mark.parametrize(
     ("module", "source", "complaint"),
     [
-        ("vqa_jax.levels", "import jax", "must stay light"),
-        ("vqa_jax.levels", "def f():\n    from vqa_jax import losses", "layer 2"),
+        ("vqa_jax.pairs.levels", "import jax", "must stay light"),
+        ("vqa_jax.pairs.levels", "def f():\n    from vqa_jax import losses", "layer 2"),
         ("vqa_jax.models.qwen2", "from ..scoring import Engine", "layer 5"),
-        ("vqa_jax.losses", "import data_prep.build", "never imports data_prep"),
-        ("vqa_jax.train", "import importlib\nimportlib.import_module('configs.base')", "configs"),
-        ("data_prep.build", "from vqa_jax.models import student", "not 1"),
-        ("data_prep.build", "def f():\n    import flax.nnx", "must stay light"),
-        ("configs.tiny", "from data_prep.config import PrepConfig", "never imports data_prep"),
-        ("vqa_jax.bundle", "import torch", "only tests may"),
-        ("vqa_jax.levels", "from vqa_jax.frames import probe", "circle"),
+        ("vqa_jax.training.losses", "import data_prep.prepare.job", "never imports data_prep"),
+        (
+            "vqa_jax.training.train",
+            "import importlib\nimportlib.import_module('configs.base')",
+            "configs",
+        ),
+        ("data_prep.prepare.job", "from vqa_jax.models import student", "not 1"),
+        ("data_prep.prepare.job", "def f():\n    import flax.nnx", "must stay light"),
+        (
+            "configs.tiny",
+            "from data_prep.prepare.config import PrepConfig",
+            "never imports data_prep",
+        ),
+        ("vqa_jax.weights.bundle", "import torch", "only tests may"),
+        ("vqa_jax.pairs.levels", "from vqa_jax.media.view import probe", "circle"),
         ("vqa_jax.surprise", "from vqa_jax import levels", None),
     ],
 )
 def test_forbidden_import_is_found(module, source, complaint):
-    files = {name: ("", False) for name in ("vqa_jax.losses", "vqa_jax.scoring", "data_prep.build")}
+    files = {
+        name: ("", False)
+        for name in ("vqa_jax.training.losses", "vqa_jax.scoring.engine", "data_prep.prepare.job")
+    }
     files["vqa_jax.models"] = ("", True)
     files["vqa_jax.models.student"] = ("", False)
-    files["vqa_jax.frames"] = ("from vqa_jax import levels", False)
-    files["vqa_jax.levels"] = ("import numpy", False)
+    files["vqa_jax.media.view"] = ("from vqa_jax import levels", False)
+    files["vqa_jax.pairs.levels"] = ("import numpy", False)
     assert violations(files) == []
     files[module] = (source, False)
     if complaint is None:

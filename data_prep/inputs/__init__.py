@@ -1,0 +1,1 @@
+"""DOCSTRING data_prep/inputs."""

@@ -1,0 +1,1 @@
+"""DOCSTRING vqa_jax/teachers."""
