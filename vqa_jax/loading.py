@@ -1,4 +1,4 @@
-"""DOCSTRING of vqa_jax.loading."""
+"""`load`: the forms in which a student comes, each told by what its folder holds."""
 
 from __future__ import annotations
 

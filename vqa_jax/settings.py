@@ -1,4 +1,8 @@
-"""DOCSTRING of vqa_jax.settings."""
+"""Settings of every stage, once, with their defaults: `configs/` holds what a run changes.
+
+Light: a config can be read and checked where JAX is not installed. Preparation's settings are in
+`data_prep/prepare/config.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vqa_jax import settings
-from vqa_jax import settings as input_pipeline
-from vqa_jax import settings as optim_lib
-from vqa_jax.training import step as step_lib
-
-VIDEOS_A_RANGE = 64
+VIDEOS_A_RANGE = 64  # of a job's work; a restart repeats at most one range a process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +166,7 @@ class RelabelConfig:
     xi: float = 1.0
     labels: str = "student"
     std_floor: float = 3.0
-    range_videos: int = settings.VIDEOS_A_RANGE
+    range_videos: int = VIDEOS_A_RANGE
 
     def __post_init__(self) -> None:
         if self.labels not in ("student", "ensemble"):
@@ -224,7 +223,7 @@ class TrainConfig:
       checkpoint_every: steps between checkpoints.
       keep_best, keep_every: see `checkpoint.Checkpointer`.
       input, optim, loss: see InputConfig, OptimConfig, LossConfig.
-      trainable, sharding, attention, remat: see `train_step.StepConfig`.
+      trainable, sharding, attention, remat: see `training.step.StepConfig`.
       lora_rank: rank of low-rank additions to the decoder, 0 for none; they are merged into the
         student that is written.
     """
@@ -236,10 +235,10 @@ class TrainConfig:
     log_every: int
     checkpoint_every: int
     seed: int
-    input: input_pipeline.InputConfig
+    input: InputConfig
     optim: OptimConfig
     loss: LossConfig
-    trainable: optim_lib.Trainable = optim_lib.EVERYTHING
+    trainable: Trainable = EVERYTHING
     sharding: tuple[tuple[str, str], ...] = ()
     attention: str = "auto"
     remat: str = "none"
@@ -253,23 +252,9 @@ class TrainConfig:
         fields = dict(fields)
         fields["pair_datasets"] = tuple(fields["pair_datasets"])
         fields["mesh"] = tuple(fields["mesh"])
-        fields["input"] = input_pipeline.InputConfig.from_dict(fields["input"])
+        fields["input"] = InputConfig.from_dict(fields["input"])
         fields["optim"] = OptimConfig(**fields["optim"])
         fields["loss"] = LossConfig(**fields["loss"])
-        fields["trainable"] = optim_lib.rules_of(fields["trainable"])
+        fields["trainable"] = rules_of(fields["trainable"])
         fields["sharding"] = tuple(sorted(dict(fields["sharding"]).items()))
         return cls(**fields)
-
-    def step_config(self, level_ids: Sequence[int], level_index: int) -> step_lib.StepConfig:
-        """What a step computes, for a tokenizer's level words."""
-        return step_lib.StepConfig(
-            optim=self.optim,
-            loss=self.loss,
-            severity_weight=self.severity_weight,
-            level_ids=tuple(level_ids),
-            level_index=level_index,
-            trainable=self.trainable,
-            sharding=self.sharding,
-            attention=self.attention,
-            remat=self.remat,
-        )

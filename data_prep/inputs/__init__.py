@@ -1,1 +1,1 @@
-"""DOCSTRING data_prep/inputs."""
+"""Listings, copies among them, and the files behind them."""

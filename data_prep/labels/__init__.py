@@ -1,1 +1,1 @@
-"""DOCSTRING data_prep/labels."""
+"""Pair labels written into a prepared corpus."""

@@ -1,6 +1,6 @@
 """Videos with human scores as a listing for `data_prep.prepare.job`, split by content.
 
-    python -m data_prep.labels.human_listing --config configs/finetune.py --videos DIR --out DIR \
+    python -m data_prep human-listing --config configs/finetune.py --videos DIR --out DIR \
         --mos KoNViD-1k=FILE [--mos NAME=FILE ...] [--heldout 0.2] [any Beam option]
 
 Writes `listing.csv` (path, source = set, split), and each set's labels twice, under the listing's

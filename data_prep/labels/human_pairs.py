@@ -1,6 +1,6 @@
 """Labels pairs by human scores, for fine-tuning; they become the corpus's pairs of iteration 1.
 
-    python -m data_prep.labels.human_pairs --config configs/finetune.py --data DIR --mos NAME=FILE
+    python -m data_prep human-pairs --config configs/finetune.py --data DIR --mos NAME=FILE
 
 METHOD 3.1 with people in the teachers' place: D = MOS_B - MOS_A against s_D = sqrt(s_A^2 + s_B^2).
 s is the standard deviation of a *mean* opinion: that of the ratings over the square root of their

@@ -1,6 +1,6 @@
 """Labels the first iteration's pairs: by the simulators' order and by the teachers' votes.
 
-    python -m data_prep.labels.pairs --config configs/quickstart.py --data DIR [--scores scores.csv ...]
+    python -m data_prep pairs --config configs/quickstart.py --data DIR [--scores scores.csv ...]
 
 Reads the video table that `data_prep.prepare.job` wrote and writes the dataset `vqa_pairs_1`. Its
 manifest tells the teachers' fitted constants and how many scores each is missing.

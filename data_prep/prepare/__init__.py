@@ -1,1 +1,1 @@
-"""DOCSTRING data_prep/prepare."""
+"""The preparation job: from source files to records."""

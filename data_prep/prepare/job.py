@@ -1,6 +1,6 @@
 """The preparation job: a listing of videos in, a verified corpus of shards out.
 
-    python -m data_prep.prepare.job --config configs/quickstart.py --videos LISTING --data DIR \
+    python -m data_prep build --config configs/quickstart.py --videos LISTING --data DIR \
         [--runner=FnApiRunner] [any Beam option]
 
 Two Beam pipelines of one leaf each: probe every input, then build one bucket of sources at a time.

@@ -1,1 +1,1 @@
-"""DOCSTRING data_prep/scenes."""
+"""Built-in scenes, for a corpus without videos of one's own."""

@@ -1,6 +1,6 @@
 """Built-in scenes: real mp4 files made from a few photographs, so that the loop runs without data.
 
-    python -m data_prep.scenes.scenes --out DIR --num 72 --seed 0 [--photos DIR] [--workers 2]
+    python -m data_prep scenes --out DIR --num 72 --seed 0 [--photos DIR] [--workers 2]
 
 Photographs are filmed by a moving camera, alone or behind moving things; dead-leaves pictures cut
 from them make content that does not run out. Every sixth scene is held out, and uses held-out

@@ -1,1 +1,1 @@
-"""DOCSTRING data_prep/selection."""
+"""Low-level metrics, and a selection that matches their histograms."""

@@ -1,6 +1,6 @@
 """Measures the nine low-level metrics of METHOD 2 on every input of a listing.
 
-    python -m data_prep.selection.low_level_metrics --videos LISTING --out metrics.parquet [Beam options]
+    python -m data_prep metrics --videos LISTING --out metrics.parquet [Beam options]
 
 The table has one row for each usable input; `metrics.parquet.quarantine.csv` says why the others
 are not in it. A killed run resumes: ranges of inputs that are finished lie in
@@ -182,7 +182,7 @@ def read_metrics(path: str) -> pa.Table:
         return pq.read_table(path, columns=SCHEMA.names).select(SCHEMA.names)
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(
-            f"{path} is no table of metrics ({error}): write it with data_prep.selection.low_level_metrics"
+            f"{path} is no table of metrics ({error}): write it with `python -m data_prep metrics`"
         ) from error
 
 

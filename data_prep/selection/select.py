@@ -1,12 +1,12 @@
 """Selects videos whose low-level metrics are distributed as a target's (METHOD 2).
 
-    python -m data_prep.selection.select --metrics metrics.parquet --target lsvq_metrics.parquet --num 200000
+    python -m data_prep select --metrics metrics.parquet --target lsvq_metrics.parquet --num 200000
         --quotas bilibili=0.2,youku=0.2,youtube=0.25,tiktok=0.35 --out selected.csv
 
 The target is another table of metrics (equally wide bins from its 1st to its 99th percentile), or
 JSON with histograms: {"contrast": {"edges": [20, 40, 60], "shares": [0.1, 0.4, 0.4, 0.1]}, ...},
 for every metric the inner edges of the bins and a share for each bin, one more than edges.
-`selected.csv` is a listing for data_prep.prepare.job; beside it lie `selected.csv.json`, how well each
+`selected.csv` is a listing for `data_prep build`; beside it lie `selected.csv.json`, how well each
 histogram matches and how far from the best reachable, and `selected.csv.png`.
 """
 

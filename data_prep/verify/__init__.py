@@ -1,1 +1,1 @@
-"""DOCSTRING data_prep/verify."""
+"""Reads a corpus back and checks it."""

@@ -1,11 +1,11 @@
 """Measures what a stage costs on this machine.
 
-    python launch/bench/__main__.py prep [--videos DIR] [--height 720] [--out FILE.json]
-    python launch/bench/__main__.py map [--num 1000000] [--out FILE.json]
-    python launch/bench/__main__.py loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
-    python launch/bench/__main__.py scoring [--repeats 30] [--out FILE.json]
-    python launch/bench/__main__.py adaptive --data CORPUS [--epsilon 0.12] [--out FILE.json]
-    python launch/bench/__main__.py gmad [--videos 200000] [--models 6] [--out FILE.json]
+    python launch/bench prep [--videos DIR] [--height 720] [--out FILE.json]
+    python launch/bench map [--num 1000000] [--out FILE.json]
+    python launch/bench loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
+    python launch/bench scoring [--repeats 30] [--out FILE.json]
+    python launch/bench adaptive --data CORPUS [--epsilon 0.12] [--out FILE.json]
+    python launch/bench gmad [--videos 200000] [--models 6] [--out FILE.json]
 
 Figures of one run belong together; between runs and machines compare ratios, not seconds.
 """
@@ -17,7 +17,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def _prep(args: argparse.Namespace) -> tuple[dict, str]:
@@ -28,10 +28,10 @@ def _prep(args: argparse.Namespace) -> tuple[dict, str]:
 
 
 def _map(args: argparse.Namespace) -> tuple[dict, str]:
-    from launch.bench import map
+    from launch.bench import thurstone
 
-    found = map.measure(args.num, args.seed)
-    return found, map.table(found)
+    found = thurstone.measure(args.num, args.seed)
+    return found, thurstone.table(found)
 
 
 def _loader(args: argparse.Namespace) -> tuple[dict, str]:
@@ -64,7 +64,7 @@ def _adaptive(args: argparse.Namespace) -> tuple[dict, str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one sub-command; prints its table and writes all figures as JSON if asked."""
-    parser = argparse.ArgumentParser(prog="launch/bench/__main__.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="launch/bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("prep", help="preparation: decode, resize, distort, encode, write")
     sub.set_defaults(handler=_prep)

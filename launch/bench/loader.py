@@ -32,10 +32,10 @@ def _corpus(videos: str | None, folder: str, config: str, num: int) -> str:
     data = os.path.join(folder, "corpus")
     if videos is None:
         videos = os.path.join(folder, "scenes")
-        _run("data_prep.scenes.scenes", "--out", videos, "--num", str(num), "--seed", "0")
-    _run("data_prep.prepare.job", f"--config={config}", f"--videos={videos}", f"--data={data}")
+        _run("data_prep", "scenes", "--out", videos, "--num", str(num), "--seed", "0")
+    _run("data_prep", "build", f"--config={config}", f"--videos={videos}", f"--data={data}")
     _run("vqa_jax", "motion", "--data", data)
-    _run("data_prep.labels.pairs", f"--config={config}", f"--data={data}")
+    _run("data_prep", "pairs", f"--config={config}", f"--data={data}")
     return data
 
 

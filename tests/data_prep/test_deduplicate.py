@@ -8,10 +8,10 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from faults import broken_files
 
 from data_prep.inputs import deduplicate
 from data_prep.inputs.deduplicate import NUM_HASHES, Duplicate, Fingerprint, find_duplicates
+from tests.fixtures import broken_files
 from vqa_jax.media.probe import probe
 
 

@@ -7,12 +7,11 @@ import os
 
 import numpy as np
 import pytest
-from faults import broken_files
 
 from data_prep.labels import human_listing, human_pairs
 from data_prep.labels.human_pairs import HumanConfig
 from data_prep.prepare import job
-from tests.fixtures import prep_corpus, tiny_corpus
+from tests.fixtures import broken_files, prep_corpus, tiny_corpus
 from vqa_jax.benchmarks import labels as benchmark_labels
 from vqa_jax.corpus import pair_shards, store
 from vqa_jax.motion import job as motion_job

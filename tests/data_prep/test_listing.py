@@ -8,10 +8,10 @@ import fsspec
 import pyarrow
 import pyarrow.parquet
 import pytest
-from faults import broken_files
 
 from data_prep.inputs import listing
 from data_prep.inputs.listing import Input, ListingError, local_copy, read_listing
+from tests.fixtures import broken_files
 from vqa_jax.media.container import UnreadableFileError
 
 

@@ -11,7 +11,6 @@ import sys
 
 import numpy as np
 import pytest
-from faults import broken_files
 
 from data_prep.inputs import listing
 from data_prep.inputs import source as ingest
@@ -23,7 +22,7 @@ from data_prep.prepare.config import PairConfig
 from data_prep.prepare.job import build
 from data_prep.simulators import SIMULATORS
 from data_prep.simulators.encode import EncodeError
-from tests.fixtures import prep_corpus
+from tests.fixtures import broken_files, prep_corpus
 from vqa_jax.corpus import schemas, shards
 from vqa_jax.corpus import store as records
 from vqa_jax.corpus.video_table import read_video_table
@@ -31,7 +30,7 @@ from vqa_jax.jobs import files
 from vqa_jax.media import container, decode, probe
 from vqa_jax.media import view as frames
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAIRS = PairConfig(
     seed=0,
     simulator_per_label=20,
@@ -211,7 +210,7 @@ def test_another_number_of_workers_gives_the_same_bytes(corpus, videos, tmp_path
 def test_worker_processes_give_the_same_bytes_and_stay_quiet(corpus, videos, tmp_path):
     """The command line as the quickstart calls it."""
     config = prep_corpus.write_config_file(tmp_path / "config.py")
-    command = [sys.executable, "-m", "data_prep.prepare.job", f"--config={config}"]
+    command = [sys.executable, "-m", "data_prep", "build", f"--config={config}"]
     command += [f"--videos={videos}", f"--data={tmp_path / 'corpus'}", "--runner=DirectRunner"]
     command += ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -17,7 +17,7 @@ from vqa_jax.corpus import store as records
 from vqa_jax.corpus.video_table import read_video_table, table_sha256, write_video_table
 from vqa_jax.jobs import files
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

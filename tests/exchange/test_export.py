@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from vqa_jax.motion import extractor as motion
 from vqa_jax.motion import weights as slowfast
 from vqa_jax.weights import bundle
 
-SERVE = os.path.join(os.path.dirname(__file__), os.pardir, "launch", "serve_exported.py")
+SERVE = str(pathlib.Path(__file__).parents[2] / "launch" / "serve_exported.py")
 
 
 @pytest.fixture(scope="module")

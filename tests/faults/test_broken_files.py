@@ -4,8 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
-from faults import broken_files
 
+from tests.fixtures import broken_files
 from vqa_jax.media import container, decode, find, probe, view
 
 PRE = view.Preprocess(image_size=32, motion_size=16, clip_len=4, min_clips=2, max_clips=3)

@@ -21,7 +21,7 @@ TIMEOUT = 20  # seconds without a sign of life
 PROGRAM = """
 import sys
 from vqa_jax import hosts, train
-import tiny_corpus
+from tests.fixtures import tiny_corpus
 
 coordinator, processes, process, data, workdir, steps, every, mesh = sys.argv[1:]
 if int(processes) > 1:
@@ -44,7 +44,7 @@ def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVI
     environment = {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes}",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "PYTHONPATH": str(ROOT),
     }
     rest = [str(x) for x in (data, workdir, steps, every, mesh)]
     return [

@@ -58,7 +58,7 @@ def _killed_until_done(job, *args: str, most_seconds: float, seed: int) -> int:
 
 @pytest.fixture(autouse=True)
 def _paths_of_children(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.mark.slow

@@ -3,9 +3,8 @@
 import collections
 import os
 
-from faults import broken_files, mutated_files
-
 from data_prep.inputs.deduplicate import fingerprint
+from tests.fixtures import broken_files, mutated_files
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.isolation import Isolated, LimitError, Limits

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 TPU = ["tpu_pod.sh", "--name", "slice", "--zone", "us-west4-a", "--dry-run"]
 GKE = ["gke.sh", "--cluster=c", "--name=n", "--type=v5litepod-256", "--image=i", "--dry-run"]
 JOB = ["--data", "a folder", "--workdir=/w/it's"]

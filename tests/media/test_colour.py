@@ -5,8 +5,8 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
-from faults.broken_files import encode, moving_frames
 
+from tests.fixtures.broken_files import encode, moving_frames
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.media import colour, decode, probe
 

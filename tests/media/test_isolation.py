@@ -133,9 +133,9 @@ def test_limits_below_zero_are_refused():
 def test_the_child_dies_with_its_parent_even_when_it_hangs(number):
     program = textwrap.dedent(f"""
         import os, sys
-        sys.path[:] = {[os.path.dirname(work.__file__), *sys.path]!r}
+        sys.path[:] = {[*sys.path]!r}
         from vqa_jax.media.isolation import Isolated, Limits
-        import isolated_work as work
+        from tests.fixtures import isolated_work as work
         child = Isolated(Limits(0, 0))
         print(child.call("a", os.getpid), flush=True)
         child.call("a", work.spin)

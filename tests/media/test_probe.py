@@ -5,9 +5,9 @@ import fractions
 import av
 import numpy as np
 import pytest
-from faults.broken_files import encode, moving_frames
 from PIL import Image
 
+from tests.fixtures.broken_files import encode, moving_frames
 from vqa_jax.media import container, decode, find, probe, view
 
 QUICK_THEN_SLOW = [40 * i for i in range(12)] + [480 + 160 * i for i in range(12)]

@@ -5,8 +5,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from faults.broken_files import encode, moving_frames
 
+from tests.fixtures.broken_files import encode, moving_frames
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.media import container, decode, find, probe, view
 from vqa_jax.media.view import Preprocess

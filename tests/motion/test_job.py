@@ -21,7 +21,7 @@ from vqa_jax.motion import job as motion_job
 from vqa_jax.motion import network
 from vqa_jax.motion import weights as slowfast
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPLITS = {"heldout": 1, "train": 4}  # shards
 VIDEOS_PER_SHARD = 2
 PREPROCESS = {"motion_size": 16, "clip_len": 4, "min_clips": 1, "max_clips": 2}
@@ -125,7 +125,7 @@ def _start(*args) -> multiprocessing.process.BaseProcess:
 
 def test_two_processes_at_once_and_one_of_them_killed(data, tmp_path, monkeypatch):
     """The shard in hand is repeated, no other."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     alone = str(shutil.copytree(data, tmp_path / "alone"))
     motion_job.run(alone, MeanExtractor())
     logs = [str(tmp_path / f"calls{k}") for k in range(2)]

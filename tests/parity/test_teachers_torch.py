@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from launch.bench import teachers
 from tests.fixtures import torch_teachers
 from tests.fixtures.tolerances import TOLERANCES
+from tests.parity import teacher_throughput
 from tests.parity import test_teachers_golden as golden
 from tests.parity import test_teachers_swin2d as swin2d
 from vqa_jax.teachers.neural import minimalistic
@@ -33,7 +33,7 @@ def test_twin_reproduces_the_golden(shared, name):
 
 def test_throughput_is_measured_on_equal_outputs():
     whole = minimalistic.MinimalisticConfig(swin2d.SMALL)
-    calls = teachers.minimalistic_vii(whole, 224)
-    assert min(teachers.compare(*calls, (1, 224, 224, 3), repeats=1)) > 0
+    calls = teacher_throughput.minimalistic_vii(whole, 224)
+    assert min(teacher_throughput.compare(*calls, (1, 224, 224, 3), repeats=1)) > 0
     with pytest.raises(AssertionError):
-        teachers.compare(calls[0], np.ones_like, (1, 224, 224, 3), repeats=1)
+        teacher_throughput.compare(calls[0], np.ones_like, (1, 224, 224, 3), repeats=1)

@@ -7,9 +7,8 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from faults import broken_files
 
-from tests.fixtures import tiny_corpus
+from tests.fixtures import broken_files, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import loading
 from vqa_jax.devices import sharding

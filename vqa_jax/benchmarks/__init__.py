@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/benchmarks."""
+"""Labelled test sets: labels, metrics, intervals, runs. Light: imports no JAX."""

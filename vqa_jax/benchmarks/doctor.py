@@ -23,11 +23,12 @@ from vqa_jax.benchmarks import sets
 from vqa_jax.benchmarks.labels import Labels, read_labels
 from vqa_jax.benchmarks.sets import Benchmark, BenchmarkError
 from vqa_jax.jobs.files import written
-from vqa_jax.media.container import VIDEO_EXTENSIONS
-from vqa_jax.media.isolation import Prober
+from vqa_jax.media.container import VIDEO_EXTENSIONS, MediaError
+from vqa_jax.media.isolation import Isolated, LimitError, Limits
+from vqa_jax.media.probe import probe
 
-SECONDS = 60.0
-"""Longest time for one file; a good one takes a fraction of a second."""
+LIMITS = Limits(seconds=60.0, memory_mb=4096)  # of one file; a good one takes a fraction of either
+_FACTS = ("width", "height", "fps", "num_frames", "duration", "codec")
 _SHOWN = 10  # problems of one kind printed; all are in the CSV
 
 
@@ -115,22 +116,36 @@ def examine(benchmark: Benchmark, folder: str, labels_path: str, workers: int = 
     return Diagnosis(benchmark, tuple(rows), tuple(_remarks(benchmark, labels, below, matches)))
 
 
-def _probe_all(paths: Sequence[str], workers: int) -> list[dict[str, Any]]:
-    local, probers = threading.local(), []
+def open_file(path: str) -> dict[str, Any]:
+    """A file's size, rate and length, or dict(reason=...); called in a child process."""
+    try:
+        info = probe(path)
+    except MediaError as error:
+        return {"reason": error.reason}
+    except OSError as error:
+        return {"reason": error.strerror or str(error)}
+    return {name: getattr(info, name) for name in _FACTS}
 
-    def probe(path: str) -> dict[str, Any]:
-        if not hasattr(local, "prober"):
-            local.prober = Prober(SECONDS)
-            probers.append(local.prober)
-        return local.prober(path)
+
+def _probe_all(paths: Sequence[str], workers: int) -> list[dict[str, Any]]:
+    local, children = threading.local(), []
+
+    def facts(path: str) -> dict[str, Any]:
+        if not hasattr(local, "child"):
+            local.child = Isolated(LIMITS)
+            children.append(local.child)
+        try:
+            return local.child.call(path, open_file, path)
+        except LimitError as error:
+            return {"reason": error.reason}
 
     pool = concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count() or 1)
     try:
-        return list(tqdm(pool.map(probe, paths), total=len(paths), desc="open", unit="file"))
+        return list(tqdm(pool.map(facts, paths), total=len(paths), desc="open", unit="file"))
     finally:
         pool.shutdown(cancel_futures=True)
-        for prober in probers:
-            prober.close()
+        for child in children:
+            child.close()
 
 
 def _remarks(

@@ -1,16 +1,13 @@
-"""DOCSTRING of vqa_jax.benchmarks.sets.published."""
+"""Results that papers report, read from the table in assets."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Mapping
 
-from vqa_jax.teachers.cards import _PUBLISHED, _SHOWN_SETS
-
-_PUBLISHED = pathlib.Path(__file__).parent / "assets" / "published_results.csv"
+_PUBLISHED = pathlib.Path(__file__).parents[1] / "assets" / "published_results.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +31,3 @@ def published() -> list[Published]:
                 if line[metric]:
                     values[line["dataset"]] = float(line[metric])
     return list(rows.values())
-
-
-@functools.cache
-def _published_results() -> dict[str, list[dict[str, str]]]:
-    found: dict[str, list[dict[str, str]]] = {}
-    with open(_PUBLISHED, newline="", encoding="utf-8") as f:
-        for row in csv.DictReader(f):
-            if row["dataset"] in _SHOWN_SETS:
-                found.setdefault(row.pop("model"), []).append(row)
-    return found

@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/cli."""
+"""The command line: one file a group of commands."""

@@ -1,4 +1,4 @@
-"""DOCSTRING of vqa_jax.cli.main.command."""
+"""What all commands share: configs, errors of one line, exit codes."""
 
 from __future__ import annotations
 

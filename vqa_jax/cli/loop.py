@@ -1,4 +1,4 @@
-"""DOCSTRING of vqa_jax.cli.main.loop."""
+"""Commands of an iteration: evaluate, relabel, report."""
 
 from __future__ import annotations
 

@@ -57,7 +57,6 @@ def add(commands: Any, handler: Callable[[argparse.Namespace], int]) -> None:
 
 def _score(args: argparse.Namespace) -> tuple[str, int]:
     from vqa_jax import loading
-    from vqa_jax.cli import score
     from vqa_jax.media.find import find_videos
     from vqa_jax.settings import ScoreConfig
 
@@ -70,12 +69,12 @@ def _score(args: argparse.Namespace) -> tuple[str, int]:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     config = ScoreConfig(args.epsilon if args.adaptive else 0.0, args.both_orders, args.protocol)
     student = loading.load(args.student, anchors=args.anchors)
-    results = score.collect(student, paths, args.csv, config)
-    text = score.render(results, len(student.scale.anchors.names))
+    results = collect(student, paths, args.csv, config)
+    text = render(results, len(student.scale.anchors.names))
     if args.student is None:
         text = f"No --student given: scored with the shipped tiny student.\n{text}"
     if args.json:
-        score.write_results(results, args.json)
+        write_results(results, args.json)
     return text, 0 if any(r.error is None for r in results) else 1
 
 

@@ -143,9 +143,9 @@ def _agree(args: argparse.Namespace) -> tuple[str, int]:
 
 
 def _view(args: argparse.Namespace) -> tuple[str, int]:
-    from vqa_jax import view_picture
+    from vqa_jax.report import fragments
 
-    view_picture.draw(args.video, args.out, args.seed)
+    fragments.draw(args.video, args.out, args.seed)
     return f"picture: {args.out}", 0
 
 

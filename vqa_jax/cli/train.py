@@ -1,4 +1,4 @@
-"""DOCSTRING of vqa_jax.cli.main.train."""
+"""Commands that make a student: motion, train, plan."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/corpus."""
+"""Video, motion and pair records on disk. Light: imports no JAX."""

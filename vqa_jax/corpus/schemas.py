@@ -1,4 +1,4 @@
-"""DOCSTRING of vqa_jax.corpus.schemas."""
+"""Records as they are stored: features, versions, bytes."""
 
 from __future__ import annotations
 

@@ -17,8 +17,6 @@ from vqa_jax.jobs.files import (
 )
 from vqa_jax.media import view
 
-pass
-
 
 class VideoStore:
     """Videos of a corpus with their motion features, by key."""

@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/devices."""
+"""Meshes, shardings, execution on them, hosts and chips."""

@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/exchange."""
+"""Other programs' checkpoints in, and ours out."""

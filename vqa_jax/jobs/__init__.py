@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/jobs."""
+"""What every resumable job is made of: whole files, shared ranges, one publication."""

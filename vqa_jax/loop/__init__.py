@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/loop."""
+"""An iteration: evaluate a student, choose its anchors, relabel with it."""

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import softmax
 
-from vqa_jax.loop import labels as labels_lib
 from vqa_jax.pairs import gmad, levels
 from vqa_jax.pairs.gmad import GmadPair
 from vqa_jax.pairs.table import STUDENT, Pair
@@ -89,7 +88,7 @@ def label_gmad(
     if labels != ENSEMBLE:
         columns = (opinions.ids, opinions.student.tolist(), opinions.student_std.tolist())
         scores = {key: (q, std) for key, q, std in zip(*columns, strict=True)}
-        return labels_lib.label_by_student(found, probs, scores)
+        return label_by_student(found, probs, scores)
     row = {key: k for k, key in enumerate(opinions.ids)}
     labelled = []
     for pair in found:

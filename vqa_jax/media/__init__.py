@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/media."""
+"""From a file to what the student sees of it. Light: imports no JAX."""

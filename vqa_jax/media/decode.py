@@ -57,9 +57,9 @@ def iter_frames(
     are left out where they are dense and come again where they are sparse.
 
     Rotation metadata is applied; frames of another size than the first are scaled to that one.
-    More than 8 bits are reduced to 8, HDR is tone-mapped, transparency laid over black (see
-    `vqa_jax.media.colour`). Pixels are taken as square. Corrupt packets are skipped and what the decoder
-    conceals is kept, as a player does; either is logged.
+    More than 8 bits are reduced to 8, HDR is tone-mapped, transparency laid over black
+    (`vqa_jax.media.colour`). Pixels are taken as square. Corrupt packets are skipped
+    and what the decoder conceals is kept, as a player does; either is logged.
 
     Args:
       path: a video file, or a still picture (one frame).

@@ -1,4 +1,4 @@
-"""DOCSTRING of vqa_jax.media.container.find."""
+"""Finds the videos below folders and behind globs."""
 
 from __future__ import annotations
 

@@ -11,12 +11,9 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib
-import json
 import math
 import os
-import pathlib
 import resource
-import select
 import signal
 import subprocess
 import sys
@@ -31,7 +28,6 @@ from typing import Any
 import cv2
 
 from vqa_jax.media.container import MediaError
-from vqa_jax.media.probe import probe
 
 _POLL_SECONDS = 0.05  # how often memory is looked at: a gigabyte takes longer to fill
 _START_SECONDS = 300.0  # imports, on a busy machine
@@ -186,7 +182,7 @@ class Isolated:
         # methods import the main program, Beam and all, into every child.
         code = (
             f"import sys; sys.path[:] = {sys.path!r}\n"
-            "from data_prep import isolation\n"
+            "from vqa_jax.media import isolation\n"
             f"isolation._serve({theirs.fileno()}, {watched}, {self._limits.memory_mb})"
         )
         self._process = subprocess.Popen(
@@ -295,86 +291,3 @@ def _answer(
             error = RuntimeError(f"{type(error).__name__}: {error}")
         error.add_note(trace)
         return "error", error
-
-
-_START_SECONDS = 300.0  # imports, on a busy machine
-
-
-_FIELDS = ("width", "height", "fps", "num_frames", "duration", "codec")
-
-
-class Prober:
-    """One child process; not for two threads at once. The child ends with this object."""
-
-    def __init__(self, seconds: float):
-        """`seconds`: how long one file may take."""
-        self._seconds = seconds
-        self._child: subprocess.Popen[bytes] | None = None
-
-    def __call__(self, path: str) -> dict[str, Any]:
-        """What `probe` says of a file, or dict(reason=...)."""
-        if self._child is None or self._child.poll() is not None:
-            self.close()
-            self._child = _start()
-        self._child.stdin.write(json.dumps(path).encode() + b"\n")
-        self._child.stdin.flush()
-        if not select.select([self._child.stdout], [], [], self._seconds)[0]:
-            self.close()
-            return {"reason": f"not read within {self._seconds:g} s"}
-        line = self._child.stdout.readline()
-        if not line:
-            self.close()
-            return {"reason": "the decoder crashed"}
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends the child; a later call starts another."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.communicate()
-            self._child = None
-
-
-def _start() -> subprocess.Popen[bytes]:
-    package = str(pathlib.Path(__file__).parents[1])
-    search = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "vqa_jax.media.isolation"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # decoders' remarks; what counts is in the answer
-        env={**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1"},
-    )
-    ready = select.select([child.stdout], [], [], _START_SECONDS)[0] and child.stdout.readline()
-    if not ready:
-        child.kill()
-        child.communicate()
-        raise RuntimeError("the process that examines files does not start: is vqa_jax installed?")
-    return child
-
-
-def examine(path: str) -> dict[str, Any]:
-    """A file's size, rate and length, or dict(reason=...)."""
-    try:
-        info = probe(path)
-    except MediaError as error:
-        return {"reason": error.reason}
-    except OSError as error:
-        return {"reason": error.strerror or str(error)}
-    return {name: getattr(info, name) for name in _FIELDS}
-
-
-def _serve() -> None:
-    # Libraries may write to standard output; answers go to a copy that only this function knows.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    answers.write(b"ready\n")
-    answers.flush()
-    with contextlib.suppress(BrokenPipeError):
-        for line in sys.stdin.buffer:
-            answers.write(json.dumps(examine(json.loads(line))).encode() + b"\n")
-            answers.flush()
-
-
-if __name__ == "__main__":
-    _serve()

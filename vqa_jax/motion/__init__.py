@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/motion."""
+"""Motion features: SlowFast's fast pathway, its weights, the job that applies it."""

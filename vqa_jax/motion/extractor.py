@@ -17,7 +17,7 @@ from absl import logging
 from vqa_jax.media.view import Preprocess
 from vqa_jax.motion import network, weights
 
-TINY_WEIGHTS = pathlib.Path(__file__).parent / "assets" / "motion_tiny.safetensors"
+TINY_WEIGHTS = pathlib.Path(__file__).parents[1] / "assets" / "motion_tiny.safetensors"
 TINY_MOTION_SIZE = 56  # side of the clips that the shipped weights were pretrained on
 _VERSION = 1  # raise it when the same weights and clips would give other features
 

@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/pairs."""
+"""Levels, and pairs labelled by simulators, by teachers and by gMAD. Light: imports no JAX."""

@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/planning."""
+"""What a step will take on chips that are not at hand."""

@@ -123,7 +123,7 @@ def plan_run(
         raise ValueError(f"{pairs} pairs do not divide over {ways} devices")
     text = prompt_size(spec)
     level_index = text.level_index if settings.input.answer == "sentence" else 0
-    config = settings.step_config(text.level_ids, level_index)
+    config = train_step.StepConfig.of(settings, text.level_ids, level_index)
     shape = pair_shape(spec, text, pairs, settings.input.answer, tokens)
     trained = FunctionalStudent(with_additions(spec.student, settings.lora_rank))
     plain = FunctionalStudent(spec.student)

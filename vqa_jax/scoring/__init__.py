@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/scoring."""
+"""A score: encode the videos, ask the student, solve for quality."""

@@ -28,7 +28,7 @@ from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.motion import extractor as motion_lib
 from vqa_jax.pairs.levels import preference
-from vqa_jax.scoring import anchor_sources, predictor
+from vqa_jax.scoring import anchor_sources
 from vqa_jax.scoring import anchors as scoring_anchors
 from vqa_jax.scoring import scale as anchors_lib
 from vqa_jax.scoring.anchors import describe
@@ -271,7 +271,7 @@ class Predictor:
         facts = {"scale": W2S_SCALE if w2s else describe(scale.anchors), "model": self.fingerprint}
         good = [video for _, video in videos if not isinstance(video, str)]
         with self._lock:
-            found = iter(predictor.score_videos(scale, list(self.engine.encode(good)), config))
+            found = iter(score_videos(scale, list(self.engine.encode(good)), config))
         results = []
         for path, video in videos:
             if isinstance(video, str):

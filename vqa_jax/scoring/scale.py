@@ -1,4 +1,4 @@
-"""DOCSTRING of vqa_jax.scoring.engine.scale."""
+"""The anchors' scale: from preference probabilities to Thurstone scores to numbers for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DOCSTRING of vqa_jax.scoring.engine.w2s."""
+"""The authors' rule of scoring, kept for comparison with published numbers."""
 
 from __future__ import annotations
 

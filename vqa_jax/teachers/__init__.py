@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/teachers."""
+"""Weak teachers: measures, cards, scales, votes, the job that lets them score."""

@@ -8,20 +8,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from vqa_jax.benchmarks.published import _published_results
+from vqa_jax.benchmarks.published import published
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.teachers import measures
 from vqa_jax.teachers.views import View
 
 WEIGHTS_VARIABLE = "VQA_JAX_TEACHERS"
 BUILT_IN, NEURAL, IMPORTED = "built-in", "neural", "import"
-_PUBLISHED = pathlib.Path(__file__).parent / "assets" / "published_results.csv"
 _SHOWN_SETS = ("LSVQ-test", "LSVQ-1080p", "KoNViD-1k", "LIVE-VQC", "YouTube-UGC")
 _BUILT_IN_VERSION = "1"  # raise it when a built-in measure changes
 _BUILT_IN_RANGES = {
@@ -113,7 +111,24 @@ class TeacherCard:
 
     def results(self) -> list[dict[str, str]]:
         """Published figures: rows of dataset, srcc, plcc ("" where not given) and source."""
-        return [row for name in self.published for row in _published_results().get(name, ())]
+        return [
+            {
+                "dataset": dataset,
+                "srcc": _digits(row.srcc.get(dataset)),
+                "plcc": _digits(row.plcc.get(dataset)),
+                "source": row.source,
+            }
+            for name in self.published
+            for row in published()
+            if row.model == name
+            for dataset in _SHOWN_SETS
+            if dataset in row.srcc or dataset in row.plcc
+        ]
+
+
+def _digits(figure: float | None) -> str:
+    """As papers print it; "" where they do not."""
+    return "" if figure is None else f"{figure:.3f}"
 
 
 _DOVER_FILES = (WeightFile("dover.safetensors", f"DOVER.pth, releases of {_DOVER}"),)

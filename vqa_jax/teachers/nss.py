@@ -27,7 +27,7 @@ NUM_FEATURES = 36
 PATCH = 96  # side at full scale, as in NIQE
 MIN_SIDE = 32  # smaller pictures are enlarged to this
 
-_ASSET = pathlib.Path(__file__).parent / "assets" / "niqe_pristine.npz"
+_ASSET = pathlib.Path(__file__).parents[1] / "assets" / "niqe_pristine.npz"
 _SHARP_SHARE = 0.75  # NIQE fits on patches at least this sharp relative to the sharpest one
 _FIT_SCALES = (1.0, 0.75, 0.5)
 _SHRINKAGE = 0.2  # of the correlations towards none

@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/training."""
+"""Training: sampling, batches, loss, optimizer, step, checkpoints, the run."""

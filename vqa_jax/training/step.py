@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from vqa_jax import settings as optim_lib
 from vqa_jax.devices import sharding as parallel
 from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.models.functional import FunctionalStudent, Params
-from vqa_jax.settings import LossConfig, OptimConfig
+from vqa_jax.settings import EVERYTHING, LossConfig, OptimConfig, Trainable, TrainConfig
 from vqa_jax.training import optim as training_optim
 from vqa_jax.training.batch import GROUPS
 from vqa_jax.training.losses import pair_loss
@@ -48,11 +47,26 @@ class StepConfig:
     severity_weight: float
     level_ids: tuple[int, ...]
     level_index: int
-    trainable: optim_lib.Trainable = optim_lib.EVERYTHING
+    trainable: Trainable = EVERYTHING
     frozen_dtype: str = "bfloat16"
     sharding: tuple[tuple[str, str], ...] = ()
     attention: str = "auto"
     remat: str = "none"
+
+    @classmethod
+    def of(cls, config: TrainConfig, level_ids: Sequence[int], level_index: int) -> StepConfig:
+        """A run's step, for a tokenizer's level words."""
+        return cls(
+            optim=config.optim,
+            loss=config.loss,
+            severity_weight=config.severity_weight,
+            level_ids=tuple(level_ids),
+            level_index=level_index,
+            trainable=config.trainable,
+            sharding=config.sharding,
+            attention=config.attention,
+            remat=config.remat,
+        )
 
     def execution(self, mesh: Mesh) -> Execution:
         """How the model runs on `mesh`."""

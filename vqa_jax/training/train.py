@@ -136,7 +136,7 @@ def train(
         workdir,
         student,
         mesh,
-        config.step_config(geometry.level_ids, geometry.level_index),
+        step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index),
         checkpoints,
     )
     output, total = os.path.join(workdir, "student"), config.optim.total_steps

@@ -1,1 +1,1 @@
-"""DOCSTRING vqa_jax/teachers/neural."""
+"""Teachers that are networks, under their authors' weight names."""

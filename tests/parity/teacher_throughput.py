@@ -1,7 +1,7 @@
 """Scores a second and core of the neural teachers, beside the same networks in torch.
 
-    JAX_PLATFORMS=cpu PYTHONPATH=tests:tests/parity taskset -c 0 \\
-        .venv/bin/python -m teacher_throughput [--repeats 5]
+    JAX_PLATFORMS=cpu taskset -c 0 \\
+        .venv/bin/python -m tests.parity.teacher_throughput [--repeats 5]
 
 Both run in one process, in float32, on the one core that it is bound to (so either uses one
 thread), with the same weights and the same inputs; the calls alternate, and medians of CPU time are
