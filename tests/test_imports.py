@@ -105,10 +105,10 @@ def _complaint(module: str, used: str, modules: set[str]) -> str | None:
     if top not in PROJECT:
         return None
     here, there = place(module), place(used)
-    if is_light(module) and not is_light(used) and used in modules and FLOOR_OF[there]:
-        return f"{module} must stay light, but imports {used}"
     if here != there and FLOOR_OF[there] >= FLOOR_OF[here]:
         return f"{module} (floor {FLOOR_OF[here]}) imports {used} (floor {FLOOR_OF[there]})"
+    if is_light(module) and not is_light(used) and used in modules and FLOOR_OF[there]:
+        return f"{module} must stay light, but imports {used}"
     return None
 
 

@@ -6,9 +6,8 @@ import sys
 import pytest
 import tensorflow_datasets as tfds
 
-import vqa_jax.corpus.tfds_builders
 from tests.fixtures import tiny_corpus
-from vqa_jax.corpus import pair_shards, schemas
+from vqa_jax.corpus import pair_shards, schemas, tfds_builders
 from vqa_jax.corpus import store as records
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.pairs.levels import LEVELS
@@ -55,7 +54,7 @@ def test_what_it_is_and_whom_to_cite_is_told(corpus, name):
 
 
 def test_a_folder_without_the_dataset_is_named(tmp_path):
-    assert vqa_jax.datasets.VqaVideos.name == "vqa_videos"
+    assert tfds_builders.VqaVideos.name == "vqa_videos"
     with pytest.raises(CorpusError, match="only reads"):
         tfds.data_source("vqa_videos", split="train", data_dir=str(tmp_path))
 

@@ -8,16 +8,16 @@ import csv
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from vqa_jax.cli.command import SettingsError, _load, _say
 from vqa_jax.jobs.files import write_json
-from vqa_jax.scoring.predictor import Predictor, Result
-from vqa_jax.settings import ScoreConfig
+from vqa_jax.settings import EPSILON, ScoreConfig
 
-_EPSILON = 0.12  # score_modes.EPSILON, which --help must not import
+if TYPE_CHECKING:  # --help must not import JAX
+    from vqa_jax.scoring.predictor import Predictor, Result
 
 
 def add(commands: Any, handler: Callable[[argparse.Namespace], int]) -> None:
@@ -49,7 +49,7 @@ def add(commands: Any, handler: Callable[[argparse.Namespace], int]) -> None:
         help="w2s: the authors' rule, to compare with published numbers",
     )
     sub.add_argument(
-        "--epsilon", type=float, default=_EPSILON, help=f"of --adaptive (default: {_EPSILON})"
+        "--epsilon", type=float, default=EPSILON, help=f"of --adaptive (default: {EPSILON})"
     )
     sub.add_argument("--csv", help="write one row a file")
     sub.add_argument("--json", help="write the same as JSON")
@@ -111,6 +111,8 @@ def collect(
     what it has scored.
     """
     results = []
+    from vqa_jax.scoring.predictor import Result
+
     columns = [f.name for f in dataclasses.fields(Result)] + ["direction"]
     with contextlib.ExitStack() as stack:
         writer = None
