@@ -1,19 +1,28 @@
 """Fixtures that every test file shares."""
 
 import getpass
+import hashlib
 import os
 import pathlib
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+import fake_devices
 
-# Compiled programs are kept between tests and runs; /tmp is one machine's, as they are.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), 8)
+
+# Compiled programs are kept between tests and runs; /tmp is one machine's, as they are. Apart by
+# flags: JAX's own key of a program knows neither the instruction set that they allow nor the CPU.
+_MADE_FOR = hashlib.sha256(f"{platform.processor()} {os.environ['XLA_FLAGS']}".encode())
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
-    os.path.join(tempfile.gettempdir(), f"vqa_jax_test_programs_{getpass.getuser()}"),
+    os.path.join(
+        tempfile.gettempdir(),
+        f"vqa_jax_test_programs_{getpass.getuser()}_{_MADE_FOR.hexdigest()[:8]}",
+    ),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
@@ -48,7 +57,7 @@ def corpus(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def trained(corpus, tmp_path_factory) -> str:
-    """Folder of a student that has learned `tiny_corpus`, with anchors; read only."""
+    """Folder of the student that knows `tiny_corpus` by its weights, with anchors; read only."""
     import tiny_corpus
 
-    return tiny_corpus.train_student(corpus, str(tmp_path_factory.mktemp("trained")))
+    return tiny_corpus.write_student(corpus, str(tmp_path_factory.mktemp("trained")))

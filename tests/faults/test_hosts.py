@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import fake_devices
 import numpy as np
 import pytest
 import tiny_corpus
@@ -42,7 +43,9 @@ def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVI
         coordinator = f"localhost:{probe.getsockname()[1]}"
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes}",
+        "XLA_FLAGS": fake_devices.xla_flags(
+            os.environ.get("XLA_FLAGS", ""), devices // processes
+        ),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
     rest = [str(x) for x in (data, workdir, steps, every, mesh)]
