@@ -43,9 +43,7 @@ def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVI
         coordinator = f"localhost:{probe.getsockname()[1]}"
     environment = {
         **os.environ,
-        "XLA_FLAGS": fake_devices.xla_flags(
-            os.environ.get("XLA_FLAGS", ""), devices // processes
-        ),
+        "XLA_FLAGS": fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), devices // processes),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
     rest = [str(x) for x in (data, workdir, steps, every, mesh)]
