@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 
 import fake_devices
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), 8)
@@ -28,7 +29,6 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
-import pytest
 
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 

@@ -19,7 +19,7 @@ from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.optim import OptimConfig
 from vqa_jax.simulator_pairs import all_simulator_pairs
-from vqa_jax.train import TrainConfig, train
+from vqa_jax.train import TrainConfig
 from vqa_jax.video_table import FIELDS, write_video_table
 
 EXTRACTOR = "test-extractor"
