@@ -3,10 +3,8 @@
 import ctypes
 import gc
 import getpass
-import hashlib
 import os
 import pathlib
-import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,18 +15,16 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), 8)
 
-# Compiled programs are kept between tests and runs; /tmp is one machine's, as they are. Apart by
-# flags: JAX's own key of a program knows neither the instruction set that they allow nor the CPU.
-_MADE_FOR = hashlib.sha256(f"{platform.processor()} {os.environ['XLA_FLAGS']}".encode())
+# Compiled programs are kept between tests and runs. They are machine code, so a folder belongs to
+# one kind of processor and one set of flags.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     os.path.join(
         tempfile.gettempdir(),
-        f"vqa_jax_test_programs_{getpass.getuser()}_{_MADE_FOR.hexdigest()[:8]}",
+        f"vqa_jax_test_programs_{getpass.getuser()}_{fake_devices.machine(os.environ)}",
     ),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-
 
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
