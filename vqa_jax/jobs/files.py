@@ -16,8 +16,10 @@ import pyarrow as pa
 from absl import logging
 from pyarrow import parquet
 
+from vqa_jax.errors import VqaError
 
-class CorpusError(Exception):
+
+class CorpusError(VqaError):
     """A corpus folder is incomplete, inconsistent or damaged; the message names file and remedy."""
 
 
