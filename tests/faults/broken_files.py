@@ -135,6 +135,13 @@ def _lying_header(folder: pathlib.Path) -> pathlib.Path:
     return _write(path, bytes(data))
 
 
+def _tag_not_utf8(folder: pathlib.Path) -> pathlib.Path:
+    path = encode(folder / "tag.mp4")
+    data = path.read_bytes()
+    assert data.count(b"Lavf") == 1  # the tag that names the writer
+    return _write(path, data.replace(b"Lavf", b"\xe9\xffvf"))
+
+
 def _renamed(name: str, **how: str) -> Callable[[pathlib.Path], pathlib.Path]:
     def make(folder: pathlib.Path) -> pathlib.Path:
         return encode(folder / "plain.bin", **{"container": "mp4", **how}).rename(folder / name)
@@ -176,6 +183,7 @@ USABLE: dict[str, tuple[Callable[[pathlib.Path], pathlib.Path], int, int]] = {
     "odd_name": (_renamed("Über 視頻 #1 100%d.MP4"), NUM_FRAMES, NUM_FRAMES),
     "name_like_an_address": (_renamed("concat:a|b.mp4"), NUM_FRAMES, NUM_FRAMES),
     "name_like_a_pattern": (_renamed("take[1]*?.mov"), NUM_FRAMES, NUM_FRAMES),
+    "tag_not_utf8": (_tag_not_utf8, NUM_FRAMES, NUM_FRAMES),
     "name_not_utf8": (_renamed(os.fsdecode(b"caf\xe9.mp4")), NUM_FRAMES, NUM_FRAMES),
     "gif": (
         lambda d: encode(d / "g.gif", codec="gif", pix_fmt="rgb8"),
