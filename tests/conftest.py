@@ -41,7 +41,7 @@ def _forget_programs() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> str:
     """Corpus of `tiny_corpus`; read only."""
-    import tiny_corpus
+    from tests.fixtures import tiny_corpus
 
     return tiny_corpus.write_corpus(str(tmp_path_factory.mktemp("corpus")))
 
@@ -49,6 +49,6 @@ def corpus(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def trained(corpus, tmp_path_factory) -> str:
     """Folder of a student that has learned `tiny_corpus`, with anchors; read only."""
-    import tiny_corpus
+    from tests.fixtures import tiny_corpus
 
     return tiny_corpus.train_student(corpus, str(tmp_path_factory.mktemp("trained")))

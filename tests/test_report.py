@@ -10,11 +10,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from tolerances import TOLERANCES
 
-from vqa_jax import files, records, report
-from vqa_jax.frames import Preprocess
-from vqa_jax.levels import LEVELS
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax import report
+from vqa_jax.corpus import shards, store
+from vqa_jax.jobs import files
+from vqa_jax.media.view import Preprocess
+from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import data, parts, plots
 
 EVIL = '<script>alert("x")</script> & ünï.mp4'
@@ -63,12 +65,12 @@ def _corpus(run, rng):
     root = str(run / "corpus")
     os.makedirs(root)
     shard = os.path.join(root, "work-0")
-    records.write_shard(
+    shards.write_shard(
         shard,
         "vqa_videos",
         (_video(k, s, n, rng) for k in range(2) for s in SIMULATORS for n in range(4)),
     )
-    records.publish(root, "vqa_videos", "vqa_videos", {"heldout": [shard]})
+    shards.publish(root, "vqa_videos", "vqa_videos", {"heldout": [shard]})
     manifest = {
         "seed": 1234,
         "settings": {"preprocess": {"tile_size": 80}, "simulators": list(SIMULATORS)},
@@ -297,7 +299,7 @@ def test_strip_shows_the_stored_tiles(full):
     found = data.thumbnails(str(run), [video_id, "unknown"])
     assert list(found) == [video_id] and found[video_id].path == "scene 1.mp4"
     strip = cv2.imdecode(np.frombuffer(found[video_id].jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    frames = records.RecordStore(str(run / "corpus"), "vqa_videos")[video_id]["frames"]
+    frames = store.RecordStore(str(run / "corpus"), "vqa_videos")[video_id]["frames"]
     expected = np.concatenate(frames[[0, 2, 3, 5]], axis=1)
     assert strip.shape == expected.shape
     assert np.abs(strip.astype(float) - expected).mean() < TOLERANCES["jpeg_strip"]["atol"]

@@ -8,13 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from stub_student import StubEngine, scale_of
 
-from vqa_jax import files, relabel
+from tests.fixtures.stub_student import StubEngine, scale_of
+from vqa_jax import settings
+from vqa_jax.corpus.video_table import read_video_table
+from vqa_jax.jobs import files
+from vqa_jax.loop import relabel
 from vqa_jax.report import relabelling
-from vqa_jax.video_table import read_video_table
 
-CONFIG = relabel.RelabelConfig(0, 0, 100, 12, 3, 4, "rank", 2)
+CONFIG = settings.RelabelConfig(0, 0, 100, 12, 3, 4, "rank", 2)
 
 
 @pytest.fixture(scope="module")

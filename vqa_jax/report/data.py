@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqa_jax import files, records
+from vqa_jax.corpus import store as records
+from vqa_jax.jobs import files
 
 STRIP_TILES = 4  # pictures in a thumbnail strip
 _STRIP_HEIGHT = 96  # pixels at most; stored tiles are smaller and stay as they are

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from vqa_jax import ensemble, metrics
-from vqa_jax.files import write_json, written
-from vqa_jax.levels import LEVELS
+from vqa_jax.benchmarks import metrics
+from vqa_jax.benchmarks.score_tables import ScoresError, read_human_scores, read_scores
+from vqa_jax.jobs.files import write_json, written
+from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import plots
+from vqa_jax.report.data import number
 from vqa_jax.report.document import document
 from vqa_jax.report.parts import (
     NOTHING,
@@ -23,12 +25,11 @@ from vqa_jax.report.parts import (
     count,
     figure,
     heat_cell,
-    number,
     percent,
     section,
     text,
 )
-from vqa_jax.score_tables import ScoresError, read_human_scores, read_scores
+from vqa_jax.teachers import agreement
 
 FACTS = "ensemble.json"
 PAGE = "teachers.html"
@@ -56,10 +57,10 @@ def describe_tables(
         mos = np.array([human.get(video, np.nan) for video in table.videos]) if human else None
         higher = [name not in lower_is_better for name in table.teachers]
         name = os.path.splitext(os.path.basename(path))[0]
-        scored = ensemble.ScoredSet(
+        scored = agreement.ScoredSet(
             name, list(table.videos), table.teachers, higher, table.scores, mos
         )
-        found.append(ensemble.describe(scored, unite, std_floor))
+        found.append(agreement.describe(scored, unite, std_floor))
     return found
 
 
@@ -120,7 +121,7 @@ def _precision(facts: Sequence[Facts]) -> str:
         "<p>Teachers label random pairs by D and s_D; a label is right if the human scores of "
         "the two videos are in the order of the teachers' means. Both videos are drawn "
         "independently, equal human scores count as wrong; 50% is chance. Small: share of the "
-        "pairs that get this label.</p>" + _table(["", *reversed(ensemble.KINDS)], rows)
+        "pairs that get this label.</p>" + _table(["", *reversed(agreement.KINDS)], rows)
     )
 
 
@@ -165,7 +166,7 @@ def _leave_one_out(of: Facts) -> str:
         )
     head = ["", "labels changed", "reversed", *LEVELS]
     if "precision" in of:
-        head += [f"{kind} right" for kind in reversed(ensemble.KINDS)]
+        head += [f"{kind} right" for kind in reversed(agreement.KINDS)]
     note = (
         "<p class='caption'>One teacher alone has no deviation: without a floor of s_D it never "
         "says <i>similar</i>.</p>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vqa_jax.levels import LEVELS
+from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import ensemble, plots, results
 from vqa_jax.report.data import Row, Run, Thumbnail, number, simulators
 from vqa_jax.report.document import document

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from pyarrow import parquet
 
-from vqa_jax.files import read_json, written
-from vqa_jax.levels import LEVELS
+from vqa_jax.corpus.video_table import read_video_table
+from vqa_jax.jobs.files import read_json, written
+from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import plots
 from vqa_jax.report.data import Thumbnail, corpus_thumbnails
 from vqa_jax.report.document import document
@@ -33,7 +34,6 @@ from vqa_jax.report.parts import (
     text_table,
 )
 from vqa_jax.report.results import confusion_table
-from vqa_jax.video_table import read_video_table
 
 PAGE = "relabel.html"
 _UNCERTAIN = math.log(len(LEVELS))  # entropy of a student that knows nothing

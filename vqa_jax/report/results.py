@@ -8,17 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vqa_jax.levels import LEVELS
+from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import plots
-from vqa_jax.report.data import (
-    Iteration,
-    Row,
-    Run,
-    Thumbnail,
-    loop_rows,
-    number,
-    severity_curves,
-)
+from vqa_jax.report.data import Iteration, Row, Run, Thumbnail, loop_rows, number, severity_curves
 from vqa_jax.report.parts import (
     NOTHING,
     absent,
