@@ -8,8 +8,9 @@ import numpy as np
 
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo
-from vqa_jax.media.view import InputCollector, Preprocess, motion_picture
+from vqa_jax.media.view import InputCollector, motion_picture
 
 
 @dataclasses.dataclass(frozen=True)
