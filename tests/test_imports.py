@@ -18,7 +18,7 @@ LAYERS = {
     "media colour probe "
     "bootstrap significance benchmarks benchmark_labels benchmark_run doctor probe_child "
     "votes simulator_pairs teacher_pairs teacher_scales views ensemble "
-    "teacher_registry teacher_job view_picture sampling crops pair_corpus passages "
+    "teacher_registry teacher_job sampling crops pair_corpus passages "
     "work_ranges relabel_labels relabel_facts",
     2: "parallel execution weights thurstone losses flops hlo topology hosts",
     3: "models model_flops",

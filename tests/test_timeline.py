@@ -14,6 +14,7 @@ import pytest
 import tiny_corpus
 
 from vqa_jax import cli, frames, motion, passages, predictor, timeline
+from vqa_jax.report import timeline as timeline_page
 
 FPS = 10
 
@@ -90,10 +91,11 @@ def test_the_dark_passage_is_the_worst_moment(student, tmp_path):
     assert [m.score for m in worst] == sorted(m.score for m in worst)
     spans = sorted((m.start, m.stop) for m in worst)
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+    timeline_page.write(found, str(tmp_path / "out"))
     page = (tmp_path / "out" / "timeline.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == len(worst) and "a&lt;b&gt;.mp4" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
-    assert "0:06.0 to 0:08.0" in page and "0:06.0" in timeline.render(found, "out")
+    assert "0:06.0 to 0:08.0" in page and "0:06.0" in timeline_page.render(found, "out")
 
 
 def test_what_cannot_be_read_is_rows_with_a_reason(student, tmp_path, monkeypatch):
@@ -102,7 +104,8 @@ def test_what_cannot_be_read_is_rows_with_a_reason(student, tmp_path, monkeypatc
     with open(path, "r+b") as file:
         file.truncate(os.path.getsize(path) * 6 // 10)
     monkeypatch.setattr(timeline, "probe", lambda _: info)  # the header outlives the tail
-    timeline.run(student, path, str(tmp_path / "out"), 2.0, 1.0)
+    found = timeline.run(student, path, str(tmp_path / "out"), 2.0, 1.0)
+    timeline_page.write(found, str(tmp_path / "out"))
     rows = rows_of(tmp_path / "out")
     assert [float(r["stop"]) for r in rows] == [2, 3, 4, 5, 6, 7, 8]
     good = [bool(r["score"]) for r in rows]

@@ -61,12 +61,14 @@ def _load(folder: str | None) -> Any:
 
 def _timeline(args: argparse.Namespace) -> int:
     from vqa_jax import timeline
+    from vqa_jax.report import timeline as page
 
     try:
         found = timeline.run(_load(args.student), args.video, args.out, args.window, args.stride)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    _say(timeline.render(found, args.out))
+    page.write(found, args.out)
+    _say(page.render(found, args.out))
     return 0 if any(m.error is None for m in found.moments) else 1
 
 
@@ -178,7 +180,8 @@ def _anchors(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from vqa_jax import evaluate, report, work_ranges
+    from vqa_jax import evaluate, work_ranges
+    from vqa_jax.report import run as report
 
     share = work_ranges.Share(args.process, args.processes)
     student = _load(args.student)
@@ -224,7 +227,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from vqa_jax import report
+    from vqa_jax.report import run as report
 
     path = report.build_report(args.run)
     _say(report.summary_table(args.run))

@@ -135,7 +135,7 @@ def _score(args: argparse.Namespace) -> tuple[str, int]:
 
 
 def _agree(args: argparse.Namespace) -> tuple[str, int]:
-    from vqa_jax.report import ensemble as report
+    from vqa_jax.report import teachers as report
 
     facts = report.describe_tables(args.scores, _names(args.lower), args.unite, args.std_floor)
     path = report.write(facts, args.out)
@@ -143,9 +143,9 @@ def _agree(args: argparse.Namespace) -> tuple[str, int]:
 
 
 def _view(args: argparse.Namespace) -> tuple[str, int]:
-    from vqa_jax import view_picture
+    from vqa_jax.report import fragments
 
-    view_picture.draw(args.video, args.out, args.seed)
+    fragments.draw(args.video, args.out, args.seed)
     return f"picture: {args.out}", 0
 
 

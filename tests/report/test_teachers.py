@@ -6,15 +6,16 @@ import re
 import numpy as np
 import pytest
 
-from vqa_jax import cli, report
-from vqa_jax.report import ensemble
+from vqa_jax import cli
+from vqa_jax.report import run as report
+from vqa_jax.report import teachers
 
 
 def test_precision_of_real_teachers_is_on_the_page(shared, tmp_path, capfd):
     tables = [str(shared / "benchmarks" / "dover" / f"{n}.csv") for n in ("KoNViD-1k", "LIVE-VQC")]
     assert cli.main(["teachers", "agree", "--scores", *tables, "--out", str(tmp_path)]) == 0
     said = capfd.readouterr().out
-    page = (tmp_path / ensemble.PAGE).read_text()
+    page = (tmp_path / teachers.PAGE).read_text()
     published = {"KoNViD-1k": (92.5, 76.6, 60.1), "LIVE-VQC": (89.3, 70.7, 56.9)}
     for name, wanted in published.items():
         row = re.search(rf'<tr><th scope="row">{name}</th>(.*?)</tr>', page)[1]
@@ -25,7 +26,7 @@ def test_precision_of_real_teachers_is_on_the_page(shared, tmp_path, capfd):
     # The report of a run has the same section.
     report.build_report(str(tmp_path))
     assert "Label precision by level" in (tmp_path / report.REPORT).read_text()
-    assert len(json.loads((tmp_path / ensemble.FACTS).read_text())["sets"]) == 2
+    assert len(json.loads((tmp_path / teachers.FACTS).read_text())["sets"]) == 2
 
 
 def test_odd_and_lower_teachers_without_people(tmp_path, capfd):
@@ -40,7 +41,7 @@ def test_odd_and_lower_teachers_without_people(tmp_path, capfd):
     assert cli.main([*command, "--lower", "b", "--unite", "rank"]) == 0
     said = capfd.readouterr().out
     assert [line.split()[0] for line in said.splitlines() if "ODD" in line] == ["d"]
-    page = (tmp_path / "out" / ensemble.PAGE).read_text()
+    page = (tmp_path / "out" / teachers.PAGE).read_text()
     assert "No human scores" in page and "without d" in page
     assert "&lt;b&gt;" in page and "<b>1" not in page
     assert cli.main([*command, "--lower", "z"]) == 1
