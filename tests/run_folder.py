@@ -6,17 +6,16 @@ import os
 
 import cv2
 import numpy as np
+from page_reader import EVIL
 
 from vqa_jax import files, records
 from vqa_jax.frames import Preprocess
 from vqa_jax.levels import LEVELS
 
-# Markup, quotes of both kinds, a line's end and a script's address in one name.
-EVIL = '<script>alert("x")</script>\n\'"><img src=javascript:alert(1)> & ünï.mp4'
 SIMULATORS = ("gaussian_blur", "h264", "jitter")
 
 
-def _write_csv(path, rows):
+def write_csv(path, rows):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, fieldnames=list(rows[0]))
@@ -66,14 +65,14 @@ def _corpus(run, rng):
     records.publish(root, "vqa_videos", "vqa_videos", {"heldout": [shard]})
     manifest = {
         "seed": 1234,
-        "settings": {"preprocess": {"tile_size": 80}, "simulators": list(SIMULATORS)},
+        "settings": {"preprocess": {"tile_size": 80}, "simulators": list(SIMULATORS), EVIL: EVIL},
         "counts": {"inputs": 66, "sources": 64, "quarantined": 2, "videos": 4321},
     }
     files.write_json(os.path.join(root, "manifest.json"), manifest)
-    _write_csv(
+    write_csv(
         os.path.join(root, "quarantine.csv"),
         [
-            {"path": EVIL, "stage": "probe", "reason": "no video stream"},
+            {"path": EVIL, "stage": "probe", "reason": f"no video stream: {EVIL}"},
             {"path": "cut.mp4", "stage": "decode", "reason": "truncated at frame 12"},
         ],
     )
@@ -81,7 +80,21 @@ def _corpus(run, rng):
         labels = dict(zip(LEVELS, counts, strict=True))
         pairs = {"identity": {"pairs": "abc"}, "counts": {"train": sum(counts)}, "labels": labels}
         files.write_json(os.path.join(root, f"pairs_{k}.json"), pairs)
-    facts = {"iteration": 2, "misordered": 77, "misordered_by_simulator": {"h264": 41}}
+    agreement = {"pairs": 300, "same": 0.61, "direction": None, "matrix": [[3] * 5] * 5}
+    facts = {
+        "iteration": 2,
+        "labels": "student",
+        "pool_videos": 4321,
+        "failed_videos": 3,
+        "simulator_pairs_tested": 600,
+        "misordered": 90,
+        "misordered_taken": 77,
+        "misordered_by_simulator": {"h264": 41, EVIL: 36},
+        "gmad": 433,
+        "agreement": {"simulators": agreement, "teachers": agreement},
+        "entropy": {"simulator_pairs": 0.9, "misordered": None, "gmad": 1.2},
+        "hard": {"noise": {k: {"pairs": 200, "wrong": 30} for k in ("high", "low", "middle")}},
+    }
     files.write_json(os.path.join(root, "relabel_2.json"), facts)
 
 
@@ -157,8 +170,8 @@ def write_iteration(run, number, accuracy, srcc, rng, steps=120):
         "self_contradiction": 0.1234 / number,
     }
     files.write_json(str(evaluation / "evaluation.json"), summary)
-    _write_csv(str(evaluation / "pairs.csv"), _pair_rows(accuracy, rng))
-    _write_csv(str(evaluation / "scores.csv"), scores)
+    write_csv(str(evaluation / "pairs.csv"), _pair_rows(accuracy, rng))
+    write_csv(str(evaluation / "scores.csv"), scores)
 
 
 def make_run(run):
@@ -168,4 +181,4 @@ def make_run(run):
     write_iteration(run, 1, 0.6543, -0.412, rng)
     write_iteration(run, 2, 0.7123, -0.587, rng)
     scores = [{"path": EVIL, "score": 55.21, "std": 2.5, "error": ""}]
-    _write_csv(str(run / "scores.csv"), scores)
+    write_csv(str(run / "scores.csv"), scores)

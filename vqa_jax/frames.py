@@ -54,6 +54,7 @@ __all__ = [
     "probe",
     "read_frames",
     "read_segment",
+    "tile_frames",
     "tile_positions",
     "video_input",
     "view_frames",
@@ -175,6 +176,13 @@ def tile_positions(height: int, width: int, pre: Preprocess) -> list[tuple[int, 
         (int((0.5 + i * _R2_STEPS[1]) % 1.0 * free_y), int((0.5 + i * _R2_STEPS[0]) % 1.0 * free_x))
         for i in range(pre.num_tiles)
     ]
+
+
+def tile_frames(num_frames: int, fps: float, pre: Preprocess) -> list[int]:
+    """Number of the frame that each tile of a video's crops view is cut from."""
+    keys = key_frame_indices(num_frames, fps)
+    keys = [keys[k] for k in _thinned(len(keys), pre.max_key_frames)]
+    return [keys[i * len(keys) // pre.num_tiles] for i in range(pre.num_tiles)]
 
 
 def view_frames(key_frames: np.ndarray, pre: Preprocess) -> np.ndarray:

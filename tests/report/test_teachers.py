@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 import pytest
+from made_pages import teachers_of
+from page_reader import EVIL, inert
 
 from vqa_jax import cli
 from vqa_jax.report import run as report
@@ -18,7 +20,7 @@ def test_precision_of_real_teachers_is_on_the_page(shared, tmp_path, capfd):
     page = (tmp_path / teachers.PAGE).read_text()
     published = {"KoNViD-1k": (92.5, 76.6, 60.1), "LIVE-VQC": (89.3, 70.7, 56.9)}
     for name, wanted in published.items():
-        row = re.search(rf'<tr><th scope="row">{name}</th>(.*?)</tr>', page)[1]
+        row = re.search(rf'<tr><th scope="row">{name}</th>(.*?)</tr>', page, re.DOTALL)[1]
         shown = [float(x) for x in re.findall(r">([\d.]+)%<small>", row)]
         assert shown == pytest.approx(wanted, abs=0.5)
         assert f"{shown[0]}%" in said
@@ -46,3 +48,11 @@ def test_odd_and_lower_teachers_without_people(tmp_path, capfd):
     assert "&lt;b&gt;" in page and "<b>1" not in page
     assert cli.main([*command, "--lower", "z"]) == 1
     assert "'z'" in capfd.readouterr().err
+
+
+def test_names_of_teachers_sets_and_videos_are_text(tmp_path):
+    with open(teachers_of(tmp_path), encoding="utf-8") as f:
+        parsed = inert(f.read())
+    assert parsed.text.count(EVIL) > 20
+    assert f"united score of 0 {EVIL}" in parsed.values
+    assert parsed.text.count("odd: disagrees") == 1

@@ -131,7 +131,8 @@ def lines(
         )
     axes.set_xlabel(x_label, color=_role("ink"), fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    whole = all(float(x).is_integer() for curve in series for x in curve.x)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     if whole_x:
         axes.set_xticks(sorted({int(x) for curve in series for x in curve.x}))
     if y_range is not None:

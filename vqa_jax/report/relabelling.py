@@ -38,6 +38,7 @@ _BINS = 20
 _SHOWN_PAIRS = 8  # of each kind, with pictures
 _SHOWN_OF_ONE = 2  # of one simulator, or of one weak model in one role
 _SHOWN_FILES = 15
+_THIRDS = "low middle high"
 _ENTROPIES = (
     ("simulator_pairs", "simulator pairs asked"),
     ("misordered", "misordered ones"),
@@ -112,9 +113,11 @@ def _figures(facts: Facts) -> list[tuple[str, str, str]]:
     for name, title in _ENTROPIES:
         mean = _of_uncertain(facts.get("entropy", {}).get(name))
         rows.append((f"entropy, {title}", "", mean))
-    rows.append(("asked by kind of clip, and misordered", "", ""))
-    for kind, tallies in facts.get("hard", {}).items():
-        for name, tally in tallies.items():
+    hard = facts.get("hard", {})
+    if hard:
+        rows.append(("asked by kind of clip, and misordered", "", ""))
+    for kind, tallies in hard.items():
+        for name, tally in _in_order(tallies):
             share = percent(tally["wrong"] / tally["pairs"])
             rows.append((f"  {kind} {name}", count(tally["pairs"]), share))
     return rows
@@ -175,12 +178,18 @@ def _hard(facts: Facts) -> list[Table]:
     """A table a property: the share of the asked pairs that was misordered, by class."""
     tables = []
     for kind, of in facts["hard"].items():
+        tallies = _in_order(of)
         cells: list[str | Cell] = ["misordered"]
-        for tally in of.values():
+        for _, tally in tallies:
             share = tally["wrong"] / tally["pairs"]
             cells.append(heat_cell(1 - share, 0.5, percent(share, 0), count(tally["pairs"])))
-        tables.append(Table(f"Share misordered by {kind}", [kind, *of], [cells], "heat"))
+        tables.append(Table(f"Share misordered by {kind}", [kind, *dict(tallies)], [cells], "heat"))
     return tables
+
+
+def _in_order(of: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Classes and their tallies by name, but thirds from low to high."""
+    return sorted(of.items(), key=lambda item: (_THIRDS.find(item[0]), item[0]))
 
 
 def _files(data: str, misordered: Sequence[Row]) -> Table | None:

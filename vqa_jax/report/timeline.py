@@ -9,7 +9,7 @@ import numpy as np
 
 from vqa_jax.report import html, plots
 from vqa_jax.report.html import Figure
-from vqa_jax.timeline import Moment, Timeline
+from vqa_jax.timeline import CROP_SIDE, FRAME_SIDE, Moment, Timeline
 
 PAGE_FILE = "timeline.html"
 _MAX_POINTS = 600  # of the curve; more cannot be seen
@@ -37,13 +37,17 @@ def write(timeline: Timeline, out: str) -> str:
         failed=f"{len(failed)} passages from {clock(failed[0].start)} on: {failed[0].error}"
         if failed
         else "",
+        tiles=timeline.tiles,
+        sides=(FRAME_SIDE, CROP_SIDE),
         worst=[
-            Figure(
-                html.jpeg_uri(jpeg),
-                f"{number}. {clock(moment.start)} to {clock(moment.stop)}",
-                f"{moment.score:.1f} ± {moment.std:.1f}",
-            )
-            for number, (moment, jpeg) in enumerate(timeline.worst, 1)
+            {
+                "title": f"{number}. {clock(look.moment.start)} to {clock(look.moment.stop)}",
+                "score": f"{look.moment.score:.1f} ± {look.moment.std:.1f}",
+                "time": clock(look.time),
+                "frame": html.jpeg_uri(look.frame),
+                "crop": html.jpeg_uri(look.crop),
+            }
+            for number, look in enumerate(timeline.worst, 1)
         ],
     )
     return path
@@ -56,7 +60,7 @@ def render(timeline: Timeline, out: str) -> str:
     if scores:
         low, middle, high = np.percentile(scores, [5, 50, 95])
         lines.append(f"score: median {middle:.2f}, 5% below {low:.2f}, 5% above {high:.2f}")
-    for moment, _ in timeline.worst:
+    for moment in (look.moment for look in timeline.worst):
         span = f"{clock(moment.start)} to {clock(moment.stop)}"
         lines.append(f"  {moment.score:8.2f} ± {moment.std:.2f}  {span}")
     failed = [m for m in timeline.moments if m.error is not None]
@@ -92,7 +96,7 @@ def _curve(timeline: Timeline, name: str) -> Figure:
             [place(m) for m in drawn],
             [nan if m.score is None else m.score for m in drawn],
             [nan if m.std is None else m.std for m in drawn],
-            [(place(m), m.score) for m, *_ in timeline.worst],
+            [(place(k.moment), k.moment.score) for k in timeline.worst],
             "minutes" if minutes else "seconds",
             "score",
             narrow,
