@@ -21,6 +21,8 @@ from vqa_jax.report import teachers as teachers_page
 from vqa_jax.report import timeline as timeline_page
 from vqa_jax.scoring import VideoInput
 
+EVIL_FILE = EVIL.replace("/", "")  # a file's name holds no slash
+
 
 def _jpeg(width, height):
     picture = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
@@ -39,7 +41,7 @@ def timeline_of(folder):
         timeline.Look(m, m.start + 1, _jpeg(640, 360), _jpeg(240, 240))
         for m in sorted(scored, key=lambda m: m.score)[:3]
     )
-    found = timeline.Timeline(f"folder/{EVIL}", moments, looks, f"scale {EVIL}", 12)
+    found = timeline.Timeline(f"folder/{EVIL_FILE}", moments, looks, f"scale {EVIL}", 12)
     return timeline_page.write(found, str(folder))
 
 
