@@ -6,7 +6,7 @@ SVT-AV1's 0 to 13, and libvpx's `cpu-used` 4.
 
 import numpy as np
 
-from data_prep import encode
+from data_prep.simulators import encode
 from data_prep.simulators.base import Simulator
 
 _PRESETS = {"h264": "fast", "h265": "veryslow", "av1": "8", "vp9": "4"}

@@ -2,8 +2,8 @@
 
 import json
 
-from made_pages import anchors_of
-from page_reader import EVIL, inert
+from tests.fixtures.made_pages import anchors_of
+from tests.fixtures.page_reader import EVIL, inert
 
 
 def test_names_are_text_and_every_anchor_has_a_bar(tmp_path):

@@ -1,7 +1,7 @@
 """The page of a benchmark; its numbers are checked where they are computed."""
 
-from made_pages import benchmark_of
-from page_reader import EVIL, inert
+from tests.fixtures.made_pages import benchmark_of
+from tests.fixtures.page_reader import EVIL, inert
 
 
 def test_names_of_models_are_text(tmp_path):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from vqa_jax import cli, views
+from vqa_jax.cli import main
 from vqa_jax.report import fragments
+from vqa_jax.teachers import views
 
 
 def test_patches_are_marked_where_they_are_cut():
@@ -23,6 +24,6 @@ def test_patches_are_marked_where_they_are_cut():
 def test_command_writes_it(shared, tmp_path, capfd):
     out = tmp_path / "fragments.png"
     clip = str(shared / "clips" / "carphone_pristine.mp4")
-    assert cli.main(["teachers", "view", clip, "--out", str(out)]) == 0
+    assert main.main(["teachers", "view", clip, "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert str(out) in capfd.readouterr().out

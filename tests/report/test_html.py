@@ -2,8 +2,8 @@
 
 import jinja2
 import pytest
-from page_reader import EVIL, inert
 
+from tests.fixtures.page_reader import EVIL, inert
 from vqa_jax.report import html
 
 

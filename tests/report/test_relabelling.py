@@ -5,13 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from made_pages import relabelled, relabelling_of
-from page_reader import EVIL, inert
 from pyarrow import parquet
 
-from vqa_jax import files
+from tests.fixtures.made_pages import relabelled, relabelling_of
+from tests.fixtures.page_reader import EVIL, inert
+from vqa_jax.corpus.video_table import read_video_table
+from vqa_jax.jobs import files
 from vqa_jax.report import relabelling
-from vqa_jax.video_table import read_video_table
 
 
 @pytest.fixture(scope="module")

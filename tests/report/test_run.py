@@ -7,11 +7,12 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from page_reader import EVIL, Page, inert
-from run_folder import make_run, video_id, write_csv, write_iteration
-from tolerances import TOLERANCES
 
-from vqa_jax import files, records
+from tests.fixtures.page_reader import EVIL, Page, inert
+from tests.fixtures.run_folder import make_run, video_id, write_csv, write_iteration
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.corpus import store
+from vqa_jax.jobs import files
 from vqa_jax.report import run as report
 from vqa_jax.report import run_data
 
@@ -122,7 +123,7 @@ def test_strip_shows_the_stored_tiles(full):
     found = run_data.thumbnails(str(run), [key, "unknown"])
     assert list(found) == [key] and found[key].path == "scene 1.mp4"
     strip = cv2.imdecode(np.frombuffer(found[key].jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    frames = records.RecordStore(str(run / "corpus"), "vqa_videos")[key]["frames"]
+    frames = store.RecordStore(str(run / "corpus"), "vqa_videos")[key]["frames"]
     expected = np.concatenate(frames[[0, 2, 3, 5]], axis=1)
     assert strip.shape == expected.shape
     assert np.abs(strip.astype(float) - expected).mean() < TOLERANCES["jpeg_strip"]["atol"]

@@ -5,17 +5,17 @@ import re
 
 import numpy as np
 import pytest
-from made_pages import teachers_of
-from page_reader import EVIL, inert
 
-from vqa_jax import cli
+from tests.fixtures.made_pages import teachers_of
+from tests.fixtures.page_reader import EVIL, inert
+from vqa_jax.cli import main
 from vqa_jax.report import run as report
 from vqa_jax.report import teachers
 
 
 def test_precision_of_real_teachers_is_on_the_page(shared, tmp_path, capfd):
     tables = [str(shared / "benchmarks" / "dover" / f"{n}.csv") for n in ("KoNViD-1k", "LIVE-VQC")]
-    assert cli.main(["teachers", "agree", "--scores", *tables, "--out", str(tmp_path)]) == 0
+    assert main.main(["teachers", "agree", "--scores", *tables, "--out", str(tmp_path)]) == 0
     said = capfd.readouterr().out
     page = (tmp_path / teachers.PAGE).read_text()
     published = {"KoNViD-1k": (92.5, 76.6, 60.1), "LIVE-VQC": (89.3, 70.7, 56.9)}
@@ -40,13 +40,13 @@ def test_odd_and_lower_teachers_without_people(tmp_path, capfd):
     table = tmp_path / "mine.csv"
     table.write_text("\n".join(["video,a,b,c,d", *rows]))
     command = ["teachers", "agree", "--scores", str(table), "--out", str(tmp_path / "out")]
-    assert cli.main([*command, "--lower", "b", "--unite", "rank"]) == 0
+    assert main.main([*command, "--lower", "b", "--unite", "rank"]) == 0
     said = capfd.readouterr().out
     assert [line.split()[0] for line in said.splitlines() if "ODD" in line] == ["d"]
     page = (tmp_path / "out" / teachers.PAGE).read_text()
     assert "No human scores" in page and "without d" in page
     assert "&lt;b&gt;" in page and "<b>1" not in page
-    assert cli.main([*command, "--lower", "z"]) == 1
+    assert main.main([*command, "--lower", "z"]) == 1
     assert "'z'" in capfd.readouterr().err
 
 

@@ -1,10 +1,9 @@
 """The page of a timeline."""
 
-from made_pages import EVIL_FILE, timeline_of
-from page_reader import EVIL, inert
-
+from tests.fixtures.made_pages import EVIL_FILE, timeline_of
+from tests.fixtures.page_reader import EVIL, inert
 from vqa_jax.report import timeline
-from vqa_jax.timeline import Moment
+from vqa_jax.scoring.timeline import Moment
 
 
 def test_names_and_reasons_are_text_and_the_rule_is_said(tmp_path):

@@ -1,9 +1,9 @@
 """The student's sizes by name: `tiny` for one small machine, `ov_0_5b` and `ov_7b` as published."""
 
+from vqa_jax.models.prompt import tiny_vocabulary
 from vqa_jax.models.qwen2 import Qwen2Config
 from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
-from vqa_jax.prompt import tiny_vocabulary
 
 # SigLIP-so400m-patch14-384: 26 of its 27 layers are computed (METHOD 4).
 SO400M = SiglipConfig(

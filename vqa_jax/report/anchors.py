@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vqa_jax.anchor_sensitivity import LeftOut, leave_one_out
-from vqa_jax.anchors import Scale
-from vqa_jax.files import write_json
+from vqa_jax.jobs.files import write_json
 from vqa_jax.report import html
+from vqa_jax.scoring.scale import Scale
+from vqa_jax.scoring.sensitivity import LeftOut, leave_one_out
 
 NAME = "anchor_sensitivity"
 _COLUMNS = ("anchor", "known", "by the others", "SRCC", "mean shift", "largest shift")

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from vqa_jax import benchmarks, metrics
-from vqa_jax.benchmark_run import COMPARED, Comparison, Overall, Run, SetResult
-from vqa_jax.benchmarks import GROUPS
-from vqa_jax.bootstrap import interval
-from vqa_jax.files import write_json, written
+from vqa_jax.benchmarks import metrics, published
+from vqa_jax.benchmarks.bootstrap import interval
+from vqa_jax.benchmarks.run import COMPARED, Comparison, Overall, Run, SetResult
+from vqa_jax.benchmarks.sets import GROUPS
+from vqa_jax.jobs.files import write_json, written
 from vqa_jax.report import html, plots
 from vqa_jax.report.html import NOTHING, Cell, Figure
 
@@ -91,7 +91,7 @@ def published_table(runs: Sequence[Run]) -> Table:
             )
             cells.append(_own_cell(overall, differs))
         table.append([run.model, *cells, "this evaluation"])
-    for row in benchmarks.published():
+    for row in published.published():
         cells = [
             _pair(row.srcc.get(key, float("nan")), row.plcc.get(key, float("nan")))
             for key in (*names, *(f"overall {g}" for g in groups))

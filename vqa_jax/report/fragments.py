@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vqa_jax import views
-from vqa_jax.decode import probe, read_frames
-from vqa_jax.files import replacing
+from vqa_jax.jobs.files import replacing
+from vqa_jax.media.decode import read_frames
+from vqa_jax.media.probe import probe
+from vqa_jax.teachers import views
 
 _GAP = 16  # pixels between the two pictures
 _CELL, _PATCH = (90, 90, 90), (255, 176, 0)

@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from vqa_jax.files import written
+from vqa_jax.jobs.files import written
 from vqa_jax.report import plots
 
 _MAX_ROWS = 300  # of a table of files; the rest is in the file itself

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from pyarrow import parquet
 
-from vqa_jax.files import read_json
-from vqa_jax.levels import LEVELS
+from vqa_jax.corpus.video_table import read_video_table
+from vqa_jax.jobs.files import read_json
+from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import html, plots
 from vqa_jax.report.html import (
     NOTHING,
@@ -30,7 +31,6 @@ from vqa_jax.report.html import (
 )
 from vqa_jax.report.run_data import Thumbnail, corpus_thumbnails
 from vqa_jax.report.run_results import confusion_table, videos_of
-from vqa_jax.video_table import read_video_table
 
 PAGE = "relabel.html"
 _UNCERTAIN = math.log(len(LEVELS))  # entropy of a student that knows nothing

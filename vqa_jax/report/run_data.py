@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqa_jax import files, records
+from vqa_jax.corpus import store as records
+from vqa_jax.jobs import files
 from vqa_jax.report.html import number
 
 STRIP_TILES = 4  # pictures in a thumbnail strip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vqa_jax.levels import LEVELS
+from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import plots, relabelling, run_results, teachers
 from vqa_jax.report.html import (
     NOTHING,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vqa_jax.levels import LEVELS
+from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import plots
 from vqa_jax.report.html import (
     NOTHING,

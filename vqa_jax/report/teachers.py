@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from vqa_jax import ensemble, metrics
-from vqa_jax.files import write_json
-from vqa_jax.levels import LEVELS
+from vqa_jax.benchmarks import metrics
+from vqa_jax.benchmarks.score_tables import ScoresError, read_human_scores, read_scores
+from vqa_jax.jobs.files import write_json
+from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import html, plots
 from vqa_jax.report.html import (
     NOTHING,
@@ -27,7 +28,7 @@ from vqa_jax.report.html import (
     number,
     percent,
 )
-from vqa_jax.score_tables import ScoresError, read_human_scores, read_scores
+from vqa_jax.teachers import agreement
 
 FACTS = "ensemble.json"
 PAGE = "teachers.html"
@@ -40,7 +41,7 @@ Facts = Mapping[str, Any]
 def describe_tables(
     paths: Sequence[str], lower_is_better: Collection[str], unite: str, std_floor: float
 ) -> list[dict[str, Any]]:
-    """Facts of each table, see `ensemble.describe`; human scores are its column `mos`.
+    """Facts of each table, see `agreement.describe`; human scores are its column `mos`.
 
     Raises:
       ScoresError: a table that cannot be used, or a name in `lower_is_better` that none holds.
@@ -55,10 +56,10 @@ def describe_tables(
         mos = np.array([human.get(video, np.nan) for video in table.videos]) if human else None
         higher = [name not in lower_is_better for name in table.teachers]
         name = os.path.splitext(os.path.basename(path))[0]
-        scored = ensemble.ScoredSet(
+        scored = agreement.ScoredSet(
             name, list(table.videos), table.teachers, higher, table.scores, mos
         )
-        found.append(ensemble.describe(scored, unite, std_floor))
+        found.append(agreement.describe(scored, unite, std_floor))
     return found
 
 
@@ -104,7 +105,7 @@ def _precision(facts: Sequence[Facts]) -> Table | None:
                 shown, share = percent(entry["right"]), percent(entry["share"], 0)
                 cells.append(heat_cell(number(entry["right"]), 0.5, shown, share))
             rows.append(cells)
-    kinds = ["", *reversed(ensemble.KINDS)]
+    kinds = ["", *reversed(agreement.KINDS)]
     return Table("Label precision by level", kinds, rows, "heat") if rows else None
 
 
@@ -157,7 +158,7 @@ def _leave_one_out(of: Facts) -> Table | None:
     ]
     head = ["", "labels changed", "reversed", *LEVELS]
     if "precision" in of:
-        head += [f"{kind} right" for kind in reversed(ensemble.KINDS)]
+        head += [f"{kind} right" for kind in reversed(agreement.KINDS)]
     lonely = len(of["teachers"]) == 2 and not of["std_floor"]
     note = (
         "One teacher alone has no deviation: without a floor of s_D it never says “similar”."
