@@ -181,7 +181,7 @@ class RelabelConfig:
 PROTOCOLS = ("map", "w2s")
 
 
-EPSILON = 0.12  # of the adaptive mode; measured, see the README
+EPSILON = 0.12  # of the adaptive mode; measured, see launch/README.md
 
 
 @dataclasses.dataclass(frozen=True)

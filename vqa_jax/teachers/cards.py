@@ -298,7 +298,7 @@ def check(names: Sequence[str], folder: str) -> list[TeacherCard]:
         ]
         raise TeacherError(
             "these weights are missing:\n" + "\n".join(lines) + "\nStore the tensors of each as"
-            " safetensors under that name (see the README), or point --weights or"
+            " safetensors under that name (see vqa_jax/teachers/README.md), or point --weights or"
             f" ${WEIGHTS_VARIABLE} to their folder. Nothing has been scored."
         )
     return found
