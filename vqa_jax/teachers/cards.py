@@ -1,6 +1,6 @@
 """All teachers by name: what they are, what they were trained on, whether their weights are here.
 
-Light: listing teachers imports no model. `neural_teachers` loads those that have weights.
+Light: listing teachers imports no model. `neural.load` loads those that have weights.
 """
 
 from __future__ import annotations
