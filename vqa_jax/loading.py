@@ -35,7 +35,7 @@ def load(
         LLaVA-OneVision or of the authors (config.json and safetensors); None is the shipped tiny
         student.
       anchors: table of other anchors than its own (`Predictor.use_anchors`).
-      mesh: devices that share every batch (`parallel.make_mesh`); default: one device.
+      mesh: devices that share every batch (`sharding.make_mesh`); default: one device.
 
     Raises:
       anchors.AnchorError: `anchors` cannot be used.

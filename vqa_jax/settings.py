@@ -24,7 +24,7 @@ class InputConfig:
       swap: (A, B) becomes (B, A) with the mirrored label in half of the examples.
       same_crops: share of examples whose two videos show the same crops, where both have as many.
       answer: "level" trains the level word alone, "sentence" the whole answer.
-      mix: (group, weight) of the pair groups, see `pair_batch.GROUPS`, and "image" for pairs of two
+      mix: (group, weight) of the pair groups, see `batch.GROUPS`, and "image" for pairs of two
         still pictures, whatever their labels' source; groups that a corpus lacks are left out and
         the weights of the others rescaled. Simulators (and sets with human scores) share theirs
         equally; one that is named ("simulator:stutter") has its own weight instead.
@@ -181,7 +181,7 @@ class RelabelConfig:
 PROTOCOLS = ("map", "w2s")
 
 
-EPSILON = 0.12  # of the adaptive mode; measured, see the README
+EPSILON = 0.12  # of the adaptive mode; measured, see launch/README.md
 
 
 @dataclasses.dataclass(frozen=True)

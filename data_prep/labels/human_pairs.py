@@ -41,7 +41,7 @@ class HumanConfig:
 
     Attributes:
       seed: of the draws.
-      per_label: pairs of each label, set and split, see `pairs.label_quota`; fewer where a set
+      per_label: pairs of each label, set and split, see `table.label_quota`; fewer where a set
         does not hold more.
       margin: s_D of videos without a known deviation, as a share of the MOS's deviation over the
         set.
@@ -78,7 +78,7 @@ def label_pairs(data: str, config: HumanConfig, label_specs: Sequence[str]) -> d
     Args:
       data: corpus folder that `data_prep.prepare.job` has finished.
       config: see HumanConfig.
-      label_specs: label files, see `benchmark_labels.label_files`.
+      label_specs: label files, see `benchmarks.labels.label_files`.
 
     Returns:
       The manifest of `pair_shards.write` with `human`: set -> {"videos", "deviation_known"}.

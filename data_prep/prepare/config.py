@@ -43,7 +43,7 @@ class PrepConfig:
         cheap choice.
       teachers: names of the built-in teachers that score every video.
       num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
-      preprocess: how the student sees a video (frames.Preprocess fields).
+      preprocess: how the student sees a video (preprocess.Preprocess fields).
       sources_per_bucket: there are as many more buckets as this many sources in each ask for.
       pools: parts of the training sources with simulators of their own (method 3.3); without any,
         all training sources get `simulators`. Held-out sources get `simulators` in any case.
@@ -136,7 +136,7 @@ class PairConfig:
     """How many pairs are drawn and how the teachers vote.
 
     Numbers of pairs are one number for every label, or label -> number, or
-    {"total": N, label: share, ...} (a total alone is shared equally); see `pairs.label_quota`.
+    {"total": N, label: share, ...} (a total alone is shared equally); see `table.label_quota`.
 
     Attributes:
       seed: of the draws.
