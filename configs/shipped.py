@@ -1,9 +1,9 @@
 """The shipped tiny student: the quickstart's steps, on more scenes and for longer.
 
-python -m data_prep.scenes --out scenes --num 240 --seed 1 --photos PHOTOS
-python -m data_prep.build --config configs/shipped.py --videos scenes --data corpus
+python -m data_prep scenes --out scenes --num 240 --seed 1 --photos PHOTOS
+python -m data_prep build --config configs/shipped.py --videos scenes --data corpus
 python -m vqa_jax motion --data corpus
-python -m data_prep.pairs --config configs/shipped.py --data corpus
+python -m data_prep pairs --config configs/shipped.py --data corpus
 python -m vqa_jax train --config configs/shipped.py --data corpus --workdir first
 python -m vqa_jax train --config configs/shipped.py:2 --data corpus --workdir second \
     --config.train.init_from=first/student

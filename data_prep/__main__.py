@@ -4,14 +4,14 @@ import runpy
 import sys
 
 COMMANDS = {
-    "scenes": ("scenes", "make videos to learn from"),
-    "metrics": ("low_level_metrics", "nine low-level metrics of every input"),
-    "select": ("select", "choose inputs by their metrics' histograms"),
-    "build": ("build", "prepare a corpus from a listing of videos"),
-    "pairs": ("pairs", "label the first iteration's pairs"),
-    "human-listing": ("human_listing", "videos with human scores, split by content"),
-    "human-pairs": ("human_pairs", "label pairs by human scores"),
-    "verify": ("verify", "read and check a whole corpus"),
+    "scenes": ("scenes.scenes", "make videos to learn from"),
+    "metrics": ("selection.low_level_metrics", "nine low-level metrics of every input"),
+    "select": ("selection.select", "choose inputs by their metrics' histograms"),
+    "build": ("prepare.job", "prepare a corpus from a listing of videos"),
+    "pairs": ("labels.pairs", "label the first iteration's pairs"),
+    "human-listing": ("labels.human_listing", "videos with human scores, split by content"),
+    "human-pairs": ("labels.human_pairs", "label pairs by human scores"),
+    "verify": ("verify.verify", "read and check a whole corpus"),
 }
 
 

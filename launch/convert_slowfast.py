@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     from safetensors.torch import save_file
 
-    from vqa_jax.files import replacing
-    from vqa_jax.models import slowfast
-    from vqa_jax.weights.files import WeightsError
+    from vqa_jax.jobs.files import replacing
+    from vqa_jax.motion import weights
+    from vqa_jax.weights.reader import WeightsError
 
     try:
         loaded = torch.load(args.pickle, map_location="cpu", weights_only=True)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = {key: value.clone() for key, value in found.items()}
         with replacing(args.safetensors) as temporary:
             save_file(found, temporary)
-            features = slowfast.load(temporary)
+            features = weights.load(temporary)
     except (OSError, RuntimeError, ValueError, WeightsError, pickle.UnpicklingError) as error:
         sys.stderr.write(f"{args.pickle}: {error}\n")
         return 1

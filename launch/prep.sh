@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares a corpus (python -m data_prep.build) on a Beam runner.
+# Prepares a corpus (python -m data_prep build) on a Beam runner.
 #
 #   bash launch/prep.sh RUNNER --config FILE --videos LISTING --data DIR
 #       [--workers N] [--dry-run] [-- OPTIONS OF THE BUILD AND OF BEAM]
@@ -185,7 +185,7 @@ start_dask() {
   BEAM+=("--dask_scheduler_file=$file")
 }
 
-command=(python -m data_prep.build "--config=$CONFIG" "--videos=$VIDEOS" "--data=$DATA")
+command=(python -m data_prep build "--config=$CONFIG" "--videos=$VIDEOS" "--data=$DATA")
 if [[ -n $DRY_RUN ]]; then
   printf '%q ' "${command[@]}" "${BEAM[@]}" "${EXTRA[@]}"
   printf '\n'

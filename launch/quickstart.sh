@@ -147,17 +147,17 @@ if ((WORKERS > 4)); then WORKERS=4; fi # memory: each worker holds a segment and
 say "the whole loop in $OUT"
 if [[ -z $VIDEOS ]]; then
   VIDEOS="$OUT/scenes"
-  step scenes "make $NUM_SCENES scenes" data_prep.scenes \
+  step scenes "make $NUM_SCENES scenes" data_prep scenes \
     --out "$VIDEOS" --num "$NUM_SCENES" --seed 0 --workers "$WORKERS"
 fi
 # FnApiRunner by name: DirectRunner would first download a binary.
 SHOW=("${WITHOUT_BEAM[@]}")
-step prepare "prepare: decode, distort, score with the teachers" data_prep.build \
+step prepare "prepare: decode, distort, score with the teachers" data_prep build \
   --config "$CONFIG" --videos "$VIDEOS" --data "$CORPUS" \
   --runner=FnApiRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
 SHOW=(cat)
 step motion "motion features" vqa_jax motion --data "$CORPUS"
-step pairs "label pairs" data_prep.pairs --config "$CONFIG" --data "$CORPUS"
+step pairs "label pairs" data_prep pairs --config "$CONFIG" --data "$CORPUS"
 train_and_evaluate 1
 step relabel "relabel: hard pairs, found with student 1" vqa_jax relabel --config "$CONFIG" \
   --student "$OUT/iteration_1/student" --data "$CORPUS" --iteration 2
@@ -166,7 +166,7 @@ train_and_evaluate 2
 # A few held-out videos, evenly from the table of the corpus.
 mapfile -d '' -t SCORED < <("$PY" - "$CORPUS" "$VIDEOS" "$NUM_SCORED" 9>&- <<'PYTHON'
 import os, sys
-from vqa_jax.video_table import read_video_table
+from vqa_jax.corpus.video_table import read_video_table
 
 data, root, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 table = read_video_table(data, ("path", "split")).where(split="heldout")

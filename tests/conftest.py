@@ -9,8 +9,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-import fake_devices
 import pytest
+
+from tests.fixtures import fake_devices
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), 8)
@@ -58,7 +59,7 @@ def _forget_programs() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> str:
     """Corpus of `tiny_corpus`; read only."""
-    import tiny_corpus
+    from tests.fixtures import tiny_corpus
 
     return tiny_corpus.write_corpus(str(tmp_path_factory.mktemp("corpus")))
 
@@ -66,6 +67,6 @@ def corpus(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def trained(corpus, tmp_path_factory) -> str:
     """Folder of the student that knows `tiny_corpus` by its weights, with anchors; read only."""
-    import tiny_corpus
+    from tests.fixtures import tiny_corpus
 
     return tiny_corpus.write_student(corpus, str(tmp_path_factory.mktemp("trained")))

@@ -11,12 +11,10 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from data_prep.config import PrepConfig
-from data_prep.human_pairs import HumanConfig
-from data_prep.pairs import PairConfig
+from data_prep.labels.human_pairs import HumanConfig
+from data_prep.prepare.config import PairConfig, PrepConfig
 from vqa_jax.models.presets import PRESETS
-from vqa_jax.relabel import RelabelConfig
-from vqa_jax.train import TrainConfig
+from vqa_jax.settings import RelabelConfig, TrainConfig
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != "__init__")

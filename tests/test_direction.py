@@ -9,20 +9,27 @@ import itertools
 
 import numpy as np
 import pytest
-import tiny_corpus
-from tolerances import TOLERANCES
 
-from data_prep.encode import EncodeConfig, encode_decode, encode_rgb
-from vqa_jax import anchors, levels, motion, pair_shards, predictor, prompt, records, thurstone
-from vqa_jax.bundle import BundleError, make_tokenizer
-from vqa_jax.crops import scoring_groups
-from vqa_jax.input_pipeline import training_batches
-from vqa_jax.models import qwen2
-from vqa_jax.pair_batch import PromptGeometry
-from vqa_jax.pair_corpus import PairCorpus
-from vqa_jax.scoring import VideoInput
-from vqa_jax.simulator_pairs import all_simulator_pairs
-from vqa_jax.video_table import FIELDS, write_video_table
+from data_prep.simulators.encode import EncodeConfig, encode_decode, encode_rgb
+from tests.fixtures import tiny_corpus
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax import loading
+from vqa_jax.corpus import pair_shards, video_table
+from vqa_jax.corpus import shards as records
+from vqa_jax.corpus.store import PairCorpus
+from vqa_jax.corpus.video_table import FIELDS, write_video_table
+from vqa_jax.media.crops import scoring_groups
+from vqa_jax.models import prompt, qwen2
+from vqa_jax.motion import extractor
+from vqa_jax.pairs import levels
+from vqa_jax.pairs.simulators import all_simulator_pairs
+from vqa_jax.scoring import anchors as anchors_lib
+from vqa_jax.scoring import scale as anchors
+from vqa_jax.scoring import thurstone
+from vqa_jax.scoring.engine import VideoInput
+from vqa_jax.training.batch import PromptGeometry
+from vqa_jax.training.input_pipeline import training_batches
+from vqa_jax.weights.bundle import BundleError, make_tokenizer
 
 NO_MOTION = np.zeros((1, tiny_corpus.MOTION_DIM), np.float32)
 
@@ -62,7 +69,7 @@ def check_scores(student):
 def check_golden(folder):
     """A published pair has its published level logits."""
     golden = np.load(folder / "io.npz")
-    found = predictor.load(folder).level_logits(
+    found = loading.load(folder).level_logits(
         (golden["frames_0"], golden["frames_1"]),
         (golden["motion_0"], golden["motion_1"]),
         golden["input_ids"].tolist(),
@@ -76,7 +83,7 @@ def check_golden(folder):
 
 @pytest.fixture(scope="module")
 def student(trained):
-    return predictor.load(trained)
+    return loading.load(trained)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +107,7 @@ def test_published_student_is_reproduced(shared):
 
 
 def test_darker_files_score_lower(student, tmp_path, monkeypatch):
-    monkeypatch.setattr(motion, "load", tiny_corpus.StubExtractor)
+    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
     paths = [tiny_corpus.write_video(str(tmp_path / f"{k}.mp4"), k) for k in range(4)]
     scores = [r.score for r in student.score(paths)]
     assert (np.diff(scores) < 0).all()
@@ -154,14 +161,14 @@ def _replace_corpus(data, videos):
         row = {"split": "train", "scores": {}, **video}
         table.append({name: row[name] for name in (*FIELDS.names, "scores")})
     write_video_table(data, table)
-    pairs = all_simulator_pairs(pair_shards.simulated_sets(table, "train"))
+    pairs = all_simulator_pairs(video_table.simulated_sets(table, "train"))
     assert [{p.first_id, p.second_id} for p in pairs] == [{v["video_id"] for v in videos}]
     pair_shards.write(data, 1, {"train": pairs}, 1, {"made": "by a test"})
 
 
 def test_shipped_student_scores_a_crf_48_copy_lower(tmp_path):
     try:
-        shipped = predictor.load()
+        shipped = loading.load()
     except BundleError:
         pytest.skip("no shipped student in this checkout")
     clip = _photograph_clip()
@@ -206,14 +213,14 @@ def _both_transposed(monkeypatch):
 @pytest.mark.parametrize("mutate", [_transposed_videos, _transposed_anchors, _both_transposed])
 def test_transposed_matrix_is_noticed(student, monkeypatch, mutate):
     mutate(monkeypatch)
-    with pytest.raises((AssertionError, anchors.AnchorError)):
+    with pytest.raises((AssertionError, anchors_lib.AnchorError)):
         check_scores(student)
 
 
 def test_exchanged_videos_are_noticed(student, monkeypatch):
     real = student.engine.compare
     monkeypatch.setattr(student.engine, "compare", lambda pairs: real([(b, a) for a, b in pairs]))
-    with pytest.raises((AssertionError, anchors.AnchorError)):
+    with pytest.raises((AssertionError, anchors_lib.AnchorError)):
         check_scores(student)
 
 

@@ -1,5 +1,6 @@
-"""Imports point down only, and nothing goes round in a circle: checked on the source, not at run
-time, so imports inside functions count too."""
+"""Imports go to lower floors only, and nothing goes round in a circle.
+
+Checked on the source, not at run time, so imports inside functions count too."""
 
 import ast
 import graphlib
@@ -10,44 +11,48 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = ("vqa_jax", "data_prep", "configs", "launch", "tests")
 
-# A module may import modules of its own layer and of lower ones. The longest matching name counts.
-LAYERS = {
-    0: "__init__",
-    1: "levels frames records prompt metrics pairs teachers "
-    "clip_coding files video_table datasets decode nss score_tables gmad pair_shards "
-    "media colour probe "
-    "bootstrap significance benchmarks benchmark_labels benchmark_run doctor probe_child "
-    "votes simulator_pairs teacher_pairs teacher_scales views ensemble "
-    "teacher_registry teacher_job view_picture sampling crops pair_corpus passages "
-    "work_ranges relabel_labels relabel_facts",
-    2: "parallel execution weights thurstone losses flops hlo topology hosts",
-    3: "models model_flops",
-    # The student's own weight rules are about the student's tree: above models, unlike the rest.
-    4: "pair_batch grouped_batch input_pipeline optim checkpoint metric_log bundle "
-    "weights.student_io weights.student_rules weights.student_config weights.teachers",
-    5: "train_step scoring motion motion_synthesis motion_pretrain motion_job anchors score_modes "
-    "anchor_table anchor_pool scoring_cost level_prompt neural_teachers",
-    6: "train evaluate relabel export predictor convert plan plan_shapes plan_text report "
-    "anchor_choice anchor_sensitivity corpus_ranges score_table timeline export_names "
-    "export_program exported",
-    7: "cli anchors_cli score_cli teachers_cli benchmark_cli export_cli __main__",
+# A module imports its own folder and what stands on lower floors. The longest matching name counts.
+FLOORS = {
+    0: "vqa_jax vqa_jax.errors vqa_jax.settings",
+    1: "vqa_jax.media vqa_jax.pairs vqa_jax.jobs vqa_jax.devices",
+    2: "vqa_jax.models",
+    3: "vqa_jax.corpus vqa_jax.benchmarks vqa_jax.weights",
+    4: "vqa_jax.motion vqa_jax.training",
+    5: "vqa_jax.teachers vqa_jax.scoring",
+    6: "vqa_jax.loop vqa_jax.planning vqa_jax.exchange vqa_jax.report data_prep",
+    7: "vqa_jax.loading configs",
+    8: "vqa_jax.operators vqa_jax.serving",
+    9: "vqa_jax.cli",
+    10: "vqa_jax.__main__ launch",
 }
-LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
-LIGHT = 1  # data_prep and configs import this layer only, and it imports no accelerator library
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+# Light: no file in it imports an accelerator library, nor anything of ours that does.
+LIGHT = (
+    *("vqa_jax.errors", "vqa_jax.settings", "vqa_jax.media", "vqa_jax.pairs", "vqa_jax.jobs"),
+    *("vqa_jax.corpus", "vqa_jax.benchmarks", "data_prep", "configs"),
+    *("vqa_jax.teachers.measures", "vqa_jax.teachers.nss", "vqa_jax.teachers.cards"),
+    *("vqa_jax.teachers.scales", "vqa_jax.teachers.views", "vqa_jax.teachers.votes"),
+    *("vqa_jax.teachers.agreement", "vqa_jax.teachers.job"),
+)
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER = {"torch", "tensorflow", "pickle"}
 WITHOUT_US = {"launch.serve_exported"}  # ships with exports, to where only JAX is
 PICKLE_READERS = {"launch.convert_slowfast"}  # scripts that turn other people's pickles into ours
 
 
-def layer(module: str) -> int:
-    """Layer of a module `vqa_jax...`."""
-    parts = module.split(".")[1:] or ["__init__"]
+def place(module: str) -> str:
+    """The entry of FLOORS that a module belongs to."""
+    parts = module.split(".")
     for length in range(len(parts), 0, -1):
-        found = LAYER_OF.get(".".join(parts[:length]))
-        if found is not None:
-            return found
-    raise AssertionError(f"{module} has no layer: add it to LAYERS in tests/test_imports.py")
+        name = ".".join(parts[:length])
+        if name in FLOOR_OF and (name != "vqa_jax" or length == len(parts)):
+            return name
+    raise AssertionError(f"{module} has no floor: add it to FLOORS in tests/test_imports.py")
+
+
+def is_light(module: str) -> bool:
+    """Whether a module belongs to what must not import JAX."""
+    return any(module == name or module.startswith(name + ".") for name in LIGHT)
 
 
 def imported(source: str, module: str, modules: set[str], is_package: bool = False) -> set[str]:
@@ -84,37 +89,39 @@ def read_project() -> dict[str, tuple[str, bool]]:
     return files
 
 
+def _complaint(module: str, used: str, modules: set[str]) -> str | None:
+    """What is wrong with an import, if anything."""
+    top = used.split(".")[0]
+    if module in WITHOUT_US and (top in PROJECT or top in NEVER):
+        return f"{module} imports {used}, but it runs without the project"
+    if module in WITHOUT_US:
+        return None
+    if top in NEVER and module not in PICKLE_READERS:
+        return f"{module} imports {used}, which only tests may"
+    if is_light(module) and top in HEAVY:
+        return f"{module} must stay light, but imports {used}"
+    if top == "tests":
+        return f"{module} imports {used}: only tests import tests"
+    if top not in PROJECT:
+        return None
+    here, there = place(module), place(used)
+    if here != there and FLOOR_OF[there] >= FLOOR_OF[here]:
+        return f"{module} (floor {FLOOR_OF[here]}) imports {used} (floor {FLOOR_OF[there]})"
+    if is_light(module) and not is_light(used) and used in modules and FLOOR_OF[there]:
+        return f"{module} must stay light, but imports {used}"
+    return None
+
+
 def violations(files: dict[str, tuple[str, bool]]) -> list[str]:
-    """Sentences about imports that point up, sideways into other parts, or round in a circle."""
+    """Sentences about imports that point up, sideways into other rooms, or round in a circle."""
     problems = []
     graph: dict[str, set[str]] = {}
     for module, (source, is_package) in files.items():
-        part = module.split(".")[0]
+        place(module)
         uses = imported(source, module, set(files), is_package)
         graph[module] = {used for used in uses if used in files}
-        for used in sorted(uses):
-            top = used.split(".")[0]
-            if module in WITHOUT_US and (top in PROJECT or top in NEVER):
-                problems.append(f"{module} imports {used}, but it runs without the project")
-            if top in NEVER and module not in PICKLE_READERS:
-                problems.append(f"{module} imports {used}, which only tests may")
-            if (
-                module not in WITHOUT_US
-                and top in HEAVY
-                and (part != "vqa_jax" or layer(module) <= LIGHT)
-            ):
-                problems.append(f"{module} must stay light, but imports {used}")
-            if top not in PROJECT:
-                continue
-            allowed = {part, "vqa_jax"} if part != "launch" else set(PROJECT) - {"tests"}
-            if top not in allowed:
-                problems.append(f"{module} imports {used}: {part} never imports {top}")
-            elif top == "vqa_jax" and part == "vqa_jax" and layer(used) > layer(module):
-                problems.append(
-                    f"{module} (layer {layer(module)}) imports {used} (layer {layer(used)})"
-                )
-            elif top == "vqa_jax" and part in ("data_prep", "configs") and layer(used) > LIGHT:
-                problems.append(f"{module} imports {used} of layer {layer(used)}, not {LIGHT}")
+        found = (_complaint(module, used, set(files)) for used in sorted(uses))
+        problems += [complaint for complaint in found if complaint]
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -124,36 +131,44 @@ def violations(files: dict[str, tuple[str, bool]]) -> list[str]:
 
 def test_project_imports_point_down():
     files = read_project()
-    assert {"vqa_jax.levels", "vqa_jax.models.student", "data_prep.build"} <= files.keys()
+    assert {"vqa_jax.pairs.levels", "vqa_jax.models.student", "data_prep.prepare.job"} <= set(files)
     assert violations(files) == []
 
 
 @pytest.mark.parametrize(
     ("module", "source", "complaint"),
     [
-        ("vqa_jax.levels", "import jax", "must stay light"),
-        ("vqa_jax.levels", "def f():\n    from vqa_jax import losses", "layer 2"),
-        ("vqa_jax.models.qwen2", "from ..scoring import Engine", "layer 5"),
-        ("vqa_jax.losses", "import data_prep.build", "never imports data_prep"),
-        ("vqa_jax.train", "import importlib\nimportlib.import_module('configs.base')", "configs"),
-        ("data_prep.build", "from vqa_jax.models import student", "not 1"),
-        ("data_prep.build", "def f():\n    import flax.nnx", "must stay light"),
-        ("configs.tiny", "from data_prep.config import PrepConfig", "never imports data_prep"),
-        ("vqa_jax.bundle", "import torch", "only tests may"),
-        ("vqa_jax.levels", "from vqa_jax.frames import probe", "circle"),
-        ("vqa_jax.surprise", "from vqa_jax import levels", None),
+        ("vqa_jax.pairs.levels", "import jax", "must stay light"),
+        ("vqa_jax.pairs.levels", "def f():\n    from vqa_jax.training import losses", "floor 4"),
+        ("vqa_jax.models.qwen2", "from ..scoring.engine import Engine", "floor 5"),
+        ("vqa_jax.training.losses", "import data_prep.prepare.job", "floor 6"),
+        (
+            "vqa_jax.training.train",
+            "import importlib\nimportlib.import_module('configs.base')",
+            "configs",
+        ),
+        ("data_prep.prepare.job", "from vqa_jax.models import student", "must stay light"),
+        ("data_prep.prepare.job", "def f():\n    import flax.nnx", "must stay light"),
+        ("vqa_jax.media.view", "from vqa_jax.pairs import levels", "floor 1"),
+        ("vqa_jax.weights.bundle", "import torch", "only tests may"),
+        ("vqa_jax.pairs.levels", "from vqa_jax.pairs.table import Pair", "circle"),
+        ("vqa_jax.training.losses", "from tests.fixtures import tolerances", "only tests"),
+        ("vqa_jax.surprise.box", "import numpy", None),
     ],
 )
 def test_forbidden_import_is_found(module, source, complaint):
-    files = {name: ("", False) for name in ("vqa_jax.losses", "vqa_jax.scoring", "data_prep.build")}
-    files["vqa_jax.models"] = ("", True)
-    files["vqa_jax.models.student"] = ("", False)
-    files["vqa_jax.frames"] = ("from vqa_jax import levels", False)
-    files["vqa_jax.levels"] = ("import numpy", False)
+    names = (
+        "vqa_jax vqa_jax.models vqa_jax.training vqa_jax.models.student vqa_jax.training.losses "
+        "vqa_jax.scoring.engine data_prep.prepare.job configs.base vqa_jax.media.view"
+    )
+    files = {name: ("", False) for name in names.split()}
+    files["vqa_jax.pairs"] = ("", True)
+    files["vqa_jax.pairs.table"] = ("from vqa_jax.pairs import levels", False)
+    files["vqa_jax.pairs.levels"] = ("import numpy", False)
     assert violations(files) == []
     files[module] = (source, False)
     if complaint is None:
-        with pytest.raises(AssertionError, match="has no layer"):
+        with pytest.raises(AssertionError, match="has no floor"):
             violations(files)
     else:
         assert any(complaint in problem for problem in violations(files))

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from data_prep.encode import EncodeConfig, encode_rgb
-from vqa_jax import decode, levels, predictor
+from data_prep.simulators.encode import EncodeConfig, encode_rgb
+from vqa_jax import loading
+from vqa_jax.media import decode, probe
+from vqa_jax.pairs import levels
+from vqa_jax.scoring import predictor
 
 CLIPS = ("bikes.mp4", "carphone_pristine.mp4")
 FRAMES = 64
@@ -13,7 +16,7 @@ FRAMES = 64
 @pytest.fixture(scope="module")
 def student() -> predictor.Predictor:
     """The shipped student, loaded once."""
-    return predictor.load()
+    return loading.load()
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def copies(shared, tmp_path_factory) -> dict[str, tuple[str, str]]:
     paths = {}
     for name in CLIPS:
         source = str(shared / "clips" / name)
-        info = decode.probe(source)
+        info = probe.probe(source)
         frames = decode.read_segment(source, 0, min(FRAMES, info.num_frames))
         paths[name] = (str(folder / f"good_{name}"), str(folder / f"bad_{name}"))
         for path, crf in zip(paths[name], (12, 48), strict=True):

@@ -2,7 +2,7 @@
 
 import sys
 
-from vqa_jax.cli import main
+from vqa_jax.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 
-import fake_devices
 import numpy as np
 import pytest
-import tiny_corpus
-from tolerances import TOLERANCES
+
+from tests.fixtures import fake_devices, tiny_corpus
+from tests.fixtures.tolerances import TOLERANCES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEVICES = 8
@@ -21,7 +21,7 @@ TIMEOUT = 20  # seconds without a sign of life
 PROGRAM = """
 import sys
 from vqa_jax import hosts, train
-import tiny_corpus
+from tests.fixtures import tiny_corpus
 
 coordinator, processes, process, data, workdir, steps, every, mesh = sys.argv[1:]
 if int(processes) > 1:
@@ -44,7 +44,7 @@ def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVI
     environment = {
         **os.environ,
         "XLA_FLAGS": fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), devices // processes),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "PYTHONPATH": str(ROOT),
     }
     rest = [str(x) for x in (data, workdir, steps, every, mesh)]
     return [
@@ -168,7 +168,7 @@ def test_lost_process_ends_the_other_with_a_clear_error(corpus, tmp_path, victim
 
 
 def test_settings_that_do_not_fit_are_named():
-    from vqa_jax import hosts
+    from vqa_jax.devices import hosts
 
     for arguments in ((None, 2, 0), ("auto", 2, None), ("localhost:1", 2, 2), ("localhost:1",)):
         with pytest.raises(hosts.HostsError, match="--coordinator"):

@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import prep_corpus
 import pytest
 
-from data_prep import build as build_lib
-from data_prep.pairs import PairConfig, label_pairs
-from faults import broken_files
-from vqa_jax import motion_job, pair_shards, records
+from data_prep.labels.pairs import label_pairs
+from data_prep.prepare import job as build_lib
+from data_prep.prepare.config import PairConfig
+from tests.fixtures import broken_files, prep_corpus
+from vqa_jax.corpus import pair_shards
+from vqa_jax.corpus import store as records
+from vqa_jax.motion import job as motion_job
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAIRS = PairConfig(0, 20, 10, "rank", 3.0, 2)
@@ -69,9 +71,9 @@ def _build_in_another_process(videos: str, data: str) -> None:
 def test_kill_9_during_preparation(undisturbed, videos, tmp_path, monkeypatch, seed):
     """Real kills at random moments, each of which resumes the one before."""
     rng = np.random.default_rng(seed)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data_prep.build", "prep_corpus"])
+    context.set_forkserver_preload(["data_prep.prepare.job", "tests.fixtures.prep_corpus"])
     data = str(tmp_path / "corpus")
     moments = np.sort(rng.integers(1, 20, KILLS))  # number of files in the work folder
     for count in moments:

@@ -9,10 +9,13 @@ import signal
 
 import numpy as np
 import pytest
-import stub_student
-import tiny_corpus
 
-from vqa_jax import bundle, files, predictor, relabel, train, work_ranges
+from tests.fixtures import stub_student, tiny_corpus
+from vqa_jax import loading
+from vqa_jax.jobs import files, ranges
+from vqa_jax.loop import relabel
+from vqa_jax.training import train
+from vqa_jax.weights import bundle
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 60
@@ -27,7 +30,7 @@ def _train(data: str, workdir: str, told) -> None:
 
 
 def _relabel(data: str, student: str, told) -> None:
-    loaded = predictor.load(student)
+    loaded = loading.load(student)
     told.set()
     relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, data, 2, RELABEL)
 
@@ -55,7 +58,7 @@ def _killed_until_done(job, *args: str, most_seconds: float, seed: int) -> int:
 
 @pytest.fixture(autouse=True)
 def _paths_of_children(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.mark.slow
@@ -81,22 +84,22 @@ def _contents(root) -> dict[str, str]:
 @pytest.mark.slow
 def test_kill_9_during_relabelling(corpus, trained, tmp_path):
     quiet, other = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "killed"))
-    loaded = predictor.load(trained)
+    loaded = loading.load(trained)
     relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, quiet, 2, RELABEL)
     assert _killed_until_done(_relabel, other, trained, most_seconds=4.0, seed=1) >= KILLS // 2
     assert _contents(other) == _contents(quiet)
 
 
 def _relabel_share(data: str, student: str, process: int) -> None:
-    loaded = predictor.load(student)
-    share = work_ranges.Share(process, 2)
+    loaded = loading.load(student)
+    share = ranges.Share(process, 2)
     relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, data, 2, RELABEL, share=share)
 
 
 @pytest.mark.slow
 def test_two_processes_relabel_as_one(corpus, trained, tmp_path):
     quiet, shared = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "shared"))
-    loaded = predictor.load(trained)
+    loaded = loading.load(trained)
     relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, quiet, 2, RELABEL)
     context = multiprocessing.get_context("spawn")
     processes = [

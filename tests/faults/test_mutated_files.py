@@ -3,10 +3,12 @@
 import collections
 import os
 
-from data_prep.deduplicate import fingerprint
-from data_prep.isolation import Isolated, LimitError, Limits
-from faults import broken_files, mutated_files
-from vqa_jax.frames import MediaError, iter_frames, probe
+from data_prep.inputs.deduplicate import fingerprint
+from tests.fixtures import broken_files, mutated_files
+from vqa_jax.media.container import MediaError
+from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.isolation import Isolated, LimitError, Limits
+from vqa_jax.media.probe import probe
 
 NUMBER = 24
 LIMITS = Limits(seconds=60, memory_mb=1000)

@@ -1,7 +1,7 @@
 """Scores a second and core of the neural teachers, beside the same networks in torch.
 
-    JAX_PLATFORMS=cpu PYTHONPATH=tests:tests/parity taskset -c 0 \\
-        .venv/bin/python -m teacher_throughput [--repeats 5]
+    JAX_PLATFORMS=cpu taskset -c 0 \\
+        .venv/bin/python -m tests.parity.teacher_throughput [--repeats 5]
 
 Both run in one process, in float32, on the one core that it is bound to (so either uses one
 thread), with the same weights and the same inputs; the calls alternate, and medians of CPU time are
@@ -19,15 +19,15 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import torch
-import torch_teachers
 from flax import nnx
 from safetensors.numpy import save_file
-from test_teachers_swin2d import _official, _reference, _with_head
-from tolerances import TOLERANCES
 
-from vqa_jax.models import minimalistic
-from vqa_jax.models.dover import Dover, DoverConfig
-from vqa_jax.weights import teachers
+from tests.fixtures import torch_teachers
+from tests.fixtures.tolerances import TOLERANCES
+from tests.parity.test_teachers_swin2d import _official, _reference, _with_head
+from vqa_jax.teachers.neural import minimalistic
+from vqa_jax.teachers.neural import weights as teachers
+from vqa_jax.teachers.neural.dover import Dover, DoverConfig
 
 Call = Callable[[np.ndarray], np.ndarray]
 

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 from flax import nnx
-from tolerances import TOLERANCES
 
-from vqa_jax import prompt
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.exchange.sizes import student_config
+from vqa_jax.exchange.student_io import load_student
+from vqa_jax.models import prompt
 from vqa_jax.models.qwen2 import Qwen2, rotate
 from vqa_jax.models.student import Student, bilinear_pool
-from vqa_jax.weights.student_io import load_student, student_config
 
 EXACT = TOLERANCES["level_logits"]
 

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from tolerances import TOLERANCES
 
-from vqa_jax.models.convnext3d import ConvNext3dConfig
-from vqa_jax.models.dover import Dover, DoverConfig
-from vqa_jax.models.swin3d import Swin3dConfig
-from vqa_jax.weights import teachers
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.teachers.neural import weights
+from vqa_jax.teachers.neural.convnext3d import ConvNext3dConfig
+from vqa_jax.teachers.neural.dover import Dover, DoverConfig
+from vqa_jax.teachers.neural.swin3d import Swin3dConfig
 
 EXACT = TOLERANCES["teacher_maps"]
 CONFIG = DoverConfig(
@@ -27,7 +27,7 @@ def folder(shared):
 
 @pytest.fixture(scope="module")
 def dover(folder) -> Dover:
-    return teachers.load_dover(folder / "model.safetensors", CONFIG)
+    return weights.load_dover(folder / "model.safetensors", CONFIG)
 
 
 def test_config_is_the_goldens(folder):
@@ -72,7 +72,7 @@ def test_official_names_survive_the_round_trip(dover, folder):
     from safetensors.numpy import load_file
 
     want = load_file(folder / "model.safetensors")
-    got = teachers.official_state(dover, teachers.DOVER)
+    got = weights.official_state(dover, weights.DOVER)
     assert got.keys() == want.keys()
     for key, value in got.items():
         np.testing.assert_array_equal(value.reshape(want[key].shape), want[key], err_msg=key)

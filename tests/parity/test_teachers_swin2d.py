@@ -6,13 +6,13 @@ import pytest
 import torch
 from flax import nnx
 from safetensors.numpy import save_file
-from tolerances import TOLERANCES
 from transformers import SwinConfig, SwinModel
 
-from vqa_jax.models import minimalistic
-from vqa_jax.models.minimalistic import MinimalisticConfig
-from vqa_jax.models.swin2d import Swin2dConfig
-from vqa_jax.weights import teachers
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.teachers.neural import minimalistic
+from vqa_jax.teachers.neural import weights as teachers
+from vqa_jax.teachers.neural.minimalistic import MinimalisticConfig
+from vqa_jax.teachers.neural.swin2d import Swin2dConfig
 
 EXACT = TOLERANCES["teacher_maps"]
 SMALL = Swin2dConfig(embed_dim=8, num_layers=(2, 2, 4, 2), num_heads=(1, 2, 4, 8))

@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-import teacher_throughput
-import test_teachers_golden as golden
-import test_teachers_swin2d as swin2d
 import torch
-import torch_teachers
 from safetensors.numpy import load_file
-from tolerances import TOLERANCES
 
-from vqa_jax.models import minimalistic
+from tests.fixtures import torch_teachers
+from tests.fixtures.tolerances import TOLERANCES
+from tests.parity import teacher_throughput
+from tests.parity import test_teachers_golden as golden
+from tests.parity import test_teachers_swin2d as swin2d
+from vqa_jax.teachers.neural import minimalistic
 
 
 @pytest.mark.parametrize("name", ["technical", "aesthetic"])

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
-from tolerances import TOLERANCES
 
-from vqa_jax import export_names
-from vqa_jax.models import slowfast
-from vqa_jax.weights.student_io import load_params, load_student, student_config
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.exchange import names as export_names
+from vqa_jax.exchange.sizes import student_config
+from vqa_jax.exchange.student_io import load_params, load_student
+from vqa_jax.motion import weights
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -228,7 +229,7 @@ def test_slowfast_pickle_is_converted_and_gives_torchs_feature(create_slowfast, 
         for block in model.blocks[:5]:
             x = block(x)
     want = x[1].mean((2, 3, 4)).numpy()
-    found = np.asarray(slowfast.load(tmp_path / "slowfast.safetensors")(clips))
+    found = np.asarray(weights.load(tmp_path / "slowfast.safetensors")(clips))
     scale = np.abs(want).max()
     np.testing.assert_allclose(found / scale, want / scale, **TOLERANCES["motion"])
 

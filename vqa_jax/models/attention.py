@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-from vqa_jax import execution
+from vqa_jax.devices import execution
 
 PAD_POSITION = jnp.iinfo(jnp.int32).max  # position of a key that no real query may see
 

@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from vqa_jax import parallel
+from vqa_jax.devices import sharding
 from vqa_jax.models import lora
 from vqa_jax.models.student import Student, StudentConfig
 
@@ -39,9 +39,9 @@ class FunctionalStudent:
         """The parameters' shapes and dtypes."""
         return nnx.to_pure_dict(self._abstract)
 
-    def shardings(self, mesh: Mesh, rules: parallel.Rules = parallel.LOGICAL_RULES) -> Params:
+    def shardings(self, mesh: Mesh, rules: sharding.Rules = sharding.LOGICAL_RULES) -> Params:
         """NamedShardings of the parameters on `mesh`, from their logical axis names."""
-        return nnx.to_pure_dict(parallel.state_shardings(self._abstract, mesh, rules))
+        return nnx.to_pure_dict(sharding.state_shardings(self._abstract, mesh, rules))
 
     def attach(self, params: Params, seed: int) -> Params:
         """Parameters of a student without low-rank additions, with fresh ones if it has any."""

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vqa_jax.execution import on_shards, total
+from vqa_jax.devices.execution import on_shards, total
 
 Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
 
@@ -88,7 +88,7 @@ def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
 
 
 class Projector(nnx.Module):
-    """Two linear layers with an exact GELU between them (METHOD 4), into the decoder's width."""
+    """Two linear layers with an exact GELU between them (method 4), into the decoder's width."""
 
     def __init__(self, in_dim: int, embed_dim: int, param_dtype: str, rngs: nnx.Rngs):
         """Builds in_dim -> embed_dim -> embed_dim."""

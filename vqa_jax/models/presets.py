@@ -1,11 +1,11 @@
 """The student's sizes by name: `tiny` for one small machine, `ov_0_5b` and `ov_7b` as published."""
 
+from vqa_jax.models.prompt import tiny_vocabulary
 from vqa_jax.models.qwen2 import Qwen2Config
 from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
-from vqa_jax.prompt import tiny_vocabulary
 
-# SigLIP-so400m-patch14-384: 26 of its 27 layers are computed (METHOD 4).
+# SigLIP-so400m-patch14-384: 26 of its 27 layers are computed (method 4).
 SO400M = SiglipConfig(
     image_size=384, patch_size=14, embed_dim=1152, mlp_dim=4304, num_heads=16, num_layers=26
 )

@@ -1,4 +1,4 @@
-"""Qwen2 decoder with a reusable key/value prefix (METHOD 4; Yang et al. 2024)."""
+"""Qwen2 decoder with a reusable key/value prefix (method 4; Yang et al. 2024)."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vqa_jax.execution import current, lookup, on_shards, own_part, recomputed, total
+from vqa_jax.devices.execution import current, lookup, on_shards, own_part, recomputed, total
 from vqa_jax.models import lora
 from vqa_jax.models.attention import PAD_POSITION, Causal, SharedPrefix, attention
 from vqa_jax.models.layers import (

@@ -1,4 +1,4 @@
-"""SigLIP vision tower, without its post-norm and head (METHOD 4; Zhai et al. 2023)."""
+"""SigLIP vision tower, without its post-norm and head (method 4; Zhai et al. 2023)."""
 
 import dataclasses
 import functools
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vqa_jax.execution import on_shards, recomputed, total
+from vqa_jax.devices.execution import on_shards, recomputed, total
 from vqa_jax.models.attention import attention
 from vqa_jax.models.layers import (
     axis_names,

@@ -1,4 +1,4 @@
-"""The pair student: vision tower, projectors, token merge, decoder, level logits (METHOD 4)."""
+"""The pair student: vision tower, projectors, token merge, decoder, level logits (method 4)."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vqa_jax.execution import on_shards
+from vqa_jax.devices.execution import on_shards
 from vqa_jax.models.layers import Projector, fan_in, param, truncated_normal, zeros
 from vqa_jax.models.qwen2 import KVCache, Qwen2, Qwen2Config, prefix_positions
 from vqa_jax.models.siglip import Siglip, SiglipConfig

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from vqa_jax.weights import rules
-from vqa_jax.weights.files import Checkpoint
+from vqa_jax.weights.reader import Checkpoint
 from vqa_jax.weights.rules import Index, Rule
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from vqa_jax.files import replacing
+from vqa_jax.jobs.files import replacing
 
 _DTYPE_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _HEADER_UNIT = 8  # the format wants the data aligned so

@@ -1,0 +1,265 @@
+"""Which files to prepare: a folder, a glob or a table of paths, on this machine or in a bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import glob
+import json
+import os
+import posixpath
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import fsspec
+import pyarrow.parquet
+from absl import logging
+
+from vqa_jax.jobs.files import CorpusError, key_hash, read_json
+from vqa_jax.media.container import STILL_EXTENSIONS, VIDEO_EXTENSIONS, UnreadableFileError
+from vqa_jax.media.find import find_videos
+
+SPLITS = ("train", "heldout")
+TABLES = (".csv", ".jsonl", ".parquet")
+SPLIT_FILE = "scenes.json"
+_COLUMNS = ("path", "source", "licence", "split")
+
+
+class ListingError(CorpusError):
+    """A listing that cannot be read; the message names it and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Input:
+    """One file to prepare.
+
+    Attributes:
+      path: local path, or URL that fsspec opens (gs://, s3://, ...).
+      key: stable name, the same on every machine: the path below the folder (or below the fixed
+        part of a glob); in a table, the path as written there.
+      source: group for quotas, such as the platform; "" if not known.
+      licence: as the table says, "" if it does not.
+      split: one of SPLITS, or "" where nobody decided.
+    """
+
+    path: str
+    key: str
+    source: str = ""
+    licence: str = ""
+    split: str = ""
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL for fsspec rather than a local file."""
+    return "://" in path
+
+
+def read_listing(spec: str, stills: bool = False) -> list[Input]:
+    """Lists the inputs of a folder, a glob or a table.
+
+    In a local folder every video counts, by extension or by content, and `scenes.json` may give
+    splits; in a remote one the extension alone decides, since looking inside would fetch
+    everything. A glob takes what it matches in the same way. A table (.csv, .jsonl, .parquet, told
+    by its name) has the column `path` and perhaps `source`, `licence` and `split`; relative paths
+    start at its folder, other columns are left alone, and what it lists is tried whatever its
+    name. A path that a table repeats counts once.
+
+    Args:
+      spec: local path, glob, or URL of either.
+      stills: still images in folders and globs count too.
+
+    Returns:
+      Inputs sorted by key, each key once; nothing has been opened, so some may turn out unusable.
+
+    Raises:
+      ListingError: nothing is there, the table is malformed, or a URL needs a package.
+    """
+    if spec.lower().endswith(TABLES):
+        inputs = _from_table(spec)
+    elif is_remote(spec):
+        inputs = _from_remote(spec, stills)
+    elif os.path.isdir(spec):
+        inputs = _from_folder(spec, stills)
+    else:
+        matches = glob.glob(spec, recursive=True)
+        if not matches:
+            raise ListingError(f"{spec} is no folder and matches no file: give a folder of videos")
+        start = os.path.dirname(_fixed_part(spec, os.path.dirname))
+        inputs = [Input(p, os.path.relpath(p, start or ".")) for p in find_videos(matches, stills)]
+    for protocol in sorted({i.path.split("://")[0] for i in inputs if is_remote(i.path)}):
+        _filesystem(protocol + "://")
+    return sorted(inputs, key=lambda i: i.key)
+
+
+def file_stamp(entry: Input) -> tuple[int, int]:
+    """(bytes, time of change in ns) of a local file, (bytes, hash of what the store says of its
+    version) of a remote one: tells a file from a later one of its name; -1 where missing."""
+    try:
+        if is_remote(entry.path):
+            filesystem = _filesystem(entry.path)
+            size = filesystem.size(entry.path)
+            return -1 if size is None else int(size), key_hash(filesystem.ukey(entry.path)) >> 1
+        stat = os.stat(entry.path)
+    except OSError:
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
+@contextlib.contextmanager
+def local_copy(entry: Input) -> Iterator[str]:
+    """A local path of the file while the context lasts; a remote one is fetched and removed after.
+
+    Raises:
+      UnreadableFileError: (stage "fetch") a remote file is missing, refused or came incomplete.
+        Local files are not looked at.
+    """
+    if not is_remote(entry.path):
+        yield entry.path
+        return
+    with tempfile.TemporaryDirectory(prefix="vqa_fetch_") as folder:
+        # A fixed name: a listing must not choose where we write. The extension tells the format.
+        local = os.path.join(folder, "file" + os.path.splitext(entry.path)[1][:8])
+        try:
+            filesystem = _filesystem(entry.path)
+            filesystem.get_file(entry.path, local)
+            expected, got = filesystem.size(entry.path), os.path.getsize(local)
+        except Exception as error:  # every store's client has its own exceptions
+            reason = f"cannot be fetched ({type(error).__name__}: {error})"
+            raise UnreadableFileError(entry.path, "fetch", reason) from error
+        if expected is not None and got != expected:
+            reason = f"came incomplete: {got} of {expected} bytes"
+            raise UnreadableFileError(entry.path, "fetch", reason)
+        yield local
+
+
+def _filesystem(url: str) -> fsspec.AbstractFileSystem:
+    protocol = url.split("://")[0]
+    try:
+        return fsspec.filesystem(protocol)
+    except (ImportError, ValueError) as error:
+        raise ListingError(f"{protocol}:// cannot be opened: {error}") from error
+
+
+def _fixed_part(pattern: str, parent: Callable[[str], str]) -> str:
+    """The pattern up to its first wildcard; the pattern itself if it has none."""
+    while glob.has_magic(parent(pattern)):
+        pattern = parent(pattern)
+    return pattern
+
+
+def _from_folder(folder: str, stills: bool) -> list[Input]:
+    splits = _given_splits(folder)
+    keys = [os.path.relpath(p, folder) for p in find_videos([folder], stills)]
+    return [Input(os.path.join(folder, k), k, split=splits.get(k, "")) for k in keys]
+
+
+def _from_remote(spec: str, stills: bool) -> list[Input]:
+    filesystem = _filesystem(spec)
+    if glob.has_magic(spec):
+        start = posixpath.dirname(_fixed_part(spec, posixpath.dirname))
+        found = filesystem.glob(spec)
+    else:
+        found = filesystem.find(spec)
+        start = posixpath.dirname(spec) if filesystem.isfile(spec) else spec
+    if not found:
+        raise ListingError(f"{spec} holds and matches no file: check the address and your access")
+    wanted = VIDEO_EXTENSIONS + STILL_EXTENSIONS if stills else VIDEO_EXTENSIONS
+    names = [name for name in found if name.lower().endswith(wanted)]
+    if len(names) < len(found):
+        logging.info("%s: %d files of other extensions left out", spec, len(found) - len(names))
+    start = filesystem._strip_protocol(start)
+    return [Input(filesystem.unstrip_protocol(n), posixpath.relpath(n, start)) for n in names]
+
+
+def _given_splits(folder: str) -> dict[str, str]:
+    """Key -> split of a folder that brings `scenes.json`."""
+    path = os.path.join(folder, SPLIT_FILE)
+    if not os.path.exists(path):
+        return {}
+    try:
+        given = {row["file"]: row["split"] for row in read_json(path)["scenes"]}
+        if not set(given.values()) <= set(SPLITS):
+            raise ValueError(f"splits are {SPLITS}")
+    except (KeyError, TypeError, ValueError) as e:
+        raise ListingError(
+            f'{path} should hold {{"scenes": [{{"file", "split"}}]}} ({e!r}): correct or rename it'
+        ) from e
+    return given
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def _from_table(spec: str) -> list[Input]:
+    parent = posixpath.dirname(spec) if is_remote(spec) else os.path.dirname(spec)
+    inputs: dict[str, Input] = {}
+    repeated = 0
+    for number, row in enumerate(_rows(spec), 1):
+        values = {name: sys.intern(str(row.get(name) or "")) for name in _COLUMNS[1:]}
+        key = row["path"]
+        if not isinstance(key, str) or not key:
+            raise ListingError(f"{spec}: record {number} has no path: correct or remove it")
+        if values["split"] not in ("", *SPLITS):
+            raise ListingError(
+                f"{spec}: record {number} has the split {values['split']!r}: use one of {SPLITS}"
+            )
+        if is_remote(key) or os.path.isabs(key):
+            path = key
+        else:
+            path = f"{parent}/{key}" if is_remote(spec) else os.path.join(parent, key)
+        entry = Input(path, key, **values)
+        if inputs.setdefault(key, entry) != entry:
+            raise ListingError(f"{spec}: record {number} contradicts an earlier one of {key}")
+        repeated += inputs[key] is not entry
+    if repeated:
+        logging.warning("%s: %d records repeat an earlier path", spec, repeated)
+    if not inputs:
+        raise ListingError(f"{spec} lists no file")
+    return list(inputs.values())
+
+
+def _rows(spec: str) -> Iterator[dict[str, Any]]:
+    kind = os.path.splitext(spec)[1].lower()
+    read = {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}[kind]
+    try:
+        filesystem = _filesystem(spec) if is_remote(spec) else fsspec.filesystem("file")
+        with filesystem.open(spec, "rb") as file:
+            yield from read(file)
+    except ListingError:
+        raise
+    except Exception as error:  # of the store's client, csv, json or pyarrow
+        raise ListingError(
+            f"{spec} cannot be read ({type(error).__name__}: {error}): it should be a"
+            f" {kind[1:]} table with the column path and, if you like, {', '.join(_COLUMNS[1:])}"
+        ) from error
+
+
+def _csv_rows(file: IO[bytes]) -> Iterator[dict[str, Any]]:
+    # File names may be any bytes; a byte order mark is what spreadsheets write.
+    lines = (line.decode("utf-8", "surrogateescape") for line in file)
+    first = next(lines, "").removeprefix("\ufeff")
+    names = next(csv.reader([first]), [])
+    if "path" not in names:
+        raise KeyError("path")
+    yield from csv.DictReader(lines, names)
+
+
+def _json_rows(file: IO[bytes]) -> Iterator[dict[str, Any]]:
+    for line in file:
+        if line.strip():
+            row = json.loads(line)
+            if "path" not in row:
+                raise KeyError("path")
+            yield row
+
+
+def _parquet_rows(file: IO[bytes]) -> Iterator[dict[str, Any]]:
+    table = pyarrow.parquet.ParquetFile(file)
+    names = [name for name in _COLUMNS if name in table.schema_arrow.names]
+    if "path" not in names:
+        raise KeyError("path")
+    for batch in table.iter_batches(columns=names):
+        yield from batch.to_pylist()

@@ -1,0 +1,60 @@
+"""What becomes of an input: a usable source, or a row of the quarantine; and its names."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+
+from vqa_jax.media.probe import VideoInfo
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One usable input file.
+
+    Attributes:
+      source_id: see `source_id`.
+      path: key of the input, see `listing.Input`.
+      split: one of `listing.SPLITS`.
+      info: what the probe found.
+      stamp: see `listing.file_stamp`.
+      pool: name of its part of the training sources, see `data_prep.prepare.pools`.
+      location: local path or URL to read it from.
+    """
+
+    source_id: str
+    path: str
+    split: str
+    info: VideoInfo
+    stamp: tuple[int, int]
+    pool: str = "all"
+    location: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejected:
+    """One input that cannot be used, as a row of quarantine.csv."""
+
+    path: str
+    stage: str
+    reason: str
+
+
+def source_id(key: str) -> str:
+    """Stable id of a source: 16 hex digits of the SHA-256 of its input's key."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def file_stamp(root: str, relative_path: str) -> tuple[int, int]:
+    """(bytes, time of change in ns): tells a file from a later one of its name; -1 if missing."""
+    try:
+        stat = os.stat(os.path.join(root, relative_path))
+    except OSError:
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
+def printable(path: str) -> str:
+    """A path as text for records and tables; bytes that are not UTF-8 come out as \\xNN."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,145 @@
+"""Labels the first iteration's pairs: by the simulators' order and by the teachers' votes.
+
+    python -m data_prep pairs --config configs/quickstart.py --data DIR [--scores scores.csv ...]
+
+Reads the video table that `data_prep.prepare.job` wrote and writes the dataset `vqa_pairs_1`. Its
+manifest tells the teachers' fitted constants and how many scores each is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from data_prep.prepare.config import PairConfig
+from data_prep.simulators import SIMULATORS
+from vqa_jax.benchmarks import score_tables
+from vqa_jax.corpus import pair_shards, video_table
+from vqa_jax.corpus.shards import MANIFEST
+from vqa_jax.corpus.video_table import read_video_table, table_path, table_sha256
+from vqa_jax.jobs import files
+from vqa_jax.pairs.levels import LEVELS
+from vqa_jax.pairs.simulators import SimulatedSets, all_simulator_pairs, sample_simulator_pairs
+from vqa_jax.pairs.table import PairTable
+from vqa_jax.pairs.teachers import sample_teacher_pairs
+from vqa_jax.teachers import votes
+
+_KINDS = ("spatial", "temporal", "streaming")
+
+
+def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) -> dict[str, Any]:
+    """Draws, labels and writes iteration 1's pairs; returns their manifest.
+
+    Args:
+      data: corpus folder that `data_prep.prepare.job` has finished.
+      config: see PairConfig.
+      score_files: scores of further teachers, see `score_tables.read_scores`.
+
+    Returns:
+      The manifest of `pair_shards.write` with `teachers` (see `Votes.facts`) and `drawn` (training
+      pairs by who labels them and by label).
+
+    Raises:
+      files.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
+      score_tables.ScoresError: a score file cannot be read, or a teacher in it scores none of the
+        videos.
+      ValueError: numbers of pairs that cannot be; see `pairs.label_quota`.
+    """
+    corpus = files.read_json(os.path.join(data, MANIFEST))
+    identity = {
+        "corpus": corpus["video_table_sha256"],
+        "settings": config.as_json(),
+        "scores": sorted(map(files.file_sha256, score_files)),
+    }
+    done = pair_shards.finished(data, 1, identity)
+    if done is not None:
+        logging.info("pairs of iteration 1 are complete")
+        return done
+    if table_sha256(data) != corpus["video_table_sha256"]:
+        raise files.CorpusError(
+            f"{table_path(data)} was changed: delete {data} and prepare it anew"
+        )
+    table = read_video_table(data)
+    usable = table.where(split="train", effective=True)
+    if not len(usable):
+        raise files.CorpusError(f"{data} has no training video: add inputs, or see quarantine.csv")
+    imported = None
+    if score_files:
+        imported = score_tables.read_scores(score_files, config.lower_is_better)
+    united = votes.united_votes(usable, imported, config.unite)
+    by_simulators = _simulator_pairs(video_table.simulated_sets(table, "train"), config)
+    by_teachers = sample_teacher_pairs(
+        united.scores,
+        usable.column("video_id"),
+        config.teachers_per_label,
+        config.seed,
+        config.std_floor,
+        min_teachers=min(2, len(united.names)),
+        families=[
+            f"{source}:{segment}"
+            for source, segment in zip(
+                usable.column("source_id"), usable.column("segment"), strict=True
+            )
+        ],
+    )
+    train = PairTable.concatenate([by_simulators, by_teachers])
+    if not train:
+        raise files.CorpusError(
+            f"{data}: no training pair can be drawn: ask for more per label, or add inputs"
+        )
+    heldout = all_simulator_pairs(video_table.simulated_sets(table, "heldout"), config.seed)
+    facts = {
+        "teachers": united.facts(),
+        "drawn": {"simulator": _count(by_simulators), "teachers": _count(by_teachers)},
+    }
+    splits = {"train": train, "heldout": heldout}
+    return pair_shards.write(data, 1, splits, config.num_shards, identity, facts)
+
+
+def _simulator_pairs(sets: SimulatedSets, config: PairConfig) -> PairTable:
+    wanted = config.simulator_per_label
+    if isinstance(wanted, int) or not set(wanted) & set(_KINDS):
+        return sample_simulator_pairs(sets, wanted, config.seed)
+    unknown = sorted(set(wanted) - set(_KINDS))
+    if unknown:
+        raise ValueError(f"simulator_per_label: {unknown} beside kinds; the kinds are {_KINDS}")
+    kinds = np.array([SIMULATORS[name].kind for name in sets.simulator], object)
+    return PairTable.concatenate(
+        [
+            sample_simulator_pairs(sets[kinds == kind], number, config.seed)
+            for kind, number in sorted(wanted.items())
+        ]
+    )
+
+
+def _count(pairs: PairTable) -> dict[str, int]:
+    counts = np.bincount(pairs.label, minlength=len(LEVELS))
+    return dict(zip(LEVELS, counts.tolist(), strict=True))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Command line."""
+    del argv
+    args = flags.FLAGS
+    config = PairConfig(**args.config.pairs.to_dict())
+    try:
+        manifest = label_pairs(args.data, config, args.scores)
+    except (files.CorpusError, score_tables.ScoresError, OSError, ValueError) as error:
+        sys.exit(f"data_prep.labels.pairs: {error}")
+    logging.info("pairs %s, labels %s", manifest["counts"], manifest["labels"])
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "Run configuration.")
+    flags.DEFINE_string("data", None, "Corpus folder.")
+    flags.DEFINE_multi_string(
+        "scores", [], "Further teachers' scores: CSV, Parquet or JSON lines; may be repeated."
+    )
+    flags.mark_flags_as_required(["config", "data"])
+    app.run(main)

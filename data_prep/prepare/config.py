@@ -1,0 +1,162 @@
+"""What the preparation job reads, samples, distorts and writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from data_prep.prepare.pools import Pool
+from data_prep.simulators import SIMULATORS, expand
+from data_prep.simulators.encode import PRESETS
+from vqa_jax.media.preprocess import Preprocess
+from vqa_jax.teachers import measures
+
+HDR_RULES = ("tone_map", "refuse")
+DUPLICATE_RULES = ("near", "exact", "off")
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepConfig:
+    """Settings of the preparation job (method 3 and 4).
+
+    An unknown field is a TypeError, an impossible value or an unknown name a ValueError.
+
+    Attributes:
+      seed: everything random follows from it and from the keys of what is sampled.
+      heldout_fraction: share of sources kept for evaluation, chosen by key hash, unless the
+        input folder brings its own split (`scenes.json`); 1 holds out everything in any case.
+      segments_per_source: segments cut evenly from each source; many short ones teach more than
+        few long ones.
+      heldout_segments: the same for held-out sources.
+      segment_seconds: length of a segment; at least `clip_len` frames are taken. 0 keeps all,
+        for short clips only: a segment is held in memory.
+      window: a segment is cut to at most this many pixels (width, height) at native scale; (0, 0)
+        keeps the frame.
+      simulators: names of the distortion simulators. `from_dict` takes a kind (simulators.KINDS)
+        for all its simulators, here and in pools.
+      simulators_per_segment: how many of them a training segment gets, in turn (0 = all);
+        held-out segments always get all.
+      h265_preset: x265 preset, recorded in every record; the paper's is "veryslow", "fast" the
+        cheap choice.
+      teachers: names of the built-in teachers that score every video.
+      num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
+      preprocess: how the student sees a video (frames.Preprocess fields).
+      sources_per_bucket: there are as many more buckets as this many sources in each ask for.
+      pools: parts of the training sources with simulators of their own (method 3.3); without any,
+        all training sources get `simulators`. Held-out sources get `simulators` in any case.
+      hdr: what becomes of PQ and HLG videos, one of HDR_RULES.
+      stills: still images are inputs too, as videos of one frame.
+      deduplicate: copies of which kind are left out, one of DUPLICATE_RULES.
+      limit_seconds: longest time that one file may take, to probe and again to prepare; 0: any.
+        Several times what good files take, or the corpus depends on the machine's load.
+      limit_pixels: most pixels of a frame; 0: any.
+      limit_memory_mb: most memory, in MB, that a file may take; 0: any. With both this and
+        limit_seconds 0, files are decoded in the worker itself, and one that hangs or crashes
+        takes it along.
+    """
+
+    seed: int
+    heldout_fraction: float
+    segments_per_source: int
+    heldout_segments: int
+    segment_seconds: float
+    window: tuple[int, int]
+    simulators: tuple[str, ...]
+    simulators_per_segment: int
+    h265_preset: str
+    teachers: tuple[str, ...]
+    num_buckets: int
+    preprocess: Preprocess
+    sources_per_bucket: int = 64
+    pools: tuple[Pool, ...] = ()
+    hdr: str = "tone_map"
+    stills: bool = False
+    deduplicate: str = "near"
+    limit_seconds: float = 0.0
+    limit_pixels: int = 0
+    limit_memory_mb: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.heldout_fraction <= 1:
+            raise ValueError(f"heldout_fraction {self.heldout_fraction} is not in [0, 1]")
+        if min(self.segments_per_source, self.heldout_segments, self.num_buckets) < 1:
+            raise ValueError("segments_per_source, heldout_segments and num_buckets start at 1")
+        if min(self.segment_seconds, self.simulators_per_segment, *self.window) < 0:
+            raise ValueError("segment_seconds, simulators_per_segment and window start at 0")
+        if self.sources_per_bucket < 1:
+            raise ValueError("sources_per_bucket starts at 1")
+        if min(self.limit_seconds, self.limit_pixels, self.limit_memory_mb) < 0:
+            raise ValueError("limit_seconds, limit_pixels, limit_memory_mb start at 0 (none)")
+        if self.hdr not in HDR_RULES or self.deduplicate not in DUPLICATE_RULES:
+            raise ValueError(
+                f'hdr "{self.hdr}" is one of {HDR_RULES}, deduplicate "{self.deduplicate}" one of'
+                f" {DUPLICATE_RULES}"
+            )
+        if self.h265_preset not in PRESETS["h265"]:
+            raise ValueError(f'h265_preset "{self.h265_preset}" is not one of {PRESETS["h265"]}')
+        if len({pool.name for pool in self.pools}) != len(self.pools):
+            raise ValueError(f"pools: repeated names {[pool.name for pool in self.pools]}")
+        for kind, names, known in (
+            ("simulator", self.simulators, SIMULATORS),
+            *(("simulator", pool.simulators, SIMULATORS) for pool in self.pools),
+            ("teacher", self.teachers, measures.names()),
+        ):
+            unknown = sorted(set(names) - set(known))
+            if unknown or len(set(names)) != len(names):
+                raise ValueError(f"{kind}s: unknown {unknown} or repeated; known: {sorted(known)}")
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> PrepConfig:
+        """Builds the config from plain values, as configs/ holds them."""
+        fields = dict(fields)
+        fields["preprocess"] = Preprocess(**dict(fields["preprocess"]))
+        for name in ("window", "teachers"):
+            fields[name] = tuple(fields[name])
+        fields["simulators"] = expand(fields["simulators"])
+        fields["pools"] = tuple(
+            Pool(**{**dict(pool), "simulators": expand(pool["simulators"])})
+            for pool in fields.get("pools", ())
+        )
+        return cls(**fields)
+
+    def fingerprint(self) -> str:
+        """Short hash of every setting; equal fingerprints and inputs give equal shards."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+Wanted = int | Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairConfig:
+    """How many pairs are drawn and how the teachers vote.
+
+    Numbers of pairs are one number for every label, or label -> number, or
+    {"total": N, label: share, ...} (a total alone is shared equally); see `pairs.label_quota`.
+
+    Attributes:
+      seed: of the draws.
+      simulator_per_label: training pairs of the four simulator labels; or kind of simulator
+        (spatial, temporal, streaming) -> such numbers, as in method 3.3.
+      teachers_per_label: training pairs of the five labels by teachers.
+      unite: "rank" or "logistic": how the teachers' scales become one.
+      std_floor: lowest s_D in united score units (0..100); see method 3.1.
+      num_shards: pair shards of a split.
+      lower_is_better: imported teachers whose lower scores are the better ones.
+    """
+
+    seed: int
+    simulator_per_label: Wanted | Mapping[str, Wanted]
+    teachers_per_label: Wanted
+    unite: str
+    std_floor: float
+    num_shards: int
+    lower_is_better: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as a JSON file gives them back."""
+        return {**dataclasses.asdict(self), "lower_is_better": sorted(self.lower_is_better)}

@@ -1,0 +1,295 @@
+"""Measures the nine low-level metrics of method 2 on every input of a listing.
+
+    python -m data_prep metrics --videos LISTING --out metrics.parquet [Beam options]
+
+The table has one row for each usable input; `metrics.parquet.quarantine.csv` says why the others
+are not in it. A killed run resumes: ranges of inputs that are finished lie in
+`metrics.parquet.work` until the table is written.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from absl import app, flags, logging
+
+from data_prep.inputs import source
+from data_prep.inputs.listing import Input, is_remote, local_copy, read_listing
+from data_prep.prepare.beam import run_units
+from data_prep.selection import metrics_spatial, metrics_temporal
+from vqa_jax.jobs.files import CorpusError, exclusive, remove_temporary, written
+from vqa_jax.media.container import MediaError
+from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.isolation import Limits, kept
+from vqa_jax.media.probe import probe
+from vqa_jax.media.view import key_frame_indices
+
+METRICS = (
+    "blockiness",
+    "blur",
+    "contrast",
+    "noise",
+    "flicker",
+    "colourfulness",
+    "luminance",
+    "si",
+    "ti",
+)
+_MEANS = {
+    "blockiness": metrics_spatial.blockiness,
+    "blur": metrics_spatial.blur,
+    "contrast": metrics_spatial.contrast,
+    "noise": metrics_spatial.noise,
+    "colourfulness": metrics_spatial.colourfulness,
+    "luminance": metrics_spatial.luminance,
+}
+_RUN = 3  # consecutive frames from each key frame that the temporal metrics look at: two changes
+_RANGE = 256  # inputs of one unit of work
+_VERSION = 1  # raise it when a metric changes: tables of another version are measured anew
+_LABELS = ("path", "source", "licence", "split")
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in _LABELS] + [(name, pa.float64()) for name in METRICS]
+)
+_INPUTS = pa.schema([(name, pa.binary()) for name in ("key", *_LABELS)])  # file names are bytes
+_REJECTED = b"rejected"  # metadata key of a part: its quarantined inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What one file may cost.
+
+    Attributes:
+      limits: seconds and memory.
+      pixels: most pixels of a frame.
+    """
+
+    limits: Limits
+    pixels: int
+
+
+def measure(path: str, max_pixels: int) -> dict[str, float]:
+    """The nine metrics of a video, one measurement a second.
+
+    Spatial metrics look at the key frames (every round(fps)-th); the temporal ones at the change
+    over the two frames after each, as frames a second apart share little. SI and TI are the
+    maximum over time (ITU-T P.910), the others the mean. A still picture has no flicker and no TI.
+
+    Args:
+      path: a local file.
+      max_pixels: most pixels of a frame; 0: any.
+
+    Returns:
+      Metric -> value, in the order of METRICS.
+
+    Raises:
+      MediaError: the file cannot be used, or its frames are too large.
+    """
+    info = probe(path, max_pixels)
+    keys = set(key_frame_indices(info.num_frames, info.fps))
+    wanted = {k + i for k in keys for i in range(_RUN) if k + i < info.num_frames}
+    values: dict[str, list[float]] = {name: [] for name in METRICS}
+    run: list[tuple[int, np.ndarray]] = []
+
+    def end_run() -> None:
+        lumas = np.stack([luma for _, luma in run])
+        values["flicker"].append(metrics_temporal.flicker(lumas))
+        values["ti"].append(metrics_temporal.temporal_information(lumas))
+        run.clear()
+
+    for number, frame in iter_frames(path, wanted, info):
+        if number in keys:
+            for name, function in _MEANS.items():
+                values[name].append(function(frame))
+            values["si"].append(metrics_spatial.spatial_information(frame))
+        if run and (number != run[-1][0] + 1 or len(run) == _RUN):
+            end_run()
+        run.append((number, metrics_spatial.gray(frame)))
+    end_run()
+    return {
+        name: float(max(found) if name in ("si", "ti") else np.mean(found))
+        for name, found in values.items()
+    }
+
+
+def measure_listing(
+    spec: str, out: str, settings: Settings, beam_args: Sequence[str]
+) -> tuple[int, int]:
+    """Measures every input of a listing and writes the table and its quarantine.
+
+    Args:
+      spec: as `listing.read_listing`.
+      out: Parquet file with SCHEMA, rows in the order of the listing; its quarantine and its
+        working folder lie beside it.
+      settings: limits of one file.
+      beam_args: Beam options.
+
+    Returns:
+      (rows, quarantined); together the inputs.
+
+    Raises:
+      CorpusError: the listing cannot be read, or inputs are unaccounted for.
+    """
+    inputs = read_listing(spec)
+    text = repr((_VERSION, settings, inputs))
+    name = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    if _is_finished(out, name):
+        rows = pq.read_metadata(out).num_rows
+        logging.info("%s is complete: delete it to measure anew", out)
+        return rows, len(inputs) - rows
+    with exclusive(out + ".work"):
+        folder = os.path.join(out + ".work", name)
+        os.makedirs(folder, exist_ok=True)
+        remove_temporary(folder)
+        table = os.path.join(folder, "inputs.parquet")
+        _write_inputs(table, inputs)
+        units = list(range(-(-len(inputs) // _RANGE)))
+        parts = [_part(folder, unit) for unit in units]
+        run_units(
+            "measure",
+            units,
+            parts,
+            functools.partial(_measure_range, folder, settings),
+            beam_args,
+        )
+        counts = _merge(out, name, parts)
+    if sum(counts) != len(inputs):
+        raise CorpusError(
+            f"{len(inputs)} inputs, but {counts[0]} rows and {counts[1]} quarantined: delete"
+            f" {out}.work and run again"
+        )
+    shutil.rmtree(out + ".work")
+    return counts
+
+
+def read_metrics(path: str) -> pa.Table:
+    """Reads a table of metrics; its columns are those of SCHEMA, in that order.
+
+    Raises:
+      CorpusError: no such file, no Parquet file, or a column is missing.
+    """
+    try:
+        return pq.read_table(path, columns=SCHEMA.names).select(SCHEMA.names)
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(
+            f"{path} is no table of metrics ({error}): write it with `python -m data_prep metrics`"
+        ) from error
+
+
+def _is_finished(out: str, identity: str) -> bool:
+    if not os.path.exists(out):
+        return False
+    try:
+        metadata = pq.read_schema(out).metadata or {}
+    except (OSError, pa.ArrowException):
+        return False
+    return metadata.get(b"identity") == identity.encode()
+
+
+def _part(folder: str, unit: int) -> str:
+    return os.path.join(folder, f"part-{unit:06d}.parquet")
+
+
+def _write(table: pa.Table, path: str, **options: int) -> None:
+    temporary = f"{path}.{os.getpid()}.tmp"
+    pq.write_table(table, temporary, **options)
+    os.replace(temporary, path)
+
+
+def _write_inputs(path: str, inputs: Sequence[Input]) -> None:
+    """Stores the listing by ranges, so that a unit reads its own inputs only."""
+    columns = [
+        pa.array([getattr(i, name).encode("utf-8", "surrogateescape") for i in inputs], pa.binary())
+        for name in _INPUTS.names
+    ]
+    _write(pa.Table.from_arrays(columns, schema=_INPUTS), path, row_group_size=_RANGE)
+
+
+def _measure_range(folder: str, settings: Settings, unit: int) -> None:
+    """Measures one range of inputs; its part holds the rows, and the rejected as metadata."""
+    group = pq.ParquetFile(os.path.join(folder, "inputs.parquet")).read_row_group(unit)
+    rows, rejected = [], []
+    for raw in group.to_pylist():
+        entry = Input(**{k: v.decode("utf-8", "surrogateescape") for k, v in raw.items()})
+        found = _measure_input(entry, settings)
+        if isinstance(found, source.Rejected):
+            rejected.append(
+                [source.printable(found.path), found.stage, source.printable(found.reason)]
+            )
+        else:
+            path = entry.path if is_remote(entry.path) else os.path.abspath(entry.path)
+            labels = {name: getattr(entry, name) for name in _LABELS} | {"path": path}
+            rows.append(labels | found)
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    notes = {_REJECTED: json.dumps(rejected)}
+    _write(table.replace_schema_metadata(notes), _part(folder, unit))
+
+
+def _measure_input(entry: Input, settings: Settings) -> dict[str, float] | source.Rejected:
+    try:
+        entry.path.encode()
+    except UnicodeEncodeError:
+        return source.Rejected(entry.path, "listing", "its name is not UTF-8: rename the file")
+    try:
+        with local_copy(entry) as path:
+            found = kept(settings.limits).call(path, measure, path, settings.pixels)
+    except MediaError as error:
+        return source.Rejected(entry.path, error.stage, error.reason)
+    broken = [name for name, value in found.items() if not np.isfinite(value)]
+    if broken:
+        return source.Rejected(entry.path, "measure", f"not finite: {', '.join(broken)}")
+    return found
+
+
+def _merge(out: str, identity: str, parts: Sequence[str]) -> tuple[int, int]:
+    """Joins the parts into the table and its quarantine; the table appears last."""
+    temporary = f"{out}.{os.getpid()}.tmp"
+    schema = SCHEMA.with_metadata({b"identity": identity.encode()})
+    rows = quarantined = 0
+    with (
+        written(out + ".quarantine.csv", newline="") as file,
+        pq.ParquetWriter(temporary, schema) as writer,
+    ):
+        quarantine = csv.writer(file)
+        quarantine.writerow(["path", "stage", "reason"])
+        for path in parts:
+            part = pq.read_table(path)
+            rejected = json.loads(part.schema.metadata[_REJECTED])
+            quarantine.writerows(rejected)
+            quarantined += len(rejected)
+            rows += len(part)
+            writer.write_table(part.replace_schema_metadata(schema.metadata))
+    os.replace(temporary, out)
+    return rows, quarantined
+
+
+def main(argv: Sequence[str]) -> None:
+    """Command line; options that are not ours go to Beam."""
+    args = flags.FLAGS
+    try:
+        limits = Limits(args.limit_seconds, args.limit_memory_mb)
+        settings = Settings(limits, args.limit_pixels)
+        rows, quarantined = measure_listing(args.videos, args.out, settings, argv[1:])
+    except (CorpusError, ValueError) as error:
+        sys.exit(f"data_prep.selection.low_level_metrics: {error}")
+    logging.info("%s: %d rows, %d quarantined", args.out, rows, quarantined)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("videos", None, "Folder, glob or table of paths.")
+    flags.DEFINE_string("out", None, "Parquet table to write.")
+    flags.DEFINE_float("limit_seconds", 300, "Longest time that one file may take.")
+    flags.DEFINE_integer("limit_memory_mb", 4096, "Most memory of the process that decodes.")
+    flags.DEFINE_integer("limit_pixels", 36_000_000, "Most pixels of a frame; 8K fits.")
+    flags.mark_flags_as_required(["videos", "out"])
+    app.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))

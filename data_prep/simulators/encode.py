@@ -1,0 +1,231 @@
+"""H.264, H.265, AV1 and VP9 encodes of RGB arrays in memory, for the simulators (method 3.2).
+
+Encoders run on one thread, which makes them byte-identical from run to run (more threads of x264
+and x265 do not). Pixels are converted by swscale with exact rounding: its default rounding
+darkens every conversion by about one level, which a model could learn instead of the compression.
+"""
+
+import dataclasses
+import fractions
+import io
+import math
+import os
+from collections.abc import Iterable
+
+import av
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
+
+from vqa_jax.errors import VqaError
+
+_ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
+# x265 reads and writes out of bounds when the picture is one coding tree block (64 pixels) wide:
+# heap corruption at 48x48, other bytes from run to run at 64x64. SVT-AV1 refuses sides below 4;
+# the others take any even size.
+_MIN_SIDE = {"h264": 2, "h265": 72, "av1": 4, "vp9": 2}
+# The last quantizer. 8-bit x264 clips a larger CRF, x265 refuses it.
+MAX_CRF = {"h264": 51, "h265": 51, "av1": 63, "vp9": 63}
+_FASTEST = ("ultrafast", "superfast", "veryfast", "faster", "fast")
+_X26_PRESETS = (*_FASTEST, "medium", "slow", "slower", "veryslow", "placebo")
+PRESETS = {
+    "h264": _X26_PRESETS,
+    "h265": _X26_PRESETS,
+    "av1": tuple(map(str, range(14))),  # SVT-AV1's, 0 the slowest
+    "vp9": tuple(map(str, range(6))),  # libvpx's cpu-used with good quality, 0 the slowest
+}
+# {name: (matrix, primaries, transfer)}, the numbers of ITU-T H.273.
+_COLOUR = {
+    "bt709": (1, ColorPrimaries.BT709, ColorTrc.BT709),
+    "bt601": (6, ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M),
+}
+_LIMITED, _FULL = 1, 2
+_EXACT = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.BITEXACT
+)
+
+
+class EncodeError(VqaError, ValueError):
+    """Settings or frames that cannot be encoded; the message says what to change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeConfig:
+    """How to encode.
+
+    Attributes:
+      codec: "h264" (x264), "h265" (x265), "av1" (SVT-AV1) or "vp9" (libvpx).
+      crf: constant rate factor on the encoder's scale, 0 (best) upwards; see `effective_crf`.
+      preset: the encoder's speed, one of `PRESETS`: "ultrafast" ... "veryslow", or a number.
+      matrix: colour matrix that is used and written in the stream, "bt709" or "bt601".
+    """
+
+    codec: str
+    crf: float
+    preset: str
+    matrix: str = "bt709"
+
+    def __post_init__(self):
+        if self.codec not in _ENCODERS:
+            raise EncodeError(f"codec {self.codec!r} is not one of {sorted(_ENCODERS)}")
+        if self.matrix not in _COLOUR:
+            raise EncodeError(f"matrix {self.matrix!r} is not one of {sorted(_COLOUR)}")
+        if self.crf < 0:
+            raise EncodeError(f"crf {self.crf} is negative: use 0 to {MAX_CRF[self.codec]}")
+        if self.preset not in PRESETS[self.codec]:
+            raise EncodeError(
+                f"preset {self.preset!r} of {self.codec} is not one of {PRESETS[self.codec]}"
+            )
+
+    @property
+    def effective_crf(self) -> float:
+        """The CRF that the encoder runs at, which ends at `MAX_CRF`."""
+        return min(self.crf, MAX_CRF[self.codec])
+
+
+def encoder(codec: str) -> str:
+    """The encoder of a codec and the PyAV release whose wheel carries it, for records."""
+    return f"{_ENCODERS[codec]} of PyAV {av.__version__}"
+
+
+def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -> bytes:
+    """Encodes RGB frames as an mp4 file (yuv420p, limited range, tagged colour).
+
+    A side that 4:2:0 cannot carry (odd, or below the encoder's minimum) is extended to the right
+    or at the bottom by repeating its last column or row; the content keeps its position, and
+    `decode_rgb(..., size=...)` cuts the addition off again.
+
+    Args:
+      frames: uint8 [T, H, W, 3], or any iterable of uint8 [H, W, 3] of equal size; T >= 1.
+      fps: frames a second, > 0 (the encoders' rate control depends on it).
+      config: codec and quality.
+
+    Returns:
+      The file's bytes, the same for the same input.
+
+    Raises:
+      EncodeError: no frames, frames that are not uint8 RGB of one size, a bad rate, or an
+        encoder that refuses the settings.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise EncodeError(f"fps {fps} is not a positive number")
+    buffer = io.BytesIO()
+    matrix, primaries, transfer = _COLOUR[config.matrix]
+    stream, shape, index, packets = None, None, 0, []
+    try:
+        with av.open(buffer, mode="w", format="mp4") as container:
+            for index, frame in enumerate(frames):
+                if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+                    raise EncodeError(
+                        f"frame {index} is {frame.dtype} {frame.shape}, not uint8 [H, W, 3]"
+                    )
+                if shape not in (None, frame.shape):
+                    raise EncodeError(f"frame {index} is {frame.shape}, the first one {shape}")
+                shape = frame.shape
+                padded = _pad(frame, _MIN_SIDE[config.codec])
+                if stream is None:
+                    stream = _add_stream(container, padded.shape, fps, config)
+                picture = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(
+                    format="yuv420p",
+                    dst_colorspace=matrix,
+                    dst_color_range=_LIMITED,
+                    interpolation=_EXACT,
+                )
+                picture.color_primaries, picture.color_trc = primaries, transfer
+                picture.pts = index
+                packets += stream.encode(picture)
+            if stream is None:
+                raise EncodeError("no frames to encode")
+            packets += stream.encode(None)
+            _set_decoding_times(packets)
+            container.mux(packets)
+    except av.FFmpegError as error:
+        raise EncodeError(
+            f"{_ENCODERS[config.codec]} failed at frame {index} of size {shape} with {config}:"
+            f" {error}; check preset, crf, rate and size"
+        ) from error
+    return buffer.getvalue()
+
+
+def decode_rgb(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decodes what `encode_rgb` made.
+
+    Args:
+      data: the file's bytes; its colour tags are honoured.
+      size: (height, width) to cut to, the size before `encode_rgb` extended it; None keeps all.
+
+    Returns:
+      uint8 RGB [T, H, W, 3] in display order.
+    """
+    with av.open(io.BytesIO(data)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        frames = [
+            frame.to_ndarray(
+                format="rgb24",
+                src_colorspace=frame.colorspace,
+                dst_colorspace=frame.colorspace,
+                src_color_range=_LIMITED,
+                dst_color_range=_FULL,
+                interpolation=_EXACT,
+            )
+            for frame in container.decode(video=0)
+        ]
+    height, width = size or frames[0].shape[:2]
+    return np.stack([frame[:height, :width] for frame in frames])
+
+
+def encode_decode(frames: np.ndarray, fps: float, config: EncodeConfig) -> np.ndarray:
+    """What a viewer gets after one encode: uint8 [T, H, W, 3] in, the same shape out.
+
+    Raises:
+      EncodeError: as `encode_rgb`.
+    """
+    decoded = decode_rgb(encode_rgb(frames, fps, config), size=frames.shape[1:3])
+    if decoded.shape != frames.shape:
+        raise EncodeError(f"{config} gave {decoded.shape} back for {frames.shape}")
+    return decoded
+
+
+def _pad(frame: np.ndarray, min_side: int) -> np.ndarray:
+    """Extends [H, W, 3] by repeated edges to even sides of at least `min_side`."""
+    height, width = (max(side + side % 2, min_side) for side in frame.shape[:2])
+    extra = (height - frame.shape[0], width - frame.shape[1])
+    return np.pad(frame, ((0, extra[0]), (0, extra[1]), (0, 0)), mode="edge")
+
+
+def _set_decoding_times(packets: list[av.Packet]) -> None:
+    """Numbers the packets in decoding order, none later than it is shown.
+
+    x265 leaves the decoding times of clips of one or two frames uninitialised (its issue 781).
+    """
+    delay = max(order - packet.pts for order, packet in enumerate(packets))
+    for order, packet in enumerate(packets):
+        packet.dts = order - delay
+
+
+def _add_stream(container, shape: tuple[int, ...], fps: float, config: EncodeConfig):
+    options = {"preset": config.preset, "crf": str(config.effective_crf)}
+    if config.codec == "h264":
+        options["threads"] = "1"
+        # Macroblock-tree rate control reads beyond small pictures: equal input, unequal bytes.
+        options["x264-params"] = "mbtree=0"
+    elif config.codec == "h265":
+        options["x265-params"] = "pools=1:frame-threads=1:log-level=none"
+    elif config.codec == "av1":
+        options["svtav1-params"] = "lp=1"
+        # Errors only: it would print its settings at every encode. It reads the environment alone.
+        os.environ.setdefault("SVT_LOG", "1")
+    else:
+        # A rate of 0 makes CRF the only rule. libvpx calls its preset cpu-used.
+        options |= {"b": "0", "deadline": "good", "cpu-used": options.pop("preset")}
+    rate = fractions.Fraction(fps).limit_denominator(1001)
+    stream = container.add_stream(_ENCODERS[config.codec], rate=rate, options=options)
+    stream.height, stream.width = shape[:2]
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.thread_count = 1
+    context.colorspace, context.color_primaries, context.color_trc = _COLOUR[config.matrix]
+    context.color_range = _LIMITED
+    return stream

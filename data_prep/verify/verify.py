@@ -1,0 +1,377 @@
+"""Checks a whole corpus: every byte is hashed and every record read again.
+
+    python -m data_prep verify DIR [--workers N] [--contact_sheet FILE]
+
+Looks at the manifest's counts and hashes, TFDS's metadata, the schema and keys of every record,
+agreement of records with the video table, sources of simulated videos, the pairs' references,
+labels and splits, motion features where they exist, and the quarantine. All problems are found, not
+just the first. Shards are read by several processes; here only the table's columns are held.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import csv
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import app, flags, logging
+from tqdm import tqdm
+
+from data_prep.verify import contact_sheet as contact_sheet_lib
+from data_prep.verify.shards import Problem, ShardTask, check_shard, key_field
+from vqa_jax.corpus import pair_shards, schemas, shards, store
+from vqa_jax.corpus.shards import MANIFEST, QUARANTINE
+from vqa_jax.corpus.video_table import VideoTable, read_video_table, table_path, table_sha256
+from vqa_jax.jobs import files
+from vqa_jax.jobs.files import CorpusError
+from vqa_jax.pairs import levels
+
+MOTION_MANIFEST = "motion.json"
+DUPLICATES = "duplicates.csv"
+_SHOWN = 20  # problems that an error message lists
+_TABLE_FIELDS = ("source_id", "path", "segment", "simulator", "level", "effective", "parameter")
+
+Place = tuple[str, int]  # shard and number of a record in it
+
+
+class DamagedCorpusError(CorpusError):
+    """A corpus is not what its manifests say. `problems` holds them all."""
+
+    def __init__(self, data: str, problems: Sequence[Problem]):
+        lines = [
+            f"{data}: {len(problems)} problems; restore the files named, or delete them, their"
+            " dataset's manifest, and make them again"
+        ]
+        lines += [str(p) for p in problems[:_SHOWN]]
+        super().__init__("\n  ".join(lines))
+        self.problems = tuple(problems)
+
+
+class _Verifier:
+    """Collects problems; holds the table's columns and the number of each video in it."""
+
+    def __init__(self, data: str, workers: int):
+        self.data, self.workers = data, workers
+        self.problems: list[Problem] = []
+        self.table = VideoTable.empty()
+        self.number: dict[str, int] = {}  # video id -> row of the table
+        self.videos = contact_sheet_lib.Sample(contact_sheet_lib.NUM_VIDEOS)
+        self.pairs = contact_sheet_lib.Sample(contact_sheet_lib.NUM_PAIRS)
+        self.places: dict[str, Place] = {}  # of the videos that sampled pairs name
+
+    def wrong(self, kind: str, path: str, message: str) -> None:
+        self.problems.append(Problem(kind, path, message))
+
+    def path(self, *parts: str) -> str:
+        return os.path.join(self.data, *parts)
+
+    def count(self, path: str, what: str, found: int, wanted: int) -> None:
+        if found != wanted:
+            self.wrong("count", path, f"{found} {what}, but the manifest says {wanted}")
+
+    # --- table and lists ----------------------------------------------------------------------
+
+    def lists(self, manifest: Mapping[str, Any]) -> None:
+        """Video table, quarantine, duplicates, and the manifest's counts."""
+        path, counts = table_path(self.data), manifest["counts"]
+        if not os.path.exists(path):
+            self.wrong("missing", path, "the video table does not exist")
+        elif table_sha256(self.data) != manifest["video_table_sha256"]:
+            self.wrong("hash", path, "differs from the manifest's SHA-256")
+        else:
+            self.table = read_video_table(self.data)
+            self.rows(path, counts)
+        together = counts["sources"]
+        for name, what in ((QUARANTINE, "quarantined"), (DUPLICATES, "duplicates")):
+            if what not in counts:
+                continue
+            together += counts[what]
+            if not os.path.exists(self.path(name)):
+                self.wrong("missing", self.path(name), "the manifest counts its rows")
+                continue
+            with open(self.path(name), newline="", encoding="utf-8") as f:
+                self.count(self.path(name), "rows", sum(1 for _ in csv.DictReader(f)), counts[what])
+        what = "sources, quarantined and duplicates together"
+        self.count(self.path(MANIFEST), what, together, counts["inputs"])
+
+    def rows(self, path: str, counts: Mapping[str, int]) -> None:
+        """The table by itself: keys, splits, and the source of every simulated video."""
+        self.number = {key: k for k, key in enumerate(self.table.column("video_id"))}
+        self.count(path, "videos", len(self.number), counts["videos"])
+        self.count(path, "rows", len(self.table), counts["videos"])
+        split_of: dict[str, str] = {}
+        segments = set()
+        for row in self.table.where(level=0):
+            segments.add((row["source_id"], row["segment"]))
+        for row in self.table:
+            source = row["source_id"]
+            if split_of.setdefault(source, row["split"]) != row["split"]:
+                self.wrong("reference", path, f"source {source} is in two splits")
+            if (source, row["segment"]) not in segments:
+                self.wrong("reference", path, f"{row['video_id']} has no undistorted source")
+        self.count(path, "sources", len(split_of), counts["sources"])
+
+    # --- shards -------------------------------------------------------------------------------
+
+    def dataset(
+        self, name: str, entry: Mapping[str, Any]
+    ) -> Iterator[tuple[ShardTask, Sequence[dict[str, Any]]]]:
+        """Shards with the rows of their records, checked by themselves on the way."""
+        folder = shards.builder_dir(self.data, name)
+        tasks = [
+            ShardTask(
+                os.path.join(folder, row["name"]),
+                name,
+                entry["kind"],
+                split,
+                row["records"],
+                row["sha256"],
+            )
+            for split, rows in entry["splits"].items()
+            for row in rows
+        ]
+        listed = {os.path.basename(task.path) for task in tasks}
+        present = os.listdir(folder) if os.path.isdir(folder) else []
+        for extra in sorted(n for n in present if ".array_record-" in n and n[-5:] != ".json"):
+            if extra not in listed:
+                self.wrong("count", os.path.join(folder, extra), "is not in the manifest")
+        self.metadata(folder, entry)
+        key, seen = key_field(entry["kind"]), set()
+        for task, report in self.read(name, tasks):
+            self.problems.extend(report.problems)
+            for row in report.rows:
+                if row[key] in seen:
+                    self.wrong("schema", task.path, f"record {row[key]!r} is there twice")
+                seen.add(row[key])
+            yield task, report.rows
+
+    def read(self, name: str, tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, Any]]:
+        """Reports of shards in order, with a progress bar that counts bytes."""
+        sizes = [os.path.getsize(t.path) if os.path.exists(t.path) else 0 for t in tasks]
+        bar = tqdm(total=sum(sizes), desc=name, unit="B", unit_scale=True, mininterval=2)
+        with bar, _mapper(min(self.workers, len(tasks))) as apply:
+            for task, size, report in zip(tasks, sizes, apply(check_shard, tasks), strict=True):
+                bar.update(size)
+                yield task, report
+
+    def metadata(self, folder: str, entry: Mapping[str, Any]) -> None:
+        """What TFDS will believe of the dataset."""
+        try:
+            info = tfds.builder_from_directory(folder).info
+        except Exception as e:  # TFDS raises many kinds for missing or broken files
+            self.wrong("schema", folder, f"TFDS cannot read it ({type(e).__name__}: {e})")
+            return
+        wanted = {s: [row["records"] for row in rows] for s, rows in entry["splits"].items()}
+        if {s: list(split.shard_lengths) for s, split in info.splits.items()} != wanted:
+            self.wrong("count", folder, "dataset_info.json and the manifest differ")
+        if set(info.features) != set(schemas.FEATURES[entry["kind"]]):
+            self.wrong("schema", folder, "features.json holds other fields")
+
+    # --- kinds of dataset ---------------------------------------------------------------------
+
+    def video_datasets(self, manifest: Mapping[str, Any]) -> None:
+        """Video and clip records against the table."""
+        for name, entry in manifest["datasets"].items():
+            gone = not os.path.isdir(shards.builder_dir(self.data, name))
+            if entry["kind"] == "vqa_clips" and gone and os.path.exists(self.path(MOTION_MANIFEST)):
+                logging.info("%s: motion clips were deleted, their features exist", self.data)
+                continue
+            self.keyed(name, entry)
+
+    def keyed(self, name: str, entry: Mapping[str, Any], extractor: str | None = None) -> int:
+        """A dataset with a record for every video of the table; returns the records found."""
+        found, unknown = np.zeros(len(self.table), bool), 0
+        total = 0
+        for task, rows in self.dataset(name, entry):
+            known = [row for row in rows if row["video_id"] in self.number]
+            unknown += len(rows) - len(known)
+            total += len(rows)
+            numbers = [self.number[row["video_id"]] for row in known]
+            found[numbers] = True
+            if entry["kind"] == "vqa_videos":
+                self.same_as_table(task, known, numbers)
+                self.sample_videos(task, rows)
+            for row in rows:
+                if extractor is not None and row["extractor"] != extractor:
+                    message = f"{row['video_id']} is of another extractor"
+                    self.wrong("schema", task.path, message)
+        if len(self.table) and (unknown or not found.all()):
+            missing = len(found) - int(found.sum())
+            message = f"{missing} videos of the table are missing, {unknown} are not in it"
+            self.wrong("reference", shards.builder_dir(self.data, name), message)
+        return total
+
+    def same_as_table(
+        self, task: ShardTask, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]
+    ) -> None:
+        for row, told in zip(rows, self.table.take(numbers), strict=True):
+            if told["split"] != task.split or any(row[f] != told[f] for f in _TABLE_FIELDS):
+                message = f"{row['video_id']} differs from its row in the video table"
+                self.wrong("schema", task.path, message)
+
+    def sample_videos(self, task: ShardTask, rows: Sequence[Mapping[str, Any]]) -> None:
+        wanted = {k for pair in self.pairs.values() for k in (pair["first_id"], pair["second_id"])}
+        for place, row in enumerate(rows):
+            self.videos.offer(row["video_id"], (task.path, place))
+            if row["video_id"] in wanted:
+                self.places[row["video_id"]] = (task.path, place)
+
+    def motion(self) -> None:
+        """Motion features: one record a video, of the extractor that the manifest names."""
+        path = self.path(MOTION_MANIFEST)
+        if os.path.exists(path):
+            manifest = files.read_json(path)
+            found = self.keyed("vqa_motion", manifest["dataset"], manifest["identity"]["extractor"])
+            self.count(path, "records", found, manifest["videos"])
+
+    def pair_datasets(self, iteration: int) -> Counter[str]:
+        """One iteration's pairs; returns how often each label occurs."""
+        manifest_path = pair_shards.manifest_path(self.data, iteration)
+        manifest = files.read_json(manifest_path)
+        labels: Counter[str] = collections.Counter()
+        splits: Counter[str] = collections.Counter()
+        for name, entry in manifest["dataset"].items():
+            for task, rows in self.dataset(name, entry):
+                splits[task.split] += len(rows)
+                labels.update(levels.LEVELS[row["label"]] for row in rows)
+                self.pair_rows(task, rows, iteration)
+        for split, wanted in manifest["counts"].items():
+            self.count(manifest_path, f"{split} pairs", splits[split], wanted)
+        for label, wanted in manifest["labels"].items():
+            self.count(manifest_path, f"{label!r} pairs", labels[label], wanted)
+        return labels
+
+    def pair_rows(self, task: ShardTask, rows: Sequence[dict[str, Any]], iteration: int) -> None:
+        known = []
+        for row in rows:
+            self.pairs.offer(row["pair_id"], row)
+            if row["iteration"] != iteration:
+                self.wrong("schema", task.path, f"{row['pair_id']} is of another iteration")
+            if row["first_id"] in self.number and row["second_id"] in self.number:
+                known.append(row)
+            elif self.number:
+                message = f"{row['pair_id']} names a video that does not exist"
+                self.wrong("reference", task.path, message)
+        videos = [
+            self.table.take([self.number[row[name]] for row in known])
+            for name in ("first_id", "second_id")
+        ]
+        for row, first, second in zip(known, *videos, strict=True):
+            for kind, message in _pair(row, first, second, task.split):
+                self.wrong(kind, task.path, f"{row['pair_id']}: {message}")
+
+    # --- contact sheet ------------------------------------------------------------------------
+
+    def draw(self, path: str) -> None:
+        """Reads the sample's records and draws them."""
+        videos = [_record(place) for place in self.videos.values()]
+        pairs = [
+            (pair, *(_record(self.places[pair[name]]) for name in ("first_id", "second_id")))
+            for pair in self.pairs.values()
+            if pair["first_id"] in self.places and pair["second_id"] in self.places
+        ]
+        contact_sheet_lib.draw(path, videos, pairs, self.videos.seen, self.pairs.seen)
+        logging.info("contact sheet of %d videos, %d pairs: %s", len(videos), len(pairs), path)
+
+
+def _record(place: Place) -> dict[str, Any]:
+    return store.shard_record(place[0], "vqa_videos", place[1])
+
+
+def _pair(
+    pair: Mapping[str, Any], first: Mapping[str, Any], second: Mapping[str, Any], split: str
+) -> Iterator[tuple[str, str]]:
+    """(kind of problem, message) of a pair and the table's rows of its videos."""
+    same = first["video_id"] == second["video_id"]
+    if same or not all(r["split"] == split and r["effective"] for r in (first, second)):
+        message = "pairs a video with itself, with another split's, or with an ineffective one"
+        yield "reference", message
+    label = levels.LEVELS[pair["label"]]
+    simulator = pair["label_source"].partition("simulator:")[2]
+    if simulator and not (
+        (first["source_id"], first["segment"]) == (second["source_id"], second["segment"])
+        and {first["simulator"], second["simulator"]} <= {simulator, "source"}
+        and first["level"] != second["level"]
+        and label == levels.label_from_severity(first["level"], second["level"])
+    ):
+        yield "label", f"{label!r} is not what {simulator}'s order says"
+
+
+@contextlib.contextmanager
+def _mapper(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """`map` in this process, or over as many others, with results in order."""
+    if workers <= 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")  # threads of libraries do not survive a fork
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        try:
+            yield pool.map
+        except concurrent.futures.process.BrokenProcessPool as e:
+            raise CorpusError(
+                "a process that read shards was killed: is memory short? Use fewer --workers"
+            ) from e
+
+
+def verify(data: str, workers: int = 1, contact_sheet: str | None = None) -> dict[str, Any]:
+    """Reads all of a corpus.
+
+    Args:
+      data: corpus folder.
+      workers: processes that read shards.
+      contact_sheet: PNG to draw of an intact corpus, or None.
+
+    Returns:
+      {"counts": of the manifest, "labels": {iteration: {level: pairs}}}.
+
+    Raises:
+      DamagedCorpusError: something is missing, damaged or contradictory.
+      files.CorpusError: there is no finished corpus.
+    """
+    manifest = files.read_json(os.path.join(data, MANIFEST))
+    verifier = _Verifier(data, workers)
+    verifier.lists(manifest)
+    labels = {}
+    iteration = 1  # pairs come first: the contact sheet wants the places of their videos
+    while os.path.exists(pair_shards.manifest_path(data, iteration)):
+        found = verifier.pair_datasets(iteration)
+        labels[iteration] = {level: found[level] for level in levels.LEVELS}
+        iteration += 1
+    verifier.video_datasets(manifest)
+    verifier.motion()
+    if verifier.problems:
+        raise DamagedCorpusError(data, verifier.problems)
+    if contact_sheet:
+        verifier.draw(contact_sheet)
+    return {"counts": manifest["counts"], "labels": labels}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Command line."""
+    args = flags.FLAGS
+    if len(argv) != 2:
+        sys.exit("data_prep verify: name one corpus folder: python -m data_prep verify DIR")
+    data = argv[1]
+    sheet = args.contact_sheet or os.path.join(data, "contact_sheet.png")
+    try:
+        summary = verify(data, args.workers, sheet)
+    except CorpusError as error:
+        sys.exit(f"data_prep verify: {error}")
+    logging.info("%s is intact: %s", data, summary["counts"])
+    for iteration, labels in summary["labels"].items():
+        logging.info("pairs of iteration %d: %s", iteration, labels)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that read shards.", 1)
+    flags.DEFINE_string("contact_sheet", None, "PNG to draw; in the corpus folder by default.")
+    app.run(main)

@@ -1,0 +1,115 @@
+"""Measures what a stage costs on this machine.
+
+    python launch/bench prep [--videos DIR] [--height 720] [--out FILE.json]
+    python launch/bench map [--num 1000000] [--out FILE.json]
+    python launch/bench loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
+    python launch/bench scoring [--repeats 30] [--out FILE.json]
+    python launch/bench adaptive --data CORPUS [--epsilon 0.12] [--out FILE.json]
+    python launch/bench gmad [--videos 200000] [--models 6] [--out FILE.json]
+
+Figures of one run belong together; between runs and machines compare ratios, not seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def _prep(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import prep
+
+    found = prep.measure(args.videos, args.num, args.height, args.seconds, args.config)
+    return found, prep.table(found)
+
+
+def _map(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import thurstone
+
+    found = thurstone.measure(args.num, args.seed)
+    return found, thurstone.table(found)
+
+
+def _loader(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import loader
+
+    found = loader.measure(args.data, args.videos, args.num, args.config, args.steps)
+    return found, loader.table(found)
+
+
+def _gmad(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import gmad
+
+    found = gmad.measure(args.videos, args.models, args.quota)
+    return found, gmad.table(found)
+
+
+def _scoring(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import scoring
+
+    found = scoring.measure(args.student, args.repeats, args.seed)
+    return found, scoring.table(found)
+
+
+def _adaptive(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import adaptive
+
+    found = adaptive.measure(args.student, args.data, args.epsilon)
+    return found, adaptive.table(found)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one sub-command; prints its table and writes all figures as JSON if asked."""
+    parser = argparse.ArgumentParser(prog="launch/bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sub = commands.add_parser("prep", help="preparation: decode, resize, distort, encode, write")
+    sub.set_defaults(handler=_prep)
+    sub.add_argument("--videos", help="folder of videos (default: scenes are made)")
+    sub.add_argument("--num", type=int, default=3, help="videos used, or made")
+    sub.add_argument("--height", type=int, default=288, help="lines of the scenes that are made")
+    sub.add_argument("--seconds", type=float, default=3.2, help="length of those scenes")
+    sub.add_argument("--config", default="configs/quickstart.py", help="settings to prepare with")
+    sub = commands.add_parser("map", help="comparisons to scores: six-by-six Thurstone problems")
+    sub.set_defaults(handler=_map)
+    sub.add_argument("--num", type=int, default=1_000_000, help="problems")
+    sub.add_argument("--seed", type=int, default=0, help="of their making")
+    sub = commands.add_parser("loader", help="pairs that are read beside those trained on")
+    sub.set_defaults(handler=_loader)
+    sub.add_argument("--data", help="prepared corpus with pairs (default: one is made)")
+    sub.add_argument("--videos", help="folder of videos to make it of (default: scenes are made)")
+    sub.add_argument("--num", type=int, default=6, help="scenes that are made")
+    sub.add_argument("--config", default="configs/quickstart.py", help="settings of both")
+    sub.add_argument("--steps", type=int, default=110, help="trained; the first 10 do not count")
+    sub = commands.add_parser("gmad", help="gMAD of a student against weak models, both roles")
+    sub.set_defaults(handler=_gmad)
+    sub.add_argument("--videos", type=int, default=200_000, help="videos in the pool")
+    sub.add_argument("--models", type=int, default=6, help="the student and the weak ones")
+    sub.add_argument("--quota", type=int, default=85_000, help="pairs wanted in all")
+    sub = commands.add_parser("scoring", help="the engine against five full passes")
+    sub.set_defaults(handler=_scoring)
+    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--repeats", type=int, default=30, help="videos that are scored both ways")
+    sub.add_argument("--seed", type=int, default=0, help="of the videos")
+    sub = commands.add_parser("adaptive", help="what fewer comparisons with anchors give and cost")
+    sub.set_defaults(handler=_adaptive)
+    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--data", required=True, help="corpus of sources that it was not trained on")
+    sub.add_argument("--epsilon", type=float, nargs="+", default=[0.12], help="stopping rules")
+    for sub in commands.choices.values():
+        sub.add_argument("--out", help="JSON file of all figures")
+    args = parser.parse_args(argv)
+    sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the project is not
+    from vqa_jax.jobs import files
+
+    found, text = args.handler(args)
+    if args.out:
+        files.write_json(args.out, found)
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

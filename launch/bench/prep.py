@@ -1,0 +1,209 @@
+"""Cost of preparing videos: the share of every step, and our reading path against a bare loop.
+
+The real code runs under the profiler, on the clock of CPU seconds of this process alone, so the
+figures hold on a busy machine too, as far as caches and hyper-threads allow.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import importlib.util
+import os
+import platform
+import pstats
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from data_prep.inputs import source as ingest
+from data_prep.prepare.config import PrepConfig
+from data_prep.prepare.segments import prepare_source
+from data_prep.scenes import scenes
+from vqa_jax.corpus import shards
+from vqa_jax.media import find, probe, view
+from vqa_jax.media.preprocess import Preprocess
+
+# Step -> functions whose time, with all they call, is the step's: (end of the file's path, name).
+_STEPS = {
+    "decode": [("vqa_jax/media/decode.py", "iter_frames")],
+    "resize": [("vqa_jax/media/view.py", "view_frames"), ("vqa_jax/media/view.py", "motion_clips")],
+    "encode": [
+        ("data_prep/simulators/encode.py", "encode_rgb"),
+        ("data_prep/simulators/encode.py", "decode_rgb"),
+    ],
+    "simulators": [("data_prep/simulators/__init__.py", "simulate")],  # less "encode"
+    "teachers": [("vqa_jax/teachers/measures.py", "score")],
+    "write": [("vqa_jax/corpus/shards.py", "write"), ("vqa_jax/corpus/shards.py", "finish")],
+}
+_REPEATS = 3
+_PUBLISHED = Preprocess()  # 384-pixel key frames, ten clips of 224
+
+
+def measure(
+    videos: str | None, num: int, height: int, seconds: float, config_file: str
+) -> dict[str, Any]:
+    """Prepares `num` videos in a temporary folder and returns what it cost.
+
+    Args:
+      videos: folder to take them from; None makes scenes.
+      num: how many.
+      height: lines of the scenes, 16:9 from 720 lines on and 4:3 below.
+      seconds: length of the scenes.
+      config_file: a file of configs/, whose `prep` settings are used.
+
+    Returns:
+      {"machine", "videos", "clips", "cpu_seconds", "clips_per_core_second", "shares" (step ->
+      share of the CPU seconds), "bytes_per_clip" (dataset -> bytes), "reading": {"ours", "bare"
+      (frames kept per CPU second), "ratio"}}.
+    """
+    config = PrepConfig.from_dict(load_config(config_file).prep.to_dict())
+    with tempfile.TemporaryDirectory() as folder:
+        if videos is None:
+            videos = os.path.join(folder, "scenes")
+            width = 2 * round(height * (16 / 9 if height >= 720 else 4 / 3) / 2)
+            scenes.make_scenes(
+                scenes.SceneConfig(num=num, width=width, height=height, seconds=seconds), videos
+            )
+        infos = [probe.probe(path) for path in find.find_videos([videos])[:num]]
+        if not infos:
+            raise FileNotFoundError(f"{videos} holds no video")
+        prepared = _prepare(infos, folder, config)
+        reading = _compare_reading(infos)
+    return {"machine": _machine(), "config": config_file, **prepared, "reading": reading}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures of `measure` as Markdown."""
+    shares = found["shares"]
+    lines = [
+        f"{found['machine']}; {found['config']}; {found['videos']} videos, {found['clips']} clips",
+        "",
+        "| step | share | CPU s a clip |",
+        "|---|---|---|",
+    ]
+    each = found["cpu_seconds"] / found["clips"]
+    lines += [f"| {k} | {v:.1%} | {v * each:.4f} |" for k, v in shares.items()]
+    lines += [f"| all | 100% | {each:.4f} |", ""]
+    lines.append(f"{found['clips_per_core_second']:.2f} clips per core-second")
+    reading = found["reading"]
+    lines.append(
+        f"frames kept per CPU second: {reading['ours']:.0f}, bare loop {reading['bare']:.0f},"
+        f" ratio {reading['ratio']:.2f}"
+    )
+    return "\n".join(lines)
+
+
+def load_config(path: str) -> Any:
+    """The configuration of a file of configs/.
+
+    Raises:
+      FileNotFoundError: it is none.
+    """
+    spec = importlib.util.spec_from_file_location("bench_config", path)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(f"{path} is no configuration file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def _machine() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def _prepare(infos: list[probe.VideoInfo], folder: str, config: PrepConfig) -> dict[str, Any]:
+    sources = [
+        ingest.Source(f"{k:08d}", os.path.basename(info.path), "train", info, (0, 0))
+        for k, info in enumerate(infos)
+    ]
+    paths = {kind: os.path.join(folder, kind) for kind in ("vqa_videos", "vqa_clips")}
+    profile = cProfile.Profile(time.process_time)
+    start, count = time.process_time(), 0
+    profile.enable()
+    with (
+        shards.ShardWriter(paths["vqa_videos"], "vqa_videos") as videos,
+        shards.ShardWriter(paths["vqa_clips"], "vqa_clips") as clips,
+    ):
+        for info, source in zip(infos, sources, strict=True):
+            for item in prepare_source(info.path, source, config):
+                videos.write(item.video)
+                clips.write({"video_id": item.video["video_id"], "clips": item.clips})
+                count += 1
+    videos.finish()
+    clips.finish()
+    profile.disable()
+    total = time.process_time() - start
+    return {
+        "videos": len(infos),
+        "clips": count,
+        "cpu_seconds": total,
+        "clips_per_core_second": count / total,
+        "shares": _shares(profile, total),
+        "bytes_per_clip": {kind: os.path.getsize(path) / count for kind, path in paths.items()},
+    }
+
+
+def _shares(profile: cProfile.Profile, total: float) -> dict[str, float]:
+    seconds = dict.fromkeys(_STEPS, 0.0)
+    for (path, _, name), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():
+        for step, functions in _STEPS.items():
+            if any(path.endswith(end) and name == wanted for end, wanted in functions):
+                seconds[step] += cumulative
+    seconds["simulators"] -= seconds["encode"]  # encodes happen inside of simulators only
+    shares = {step: value / total for step, value in seconds.items()}
+    return shares | {"other": 1 - sum(shares.values())}
+
+
+def _compare_reading(infos: list[probe.VideoInfo]) -> dict[str, float]:
+    """Frames kept per CPU second by us and by a bare loop, in turn; the best round of each."""
+    ours, bare = (
+        max(times)
+        for times in zip(
+            *((_rate(infos, _read_ours), _rate(infos, _read_bare)) for _ in range(_REPEATS)),
+            strict=True,
+        )
+    )
+    return {"ours": ours, "bare": bare, "ratio": ours / bare}
+
+
+def _rate(infos: list[probe.VideoInfo], read: Callable[[probe.VideoInfo], None]) -> float:
+    start = time.process_time()
+    for info in infos:
+        read(info)
+    kept = sum(len(set().union(*_wanted(info))) for info in infos)
+    return kept / (time.process_time() - start)
+
+
+def _wanted(info: probe.VideoInfo) -> tuple[set[int], set[int]]:
+    """Numbers of the frames for the pictures and for the motion clips."""
+    keys = view.key_frame_indices(info.num_frames, info.fps)
+    moving = view.motion_clip_indices(info.num_frames, info.fps)
+    return set(keys), set(np.unique(moving).tolist())
+
+
+def _read_ours(info: probe.VideoInfo) -> None:
+    view.video_input(info.path, _PUBLISHED)
+
+
+def _read_bare(info: probe.VideoInfo) -> None:
+    """Decodes, converts and resizes the same frames, and checks nothing."""
+    keys, moving = _wanted(info)
+    last = max(keys | moving)
+    with av.open(info.path) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        for number, frame in enumerate(container.decode(video=0)):
+            if number in keys or number in moving:
+                image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+                if number in keys:
+                    side = _PUBLISHED.image_size
+                    np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+                if number in moving:
+                    side = _PUBLISHED.motion_size
+                    np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+            if number == last:
+                break

@@ -1,0 +1,165 @@
+"""Import of score files, lookup by video, and the teachers' common scale."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from scipy import special, stats
+
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.benchmarks import score_tables
+from vqa_jax.teachers import scales as teacher_scales
+
+WIDE = "\ufeffpath, DOVER,qalign,error\na/x 1.mp4,0.5,3,\nb/ü.mp4,,4,\nc.mp4, 0.7 ,nan,failed\n"
+LONG = """Video,teacher,score
+a/x 1.mp4,DOVER,0.5\na/x 1.mp4,qalign,3\n\nb/ü.mp4,qalign,4\nc.mp4,DOVER,0.7\nc.mp4,qalign,
+"""
+ROWS = [
+    {"path": "a/x 1.mp4", "DOVER": 0.5, "qalign": 3},
+    {"path": "b/ü.mp4", "DOVER": None, "qalign": 4, "error": "too dark"},
+    {"path": "c.mp4", "DOVER": 0.7},
+]
+
+
+def _write(tmp_path, text, name="scores.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _parquet(tmp_path, rows, name="scores.parquet"):
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    return tmp_path / name
+
+
+def _as_dict(table):
+    return {
+        teacher: {
+            video: score
+            for video, score in zip(table.videos, table.scores[:, k], strict=True)
+            if np.isfinite(score)
+        }
+        for k, teacher in enumerate(table.teachers)
+    }
+
+
+@pytest.mark.parametrize("form", ["wide", "long", "parquet", "jsonl", "two"])
+def test_all_forms_agree_and_missing_scores_are_counted(tmp_path, form):
+    if form == "parquet":
+        paths = _parquet(tmp_path, ROWS)
+    elif form == "jsonl":
+        paths = _write(tmp_path, "".join(json.dumps(r) + "\n" for r in ROWS), "scores.jsonl")
+    elif form == "two":  # a teacher's scores in two files of different kinds
+        first = _write(tmp_path, "video,model,score\nc.mp4,DOVER,0.7\n")
+        paths = [first, _parquet(tmp_path, ROWS[:2])]
+    else:
+        paths = _write(tmp_path, {"wide": WIDE, "long": LONG}[form])
+    table = score_tables.read_scores(paths, ["qalign"])
+    assert _as_dict(table) == {
+        "DOVER": {"a/x 1.mp4": 0.5, "c.mp4": 0.7},
+        "qalign": {"a/x 1.mp4": 3.0, "b/ü.mp4": 4.0},
+    }
+    assert table.higher_is_better == (True, False)
+    scores, missing = score_tables.collect_scores(table, ["/data/x 1.mp4", "ü", "c.mp4", "c.mp5"])
+    # A name with another ending is the same video when the stem is unique.
+    np.testing.assert_array_equal(scores, [[0.5, 3], [np.nan, 4], [0.7, np.nan], [0.7, np.nan]])
+    assert missing == {"DOVER": 1, "qalign": 2}
+
+
+def test_ambiguous_file_names_are_missing_and_not_guessed(tmp_path):
+    table = score_tables.read_scores(_write(tmp_path, "path,t,u\na/1.mp4,1,\nb/1.mp4,2,5\n"))
+    scores, missing = score_tables.collect_scores(table, ["b/1.mp4", "z/1.mp4"])
+    # u has scored only one video of that name.
+    np.testing.assert_array_equal(scores, [[2, 5], [np.nan, 5]])
+    assert missing == {"t": 1, "u": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("clip,t\na,1\n", "names the video"),
+        ("path,t\na,1\nb,2\na,1\n", r"row 4 .*repeats .*row 2"),
+        ("path,t\na,1\na,2\n", r"row 3 \('t' on 'a': 2\) conflicts with .*row 2 \(1\)"),
+        ("path,t\na,1\nb,good\n", "row 3"),
+        ("path,t\na,1\nb,-inf\n", "row 3, column 't': '-inf'"),
+        ("path,t\na,\n", "no scores"),
+        ("path,t\n,1\n", "row 2: the video is not named"),
+        ("path,teacher,score\na,,1\n", "row 2: the teacher is not named"),
+        ("path,t\na,1,7\n", "cannot be read as CSV"),
+        ("", "names the video"),
+    ],
+)
+def test_bad_tables_are_refused_with_place(tmp_path, text, match):
+    with pytest.raises(score_tables.ScoresError, match=match):
+        score_tables.read_scores(_write(tmp_path, text))
+
+
+def test_bad_files_and_directions_are_refused(tmp_path):
+    for name in ("none.csv", "none.parquet", "none.jsonl"):
+        with pytest.raises(score_tables.ScoresError, match=f"{name}: cannot be read"):
+            score_tables.read_scores(tmp_path / name)
+    for name in ("text.parquet", "text.jsonl"):
+        with pytest.raises(score_tables.ScoresError, match=f"{name}: cannot be read"):
+            score_tables.read_scores(_write(tmp_path, "path,t", name))
+    good = _write(tmp_path, WIDE)
+    with pytest.raises(score_tables.ScoresError, match=r"lower_is_better names \['NIQE'\]"):
+        score_tables.read_scores(good, ["NIQE"])
+    again = _parquet(tmp_path, [{"video": "c.mp4", "DOVER": 0.8}])
+    with pytest.raises(score_tables.ScoresError, match=r"scores.parquet row 1 .*scores.csv row 4"):
+        score_tables.read_scores([good, again])
+
+
+@pytest.mark.parametrize("method", teacher_scales.METHODS)
+def test_united_scores_share_scale_and_direction(method):
+    rng = np.random.default_rng(0)
+    quality = rng.normal(size=80)
+    raw = np.stack(
+        [quality, np.exp(-quality), 1e4 + 5 * quality + rng.normal(size=80), np.ones(80)], axis=1
+    )
+    raw[3, 0] = np.nan
+    united, scales = teacher_scales.unite(raw, method, higher_is_better=[True, False, True, True])
+    assert np.isnan(united[3, 0])
+    assert np.nanmin(united) >= 0 and np.nanmax(united) <= 100
+    rows = np.arange(80) != 3
+    for column in range(3):
+        assert stats.spearmanr(united[rows, column], quality[rows]).statistic > 0.95
+    np.testing.assert_allclose(united[:, 3], 50)
+    if method == "rank":
+        np.testing.assert_allclose(np.sort(united[:, 1]), 100 * (np.arange(80) + 0.5) / 80)
+    assert [s.videos for s in scales] == [79, 80, 80, 80]
+    assert [s.method for s in scales] == [*3 * [method], "rank"]
+
+
+def test_the_told_constants_map_the_raw_scores():
+    rng = np.random.default_rng(1)
+    quality = rng.normal(size=(60, 1))
+    raw = quality * [1, -30, 2] + [0, 400, 7] + rng.normal(size=(60, 3)) * [0.3, 9, 0.5]
+    united, scales = teacher_scales.unite(raw, "logistic", [True, False, True])
+    for column, scale in enumerate(scales):
+        facts = json.loads(json.dumps(scale.as_json()))
+        c = facts["logistic"]
+        assert (c["width"] < 0) == (column == 1) == (not facts["higher_is_better"])
+        told = c["bottom"] + (c["top"] - c["bottom"]) * special.expit(
+            (raw[:, column] - c["centre"]) / c["width"]
+        )
+        np.testing.assert_allclose(
+            np.clip(told, 0, 100), united[:, column], **TOLERANCES["scores_and_losses"]
+        )
+    _, scales = teacher_scales.unite(raw, "rank")
+    told = dict(scales[1].quantiles)
+    assert told[0] == raw[:, 1].min() and told[50] == np.median(raw[:, 1])
+    assert scales[1].as_json()["logistic"] is None
+
+
+def test_logistic_keeps_the_direction_of_a_teacher_that_disagrees():
+    quality = np.linspace(0, 1, 50)
+    raw = np.stack([quality, quality**2, -quality], axis=1)
+    united, scales = teacher_scales.unite(raw, "logistic")
+    assert (np.diff(united[:, 2]) < 0).all()
+    assert [s.method for s in scales] == ["logistic", "logistic", "rank"]
+    with pytest.raises(ValueError, match="directions"):
+        teacher_scales.unite(raw, higher_is_better=[True])
+    with pytest.raises(ValueError, match="method"):
+        teacher_scales.unite(raw, "mean")

@@ -1,0 +1,237 @@
+"""Listings: folders, globs and tables, here and in a bucket; copies of remote files."""
+
+import json
+import os
+import pathlib
+
+import fsspec
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from data_prep.inputs import listing
+from data_prep.inputs.listing import Input, ListingError, local_copy, read_listing
+from tests.fixtures import broken_files
+from vqa_jax.media.container import UnreadableFileError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("b.mp4", "a.mkv", "deep/c.MP4"):
+        (tmp_path / name).write_bytes(b"listed by its name")
+    (tmp_path / "notes.txt").write_text("no video")
+    return tmp_path
+
+
+@pytest.fixture
+def bucket():
+    store = fsspec.filesystem("memory")
+    for name in ("/bucket/b.mp4", "/bucket/deep/a.webm", "/bucket/notes.txt"):
+        store.pipe(name, name.encode())
+    yield store
+    store.rm("/bucket", recursive=True)
+
+
+def _table(path, rows):
+    """Writes the same rows as the kind of table that the name says."""
+    if path.suffix == ".csv":
+        names = sorted({name for row in rows for name in row})
+        lines = [names, *([row.get(n, "") for n in names] for row in rows)]
+        path.write_text("".join(",".join(line) + "\n" for line in lines))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def test_a_folder_gives_paths_below_it(folder):
+    inputs = read_listing(str(folder))
+    assert [i.key for i in inputs] == ["a.mkv", "b.mp4", "deep/c.MP4"]
+    assert [i.path for i in inputs] == [os.path.join(folder, i.key) for i in inputs]
+    assert {(i.source, i.licence, i.split) for i in inputs} == {("", "", "")}
+
+
+def test_a_folder_may_bring_its_splits(folder):
+    scenes = {"scenes": [{"file": "b.mp4", "split": "heldout"}]}
+    (folder / "scenes.json").write_text(json.dumps(scenes))
+    assert [i.split for i in read_listing(str(folder))] == ["", "heldout", ""]
+    for wrong in ({"scenes": [{"file": "b.mp4", "split": "test"}]}, {"scenes": [{}]}, []):
+        (folder / "scenes.json").write_text(json.dumps(wrong))
+        with pytest.raises(ListingError, match=r"scenes\.json"):
+            read_listing(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "keys"),
+    [
+        ("*.mp4", ["b.mp4"]),
+        ("**/*.[mM][pP]4", ["b.mp4", "deep/c.MP4"]),
+        ("d*/*", ["deep/c.MP4"]),
+        ("a.mkv", ["a.mkv"]),
+    ],
+)
+def test_a_glob_gives_paths_below_its_fixed_part(folder, pattern, keys):
+    assert [i.key for i in read_listing(str(folder / pattern))] == keys
+
+
+def test_relative_globs_work_from_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert read_listing("*.mp4") == [Input("b.mp4", "b.mp4")]
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+def test_tables_carry_source_licence_and_split(tmp_path, kind):
+    rows = [
+        {"path": "z.mp4", "source": "youtube", "licence": "CC-BY", "split": "train"},
+        {"path": "/abs/a.mp4", "source": "tiktok", "licence": "", "split": "heldout"},
+        {"path": "gs/../b.mp4", "source": "", "licence": "", "split": ""},
+    ]
+    assert read_listing(_table(tmp_path / f"list{kind}", rows)) == [
+        Input("/abs/a.mp4", "/abs/a.mp4", "tiktok", "", "heldout"),
+        Input(f"{tmp_path}/gs/../b.mp4", "gs/../b.mp4"),
+        Input(f"{tmp_path}/z.mp4", "z.mp4", "youtube", "CC-BY", "train"),
+    ]
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+def test_the_path_alone_is_enough(tmp_path, kind):
+    path = _table(tmp_path / f"list{kind}", [{"path": "a.mp4", "views": "7"}])
+    assert read_listing(path) == [Input(f"{tmp_path}/a.mp4", "a.mp4")]
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"file": "a.mp4"}], "column path"),
+        ([{"path": "a.mp4", "split": "test"}], "record 1 has the split 'test'"),
+        ([{"path": "a.mp4", "split": ""}, {"path": "", "split": ""}], "record 2 has no path"),
+        (
+            [{"path": "a.mp4", "split": "train"}, {"path": "a.mp4", "split": "heldout"}],
+            "record 2 contradicts",
+        ),
+    ],
+)
+def test_malformed_tables_say_what_and_where(tmp_path, kind, rows, words):
+    with pytest.raises(ListingError, match=words) as error:
+        read_listing(_table(tmp_path / f"list{kind}", rows))
+    assert f"list{kind}" in str(error.value)
+
+
+def test_a_repeated_path_counts_once(tmp_path):
+    path = _table(tmp_path / "list.csv", [{"path": "a.mp4"}, {"path": "a.mp4"}])
+    assert [i.key for i in read_listing(path)] == ["a.mp4"]
+
+
+def test_csv_of_spreadsheets_and_names_that_are_not_text(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_bytes(b'\xef\xbb\xbfpath,source\r\n"a,b.mp4",x\r\ncaf\xe9.mp4,y\r\n')
+    assert [i.key for i in read_listing(str(path))] == ["a,b.mp4", "caf\udce9.mp4"]
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl", "list.parquet"])
+def test_garbage_empty_and_missing_tables_are_named(tmp_path, name):
+    for contents in (None, b"", b"\x00\xff\x00{"):
+        if contents is not None:
+            (tmp_path / name).write_bytes(contents)
+        with pytest.raises(ListingError, match=name):
+            read_listing(str(tmp_path / name))
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(ListingError, match="matches no file"):
+        read_listing(str(tmp_path / "none"))
+    with pytest.raises(ListingError, match="no file"):
+        read_listing("memory://nowhere/at/all")
+    with pytest.raises(ListingError, match="nosuch://"):
+        read_listing("nosuch://bucket/videos")
+
+
+def test_a_table_of_urls_without_their_package_fails_before_work(tmp_path):
+    path = _table(tmp_path / "list.csv", [{"path": "nosuch://bucket/a.mp4"}])
+    with pytest.raises(ListingError, match="nosuch://"):
+        read_listing(path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "keys"),
+    [
+        ("memory://bucket", ["b.mp4", "deep/a.webm"]),
+        ("memory://bucket/*.mp4", ["b.mp4"]),
+        ("memory://bucket/b.mp4", ["b.mp4"]),
+    ],
+)
+def test_remote_folders_and_globs(bucket, spec, keys):
+    inputs = read_listing(spec)
+    assert [i.key for i in inputs] == keys
+    assert all(i.path.startswith("memory://") and bucket.exists(i.path) for i in inputs)
+
+
+def test_stills_count_when_asked_for(folder, bucket):
+    (folder / "picture.jpg").write_bytes(b"listed by its name")
+    bucket.pipe("/bucket/p.png", b"as well")
+    for spec, name in ((str(folder), "picture.jpg"), ("memory://bucket", "p.png")):
+        assert name not in [i.key for i in read_listing(spec)]
+        assert name in [i.key for i in read_listing(spec, stills=True)]
+
+
+def test_a_remote_table_is_relative_to_itself(bucket):
+    bucket.pipe("/bucket/list.csv", b"path\nb.mp4\nmemory://bucket/deep/a.webm\n")
+    inputs = read_listing("memory://bucket/list.csv")
+    assert [i.path for i in inputs] == ["memory://bucket/b.mp4", "memory://bucket/deep/a.webm"]
+
+
+def test_a_remote_file_is_fetched_and_removed(bucket, tmp_path):
+    video = broken_files.encode(tmp_path / "a.mp4").read_bytes()
+    bucket.pipe("/bucket/deep/video.mp4", video)
+    with local_copy(Input("memory://bucket/deep/video.mp4", "k")) as path:
+        assert path.endswith(".mp4") and pathlib.Path(path).read_bytes() == video
+    assert not os.path.exists(path)
+
+
+def test_a_local_file_stays_where_it_is(folder):
+    with local_copy(Input(f"{folder}/b.mp4", "b.mp4")) as path:
+        assert path == f"{folder}/b.mp4"
+    assert os.path.exists(path)
+
+
+def test_fetching_fails_by_a_typed_error(bucket, monkeypatch):
+    missing = Input("memory://bucket/none.mp4", "none.mp4")
+    with (
+        pytest.raises(UnreadableFileError, match="cannot be fetched") as error,
+        local_copy(missing),
+    ):
+        pass
+    assert (error.value.path, error.value.stage) == (missing.path, "fetch")
+    whole = bucket.get_file
+    monkeypatch.setattr(
+        type(bucket), "get_file", lambda self, a, b: (whole(a, b), os.truncate(b, 3))
+    )
+    cut = Input("memory://bucket/b.mp4", "b.mp4")
+    with pytest.raises(UnreadableFileError, match="3 of 13 bytes"), local_copy(cut):
+        pass
+
+
+def test_an_error_inside_the_context_is_not_taken_for_a_failed_fetch(bucket):
+    with (
+        pytest.raises(KeyError),
+        local_copy(Input("memory://bucket/b.mp4", "b.mp4")),
+    ):
+        raise KeyError("of the caller")
+
+
+def test_stamps_tell_files_of_one_size_apart(tmp_path, bucket):
+    local, remote = Input(str(tmp_path / "a.mp4"), "a.mp4"), Input("memory://bucket/b.mp4", "b")
+    (tmp_path / "a.mp4").write_bytes(b"one")
+    os.utime(local.path, ns=(1, 1))
+    before = [listing.file_stamp(entry) for entry in (local, remote)]
+    assert before == [listing.file_stamp(entry) for entry in (local, remote)]
+    (tmp_path / "a.mp4").write_bytes(b"two")
+    bucket.pipe("/bucket/b.mp4", b"/bucket/B.mp4")
+    after = [listing.file_stamp(entry) for entry in (local, remote)]
+    assert [a[0] for a in after] == [b[0] for b in before] == [3, 13]
+    assert after[0][1] != before[0][1] and after[1][1] != before[1][1]
+    for path in (str(tmp_path / "none"), "memory://bucket/none"):
+        assert listing.file_stamp(Input(path, "k")) == (-1, -1)

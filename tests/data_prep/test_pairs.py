@@ -1,0 +1,303 @@
+"""The first iteration's pairs, from a video table made by hand: what they name and are called."""
+
+import csv
+import dataclasses
+import itertools
+import os
+
+import numpy as np
+import pytest
+
+from data_prep.labels.pairs import label_pairs
+from data_prep.prepare.config import PairConfig
+from vqa_jax.benchmarks.score_tables import ScoresError, ScoreTable
+from vqa_jax.corpus import pair_shards, schemas
+from vqa_jax.corpus import store as records
+from vqa_jax.corpus.video_table import read_video_table, write_video_table
+from vqa_jax.jobs import files
+from vqa_jax.pairs.levels import LEVELS
+from vqa_jax.pairs.table import Pair
+from vqa_jax.teachers import votes
+
+CONFIG = PairConfig(
+    seed=0,
+    simulator_per_label=12,
+    teachers_per_label=20,
+    unite="rank",
+    std_floor=3.0,
+    num_shards=3,
+)
+SIMULATORS = {"gaussian_blur": 5, "jitter": 3}
+SPLITS = {"s0": "heldout", "s1": "train", "s2": "train", "s3": "train"}
+
+
+def row(source: str, segment: int, simulator: str, level: int) -> dict:
+    """Blur of level 1 and jitter of level 2 are not to be told from the level before."""
+    sharp = 1.0 - 0.15 * level + 0.01 * int(source[1])
+    return {
+        "video_id": f"{source}-{segment:03d}-{simulator}-{level}",
+        "source_id": source,
+        "path": f"folder/clip {source}.mp4",
+        "segment": segment,
+        "simulator": simulator,
+        "level": level,
+        "effective": (simulator, level) not in (("gaussian_blur", 1), ("jitter", 2)),
+        "parameter": "{}",
+        "split": SPLITS[source],
+        "num_frames": 30,
+        "fps": 30.0,
+        "scores": {"sharpness": sharp, "noise": 2 - sharp},
+    }
+
+
+@pytest.fixture
+def data(tmp_path) -> str:
+    rows = []
+    for source, segment in itertools.product(SPLITS, range(2)):
+        rows.append(row(source, segment, "source", 0))
+        for simulator, count in SIMULATORS.items():
+            rows += [row(source, segment, simulator, level) for level in range(1, count + 1)]
+    write_table(tmp_path, rows)
+    return str(tmp_path)
+
+
+def write_table(folder, rows):
+    digest = write_video_table(str(folder), rows)
+    files.write_json(str(folder / "manifest.json"), {"video_table_sha256": digest})
+
+
+def pairs_of(data: str, split: str | None = None) -> list[dict]:
+    store = records.RecordStore(data, "vqa_pairs_1", "vqa_pairs", split)
+    return list(store.records())
+
+
+def table_of(data: str) -> dict[str, dict]:
+    return {r["video_id"]: r for r in read_video_table(data)}
+
+
+def test_simulator_pairs_follow_the_order_of_levels(data):
+    label_pairs(data, CONFIG)
+    table = table_of(data)
+    found = set()
+    for pair in pairs_of(data):
+        kind, _, simulator = pair["label_source"].partition(":")
+        if kind != "simulator":
+            continue
+        first, second = table[pair["first_id"]], table[pair["second_id"]]
+        assert (first["source_id"], first["segment"]) == (second["source_id"], second["segment"])
+        assert {first["simulator"], second["simulator"]} <= {"source", simulator}
+        # Worked out anew: the higher level is the worse one, by one level or by more.
+        worse = second["level"] > first["level"]
+        near = abs(second["level"] - first["level"]) == 1
+        label = LEVELS[pair["label"]]
+        assert label == (
+            ("worse" if near else "inferior") if worse else ("better" if near else "superior")
+        )
+        assert pair["margin"] == first["level"] - second["level"]
+        assert pair["level_probs"].tolist() == [float(x == label) for x in LEVELS]
+        found.add((simulator, label))
+    assert found == set(itertools.product(SIMULATORS, [x for x in LEVELS if x != "similar"]))
+
+
+def test_ineffective_levels_are_in_no_pair(data):
+    label_pairs(data, CONFIG)
+    table = table_of(data)
+    for pair in pairs_of(data):
+        assert table[pair["first_id"]]["effective"] and table[pair["second_id"]]["effective"]
+
+
+def test_splits_share_no_source(data):
+    manifest = label_pairs(data, CONFIG)
+    table = table_of(data)
+    for split in ("train", "heldout"):
+        pairs = pairs_of(data, split)
+        sources = {table[p[k]]["source_id"] for p in pairs for k in ("first_id", "second_id")}
+        assert sources <= {source for source, s in SPLITS.items() if s == split}
+        assert len(pairs) == manifest["counts"][split] > 0
+    # All simulator pairs of what is held out: 2 segments of C(5, 2) blur and C(3, 2) jitter ones.
+    assert manifest["counts"]["heldout"] == 2 * (10 + 3)
+    assert {p["label_source"].split(":")[0] for p in pairs_of(data, "heldout")} == {"simulator"}
+
+
+def test_quotas_labels_and_keys(data):
+    manifest = label_pairs(data, CONFIG)
+    pairs = pairs_of(data)
+    counts = {x: sum(LEVELS[p["label"]] == x for p in pairs) for x in LEVELS}
+    assert manifest["labels"] == counts
+    keys = [frozenset((p["first_id"], p["second_id"], p["label_source"])) for p in pairs]
+    assert len(set(keys)) == len(pairs)
+    train = pairs_of(data, "train")
+    by_simulators = [p for p in train if p["label_source"].startswith("simulator:")]
+    assert len(by_simulators) == 4 * CONFIG.simulator_per_label
+    assert {p["iteration"] for p in pairs} == {1}
+
+
+def test_pair_records_are_written_as_the_schema_says():
+    """The quick encoder gives the bytes of TFDS's own."""
+    probs = (0.1, 0.2, 0.3, 0.25, 0.15)
+    known = Pair("clip ü", "b", "better", "student", 1.1, -0.3, 0.1, 0.8, 1e-9, probs, 0.7)
+    for pair in (known, dataclasses.replace(known, level_probs=None, label="inferior", margin=-3)):
+        example = {**dataclasses.asdict(pair), "iteration": 3}
+        example["pair_id"] = f"clip ü|b|{pair.label_source}"
+        one_hot = np.array([x == pair.label for x in LEVELS], np.float32)
+        example["level_probs"] = one_hot if pair.level_probs is None else np.float32(probs)
+        assert set(example) == set(schemas.FEATURES["vqa_pairs"])
+        assert pair_shards.serialize(pair, 3) == schemas.serialize("vqa_pairs", example)
+
+
+def test_the_same_again_and_other_settings(data):
+    manifest = label_pairs(data, CONFIG)
+    shards = manifest["dataset"]["vqa_pairs_1"]
+    assert label_pairs(data, CONFIG) == manifest
+    with pytest.raises(files.CorpusError, match=r"pairs_1\.json was made with other settings"):
+        label_pairs(data, dataclasses.replace(CONFIG, seed=1))
+    path = pair_shards.manifest_path(data, 1)
+    os.remove(path)
+    other = label_pairs(data, dataclasses.replace(CONFIG, seed=1))
+    assert other["dataset"]["vqa_pairs_1"] != shards
+    os.remove(path)
+    assert label_pairs(data, CONFIG) == manifest
+
+
+def _scores_csv(path, rows) -> str:
+    with open(path, "w", newline="", encoding="utf-8") as f:
+        csv.writer(f).writerows([["video", "model"], *rows])
+    return str(path)
+
+
+def test_imported_scores_vote(data, tmp_path):
+    """A model that contradicts the built-in teachers turns the teachers' labels, and only those."""
+    alone = label_pairs(data, CONFIG)
+    before = {p["pair_id"]: p for p in pairs_of(data)}
+    turned = [(key, 100 * r["level"]) for key, r in table_of(data).items()]
+    csv_path = _scores_csv(tmp_path / "scores.csv", turned)
+    with pytest.raises(files.CorpusError, match="other settings"):
+        label_pairs(data, CONFIG, [csv_path])
+    os.remove(pair_shards.manifest_path(data, 1))
+    together = label_pairs(data, CONFIG, [csv_path])
+    assert together["identity"] != alone["identity"]
+    after = {p["pair_id"]: p for p in pairs_of(data)}
+    by_simulator = {k for k in after if "simulator:" in k}
+    assert by_simulator == {k for k in before if "simulator:" in k}
+    spread = [p["first_std"] for k, p in after.items() if k not in by_simulator]
+    alone_spread = [p["first_std"] for k, p in before.items() if k not in by_simulator]
+    assert np.mean(spread) > 5 * np.mean(alone_spread)
+
+
+def table(scores: dict[str, dict[str, float]]) -> ScoreTable:
+    """Teacher -> video -> score, higher is better, as a table."""
+    videos = sorted(set().union(*scores.values()))
+    values = [[row.get(video, np.nan) for row in scores.values()] for video in videos]
+    return ScoreTable(
+        np.array(videos, object), tuple(scores), (True,) * len(scores), np.array(values)
+    )
+
+
+def test_manifest_tells_of_the_teachers(data, tmp_path):
+    train = [r for r in table_of(data).values() if r["split"] == "train" and r["effective"]]
+    scored = [r for r in train if r["level"] or r["segment"]]
+    rows = [(r["video_id"], 5 - r["level"] + 0.1 * k) for k, r in enumerate(scored)]
+    lower = [(key, -7 * score) for key, score in rows]
+    paths = [_scores_csv(tmp_path / "a.csv", rows), str(tmp_path / "b.csv")]
+    with open(paths[1], "w", encoding="utf-8") as f:
+        f.write("path,upside_down\n" + "".join(f"{k},{v}\n" for k, v in lower))
+    config = dataclasses.replace(CONFIG, unite="logistic", lower_is_better=("upside_down",))
+    manifest = label_pairs(data, config, paths)
+    told = manifest["teachers"]
+    assert list(told) == ["noise", "sharpness", "model", "upside_down"]
+    assert told["model"]["missing"] == len(train) - len(scored) == 3
+    assert told["model"]["videos"] == len(scored) and told["noise"]["missing"] == 0
+    fits = [told[name]["logistic"] for name in ("model", "upside_down")]
+    assert fits[1]["width"] == pytest.approx(-7 * fits[0]["width"], rel=1e-4)
+    assert fits[1]["centre"] == pytest.approx(-7 * fits[0]["centre"], rel=1e-4)
+    assert files.read_json(pair_shards.manifest_path(data, 1)) == manifest
+    assert label_pairs(data, config, paths[::-1]) == manifest
+    pairs = [p for p in pairs_of(data, "train") if p["label_source"] == "teachers"]
+    assert sum(manifest["drawn"]["teachers"].values()) == len(pairs) > 0
+    floor = config.std_floor
+    for pair in pairs:
+        deviation = max(np.hypot(pair["first_std"], pair["second_std"]), floor)
+        assert pair["normalized_margin"] == pytest.approx(pair["margin"] / deviation, rel=1e-4)
+
+
+def test_numbers_by_kind_and_by_share(data):
+    config = dataclasses.replace(
+        CONFIG,
+        simulator_per_label={"spatial": 6, "temporal": {"total": 4}},
+        teachers_per_label={"total": 20, "similar": 1, "better": 2, "worse": 2},
+    )
+    manifest = label_pairs(data, config)
+    simulators = [p["label_source"] for p in pairs_of(data, "train")]
+    assert simulators.count("simulator:gaussian_blur") == 24
+    assert simulators.count("simulator:jitter") == 4
+    assert list(manifest["drawn"]["teachers"].values()) == [0, 8, 4, 8, 0]
+    assert label_pairs(data, config) == manifest
+    os.remove(pair_shards.manifest_path(data, 1))
+    with pytest.raises(ValueError, match="beside kinds"):
+        label_pairs(data, dataclasses.replace(config, simulator_per_label={"spatial": 1, "x": 2}))
+
+
+def test_teachers_have_no_say_where_simulators_know_the_order(data):
+    label_pairs(data, dataclasses.replace(CONFIG, teachers_per_label=10_000))
+    known = {source["video_id"]: source for source in table_of(data).values()}
+    by_teachers = [p for p in pairs_of(data, "train") if p["label_source"] == "teachers"]
+    assert by_teachers
+    for pair in by_teachers:
+        first, second = known[pair["first_id"]], known[pair["second_id"]]
+        assert (first["source_id"], first["segment"]) != (second["source_id"], second["segment"])
+    unordered = [frozenset((p["first_id"], p["second_id"])) for p in pairs_of(data)]
+    assert len(set(unordered)) == len(unordered)
+
+
+def test_imported_scores_are_found_by_id_path_and_name(data):
+    rows = [r for r in table_of(data).values() if r["split"] == "train"]
+    source = rows[0]
+    assert source["level"] == 0
+    for name in (source["video_id"], source["path"], "clip s1.mp4", "clip s1"):
+        others = {r["video_id"]: 5.0 for r in rows if r["level"]}
+        united = votes.united_votes(rows, table({"model": {name: 1.0, **others}}), "rank")
+        assert united.names == ("noise", "sharpness", "model")
+        assert united.scores.shape == (len(rows), 3)
+        column = united.scores[:, 2]
+        # The worst of all, and a path is shared by the source's segments but by no distorted one.
+        assert column[0] == np.nanmin(column) < np.nanmax(column)
+        lowest = [r["level"] for r, v in zip(rows, column, strict=True) if v == column[0]]
+        assert lowest == ([0] if name == source["video_id"] else [0, 0])
+
+
+def test_directions_of_built_in_teachers(data):
+    """Sharpness falls and noise rises with the level: both must say worse."""
+    rows = [r for r in table_of(data).values() if r["source_id"] == "s1" and r["segment"] == 0]
+    united = votes.united_votes(rows, None, "rank")
+    assert united.names == ("noise", "sharpness")
+    np.testing.assert_allclose(united.scores[:, 0], united.scores[:, 1])
+    levels = np.array([r["level"] for r in rows])
+    assert united.scores[levels.argmin(), 0] == united.scores[:, 0].max()
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ({"model": {"another clip.mp4": 3.0}}, "scores none of the"),
+        ({"noise": {"clip s1": 3.0}}, "is built in"),
+    ],
+)
+def test_scores_that_cannot_vote_are_refused(data, scores, words):
+    rows = list(table_of(data).values())
+    with pytest.raises(ScoresError, match=words):
+        votes.united_votes(rows, table(scores), "rank")
+
+
+def test_corpora_that_give_no_pairs_are_refused(data, tmp_path):
+    with pytest.raises(files.CorpusError, match="no training pair"):
+        label_pairs(data, dataclasses.replace(CONFIG, simulator_per_label=0, teachers_per_label=0))
+    rows = list(table_of(data).values())
+    (tmp_path / "videos.parquet").write_text("[]")
+    with pytest.raises(files.CorpusError, match="was changed"):
+        label_pairs(data, CONFIG)
+    write_table(tmp_path, [r for r in rows if r["split"] == "heldout"])
+    with pytest.raises(files.CorpusError, match="no training video"):
+        label_pairs(data, CONFIG)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(files.CorpusError, match=r"manifest\.json is missing"):
+        label_pairs(data, CONFIG)

@@ -1,0 +1,68 @@
+"""The cost measurements: every step is found in the profile, and the figures fit each other."""
+
+import json
+
+import pytest
+
+from launch.bench import __main__
+
+
+@pytest.mark.slow
+def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
+    out = tmp_path / "cost.json"
+    __main__.main(["prep", "--num", "1", "--height", "96", "--seconds", "1.2", "--out", str(out)])
+    found = json.loads(out.read_text())
+    # A step whose function was renamed would be missed, and its time be called "other".
+    assert all(share > 0 for share in found["shares"].values())
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    assert found["shares"]["other"] < 0.2
+    assert found["clips_per_core_second"] == pytest.approx(found["clips"] / found["cpu_seconds"])
+    reading = found["reading"]
+    assert reading["ratio"] == pytest.approx(reading["ours"] / reading["bare"])
+    text = capsys.readouterr().out
+    assert all(f"| {step} |" in text for step in found["shares"])
+
+
+def test_no_videos_is_one_plain_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no video"):
+        __main__.main(["prep", "--videos", str(tmp_path)])
+
+
+def test_map_measures_the_real_solver(capsys):
+    __main__.main(["map", "--num", "1500"])
+    text = capsys.readouterr().out
+    assert "1500 problems" in text and "finite: 100.00%" in text
+
+
+def test_gmad_finds_the_quota_in_a_pool(tmp_path, capsys):
+    out = tmp_path / "gmad.json"
+    __main__.main(
+        ["gmad", "--videos", "2000", "--models", "3", "--quota", "300", "--out", str(out)]
+    )
+    found = json.loads(out.read_text())
+    assert found["pairs"] == 300 and found["seconds"] > 0 and found["peak_gb"] > 0
+    assert "300 gMAD pairs from 2,000 videos x 3 models" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="at least one weak model"):
+        __main__.main(["gmad", "--models", "1"])
+
+
+@pytest.mark.slow
+def test_scoring_by_the_engine_gives_the_full_passes_logits(tmp_path, capsys):
+    out = tmp_path / "scoring.json"
+    __main__.main(["scoring", "--repeats", "1", "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["logits_error"] < 1e-4 and found["flops_ratio_7b"] <= 0.44
+    assert "operations" in capsys.readouterr().out
+
+
+def test_adaptive_reports_every_number_of_anchors(trained, corpus, tmp_path, capsys):
+    out = tmp_path / "adaptive.json"
+    arguments = ["adaptive", "--student", trained, "--data", corpus, "--epsilon", "0.1"]
+    __main__.main([*arguments, "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["videos"] == 8 and found["sources"] == 2
+    assert [row["comparisons"] for row in found["rows"][:5]] == [1, 2, 3, 4, 5]
+    assert found["rows"][4]["srcc_full"] == pytest.approx(1)
+    assert found["rows"][4]["srcc"] == pytest.approx(1)  # a student that knows the corpus
+    assert found["rows"][5]["flops_7b"] <= found["rows"][4]["flops_7b"]
+    assert "SRCC with all anchors" in capsys.readouterr().out

@@ -1,0 +1,158 @@
+"""The child process for untrusted files: results, limits, ends of every kind.
+
+What the child runs is in `tests/isolated_work.py`: it imports its functions by module.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from tests.fixtures import isolated_work as work
+from vqa_jax.media import isolation
+from vqa_jax.media.isolation import Isolated, LimitError, Limits
+
+LIMITS = Limits(seconds=60, memory_mb=500)
+
+
+@pytest.fixture(scope="module")
+def isolated():
+    with Isolated(LIMITS) as child:
+        yield child
+
+
+def _collect(child, fn, *args):
+    """Items that came, and the reason of the limit that ended them, if any."""
+    items = []
+    try:
+        for item in child.run("clip.mp4", fn, *args):
+            items.append(item)
+    except LimitError as error:
+        assert (error.path, error.stage) == ("clip.mp4", "limit")
+        return items, error.reason
+    return items, None
+
+
+def test_items_come_in_order_from_one_child_that_stays(isolated):
+    pids = {isolated.call("a", os.getpid) for _ in range(3)}
+    assert list(isolated.run("a", work.count, 5)) == [0, 1, 2, 3, 4]
+    assert pids == {isolated.call("a", os.getpid)} and os.getpid() not in pids
+
+
+def test_large_items_come_whole(isolated):
+    blocks = list(isolated.run("a", work.blocks, 3, 4 << 20))
+    assert [block == bytes([i]) * (4 << 20) for i, block in enumerate(blocks)] == [True] * 3
+
+
+def test_names_that_are_not_text_pass(isolated):
+    assert list(isolated.run("a", work.echo, "caf\udce9.mp4")) == ["caf\udce9.mp4"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_child_that_dies_costs_its_file_only(isolated, number):
+    items, reason = _collect(isolated, work.die, number)
+    assert items == [0, 1]
+    assert reason and ("killed from outside" in reason) == (number == signal.SIGKILL)
+    assert list(isolated.run("next.mp4", work.count, 2)) == [0, 1]
+
+
+def test_a_child_that_died_idle_is_no_fault_of_the_next_file(isolated):
+    os.kill(isolated.call("a", os.getpid), signal.SIGKILL)
+    time.sleep(0.1)
+    assert list(isolated.run("next.mp4", work.count, 2)) == [0, 1]
+
+
+def test_a_hang_ends_at_the_limit():
+    with Isolated(Limits(seconds=0.5, memory_mb=0)) as child:
+        items, reason = _collect(child, work.hang)
+        assert items == [0] and "0.5 s (prep.limit_seconds)" in reason
+        assert list(child.run("next.mp4", work.count, 2)) == [0, 1]
+
+
+def test_time_of_the_caller_does_not_count():
+    with Isolated(Limits(seconds=0.5, memory_mb=0)) as child:
+        items = []
+        for item in child.run("clip.mp4", work.count, 3):
+            time.sleep(0.4)
+            items.append(item)
+    assert items == [0, 1, 2]
+
+
+@pytest.mark.parametrize("step_mb", [16, 4096])
+def test_memory_ends_at_the_limit(isolated, step_mb):
+    items, reason = _collect(isolated, work.allocate, step_mb)
+    assert items == [0] and "500 MB" in reason and "prep.limit_memory_mb" in reason
+    assert list(isolated.run("next.mp4", work.count, 2)) == [0, 1]
+
+
+def test_a_child_that_has_grown_is_renewed(isolated):
+    before = isolated.call("a", os.getpid)
+    isolated.call("a", work.keep, 300)
+    assert isolated.call("a", os.getpid) != before
+
+
+def test_errors_are_raised_again_with_the_place(isolated):
+    with pytest.raises(ValueError, match="bad number") as error:
+        list(isolated.run("a", work.fail))
+    assert "isolated_work.py" in error.value.__notes__[0]
+    with pytest.raises(RuntimeError, match="two arguments"):  # cannot be unpickled as it is
+        list(isolated.run("a", work.fail_oddly))
+
+
+def test_a_caller_that_stops_early_leaves_no_old_items(isolated):
+    stream = isolated.run("a", work.count, 1000)
+    assert next(stream) == 0
+    stream.close()
+    assert list(isolated.run("a", work.echo, "new")) == ["new"]
+
+
+def test_a_broken_installation_is_not_the_files_fault(monkeypatch):
+    monkeypatch.setattr(sys, "path", ["/nonexistent"])
+    with Isolated(LIMITS) as child, pytest.raises(isolation.ChildStartError):
+        child.call("a", os.getpid)
+
+
+def test_kept_children_belong_to_a_thread_and_its_limits():
+    first = isolation.kept(LIMITS)
+    assert isolation.kept(LIMITS) is first
+    other = isolation.kept(Limits(1, 1))
+    assert other is not first
+    other.close()
+
+
+def test_limits_below_zero_are_refused():
+    with pytest.raises(ValueError, match="start at 0"):
+        Limits(-1, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_child_dies_with_its_parent_even_when_it_hangs(number):
+    program = textwrap.dedent(f"""
+        import os, sys
+        sys.path[:] = {[*sys.path]!r}
+        from vqa_jax.media.isolation import Isolated, Limits
+        from tests.fixtures import isolated_work as work
+        child = Isolated(Limits(0, 0))
+        print(child.call("a", os.getpid), flush=True)
+        child.call("a", work.spin)
+    """)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        pid = int(parent.stdout.readline())
+        assert _alive(pid)
+        parent.send_signal(number)
+    until = time.monotonic() + 20
+    while _alive(pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

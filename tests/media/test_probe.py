@@ -1,0 +1,192 @@
+"""Probing: rates, variable rates, counts, rotation, stills, odd shapes."""
+
+import fractions
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.fixtures.broken_files import encode, moving_frames
+from vqa_jax.media import container, decode, find, probe, view
+from vqa_jax.media.preprocess import Preprocess
+
+QUICK_THEN_SLOW = [40 * i for i in range(12)] + [480 + 160 * i for i in range(12)]
+
+
+def _variable(path, video=None, times=QUICK_THEN_SLOW):
+    video = moving_frames(len(times)) if video is None else video
+    return encode(path, video, codec="ffv1", pix_fmt="bgr0", fps=1000, times=times)
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_variable_rate_is_read_by_time_stamps(kind, tmp_path):
+    """Frame k is the one on screen at (k + 1/2) / fps, found by brute force over the times."""
+    video = moving_frames(24)
+    if kind == "mkv":
+        path = _variable(tmp_path / "v.mkv", video)
+    else:
+        path = encode(tmp_path / "v.mp4", video, times=QUICK_THEN_SLOW, fps=1000)
+    info = probe.probe(path)
+    assert info.variable_rate and info.num_frames == 24
+    assert abs(info.fps - 23 / 2.24) < 1e-6
+    assert info.duration == 24 / info.fps
+    times = np.array(QUICK_THEN_SLOW) / 1000
+    shown = [int(np.flatnonzero(times <= (k + 0.5) / info.fps)[-1]) for k in range(24)]
+    assert shown[:6] == [1, 3, 6, 8, 10, 12] and shown[-1] == 23
+    got = decode.read_segment(path, 0, 24)
+    if kind == "mkv":
+        np.testing.assert_array_equal(got, video[shown])
+    else:  # lossy: the square's colour and place tell which frame it is
+        differences = np.abs(got[:, None].astype(int) - video[None]).mean((2, 3, 4))
+        assert differences.argmin(1).tolist() == shown
+    assert [n for n, _ in decode.iter_frames(path)] == list(range(24))
+    np.testing.assert_array_equal(decode.read_frames(path, [20, 3])[0], got[20])
+    with pytest.raises(container.TruncatedVideoError) as caught:
+        decode.read_frames(path, [24])
+    assert caught.value.num_frames == 24
+
+
+def test_variable_rate_keeps_the_key_frame_rule(tmp_path):
+    """30 frames in a second, then one a second for 9: a key frame for every second of showing."""
+    times = [33 * i for i in range(30)] + [1000 * (i + 1) for i in range(9)]
+    path = _variable(tmp_path / "v.mkv", times=times)
+    pre = Preprocess(image_size=16, motion_size=16, clip_len=2, min_clips=1, max_clips=2)
+    views, _, info = view.video_input(path, pre)
+    assert info.num_frames == 39 and abs(info.fps - 38 / 9) < 1e-6 and info.variable_rate
+    assert len(views) == 10  # range(0, 39, 4)
+    assert abs(info.real_fps - 30) < 1
+
+
+def test_slightly_uneven_times_are_an_even_rate(tmp_path):
+    """Milliseconds round 30 fps to 33, 33, 34; jitter below a frame is no variable rate either."""
+    video = moving_frames(40)
+    jitter = np.random.default_rng(0).integers(-8, 9, 40)
+    for name, shift in (("rounded", 0), ("jitter", jitter)):
+        times = (np.arange(40) * 1000 // 30 + 10 + shift).tolist()
+        path = _variable(tmp_path / f"{name}.mkv", video, times)
+        info = probe.probe(path)
+        assert not info.variable_rate and info.num_frames == 40
+        np.testing.assert_array_equal(decode.read_segment(path, 0, 40), video)
+
+
+def test_a_jump_of_the_clock_is_no_pause(tmp_path):
+    """Recordings joined at the container's level jump by hours; their pictures do not."""
+    times = [100 * i for i in range(20)] + [10_000_000 + 100 * i for i in range(20)]
+    path = _variable(tmp_path / "j.mkv", moving_frames(40), times)
+    info = probe.probe(path)
+    assert not info.variable_rate and abs(info.fps - 10) < 0.1
+    assert len(decode.read_segment(path, 0, 40)) == 40
+
+
+def test_rates_of_an_even_file(tmp_path):
+    rate = fractions.Fraction(30000, 1001)
+    for name in ("a.mp4", "a.mkv", "a.ts"):
+        info = probe.probe(encode(tmp_path / name, fps=rate))
+        assert not info.variable_rate and not info.counted and not info.still
+        assert abs(info.fps - rate) < 0.01 and abs(info.real_fps - rate) < 0.01
+        assert (info.rotation, info.bit_depth, info.has_alpha, info.hdr) == (0, 8, False, False)
+
+
+def test_a_lying_header_is_counted_by_decoding(tmp_path):
+    path = encode(tmp_path / "a.mp4", muxer_options={"movflags": "faststart"})
+    assert not probe.probe(path).counted
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    info = probe.probe(path)
+    assert info.counted and 2 <= info.num_frames < 24
+    assert info.num_frames == sum(1 for _ in decode.iter_frames(path))
+
+
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_rotation_is_told(degrees, tmp_path):
+    info = probe.probe(encode(tmp_path / "turned.mp4", rotation=degrees))
+    assert info.rotation == degrees % 360
+    assert (info.width, info.height) == ((64, 48) if degrees == 180 else (48, 64))
+
+
+@pytest.mark.parametrize("height, width", [(47, 63), (1, 1), (96, 40), (2304, 4098)])
+def test_sizes(height, width, tmp_path):
+    """Odd, tiny, portrait, above 4K."""
+    video = np.zeros((2, height, width, 3), np.uint8)
+    video[1] = 200
+    path = encode(tmp_path / "a.mkv", video, codec="ffv1", pix_fmt="yuv420p")
+    info = probe.probe(path)
+    assert (info.height, info.width) == (height, width)
+    image = decode.read_frames(path, [1])[0]
+    assert image.shape == (height, width, 3) and abs(image.mean() - 200) < 3
+
+
+def test_limit_on_pixels(tmp_path):
+    path = encode(tmp_path / "a.mp4")
+    assert probe.probe(path, max_pixels=48 * 64).num_frames == 24
+    with pytest.raises(
+        container.MediaError, match="64x48 exceed the limit of 3071 pixels"
+    ) as caught:
+        probe.probe(path, max_pixels=48 * 64 - 1)
+    assert caught.value.stage == "limit"
+
+
+@pytest.mark.parametrize("extension", ["png", "bmp", "tif", "webp", "jpg"])
+def test_stills_are_videos_of_one_frame(extension, tmp_path):
+    picture = moving_frames(1, 49, 65)[0]
+    path = tmp_path / f"picture.{extension}"
+    options = {"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}
+    Image.fromarray(picture).save(path, **options.get(extension, {}))
+    info = probe.probe(path)
+    assert info.still and not info.counted and not info.variable_rate
+    assert (info.num_frames, info.fps, info.duration) == (1, 1.0, 1.0)
+    assert (info.height, info.width) == (49, 65)
+    [(number, image)] = decode.iter_frames(path)
+    assert number == 0
+    if extension == "jpg":
+        assert np.abs(image.astype(int) - picture).mean() < 3
+    else:
+        np.testing.assert_array_equal(image, picture)
+    pre = Preprocess(image_size=16, motion_size=16, clip_len=2, min_clips=2, max_clips=2)
+    views, clips, _ = view.video_input(path, pre)
+    assert views.shape == (1, 16, 16, 3) and (clips == clips[0, 0]).all()
+    assert find.find_videos([tmp_path]) == []
+    assert find.find_videos([tmp_path], stills=True) == [str(path)]
+
+
+def test_stills_go_by_contents_and_are_turned_upright(tmp_path):
+    """A PNG that calls itself JPEG opens; the camera's orientation tag is applied."""
+    turns = {3: 2, 6: -1, 8: 1}  # the tag -> quarter turns counter-clockwise
+    picture = moving_frames(1, 40, 64)[0]
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    renamed = (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(decode.read_frames(renamed, [0])[0], picture)
+    for tag, quarters in turns.items():
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        Image.fromarray(picture).save(tmp_path / "b.jpg", exif=exif, quality=100, subsampling=0)
+        upright = np.rot90(picture, quarters)
+        image = decode.read_frames(tmp_path / "b.jpg", [0])[0]
+        assert image.shape == upright.shape
+        assert np.abs(image.astype(int) - upright).mean() < 3
+        assert probe.probe(tmp_path / "b.jpg").rotation == quarters * 90 % 360
+
+
+def test_a_still_extension_does_not_hide_other_contents(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"words\n" * 100)
+    with pytest.raises(container.NotAVideoError, match="not a media file"):
+        probe.probe(tmp_path / "a.png")
+
+
+def test_a_broken_still_is_an_error(tmp_path):
+    Image.fromarray(moving_frames(1)[0]).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[:30])
+    with pytest.raises(container.MediaError):
+        probe.probe(tmp_path / "a.png")
+
+
+def test_sound_alone_says_so(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("aac", rate=16000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), "fltp", "mono")
+        sound.sample_rate = 16000
+        out.mux(stream.encode(sound))
+        out.mux(stream.encode(None))
+    with pytest.raises(container.NotAVideoError, match="it holds: audio"):
+        probe.probe(tmp_path / "a.mp4")

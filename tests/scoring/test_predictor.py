@@ -1,0 +1,179 @@
+"""The Python entry point: published checkpoints, our students, files that fail."""
+
+import asyncio
+import os
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from tests.fixtures import broken_files, tiny_corpus
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax import loading
+from vqa_jax.devices import sharding
+from vqa_jax.motion import extractor
+from vqa_jax.scoring import anchors
+from vqa_jax.weights import bundle
+
+
+@pytest.fixture
+def student(trained, monkeypatch):
+    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+    return loading.load(trained)
+
+
+def test_published_names_give_the_published_level_logits(shared):
+    golden = np.load(shared / "golden/lmm_pair/io.npz")
+    found = loading.load(shared / "golden/lmm_pair").level_logits(
+        (golden["frames_0"], golden["frames_1"]),
+        (golden["motion_0"], golden["motion_1"]),
+        golden["input_ids"].tolist(),
+        golden["level_ids"].tolist(),
+    )
+    np.testing.assert_allclose(found, golden["level_logits"], **TOLERANCES["level_logits"])
+
+
+def test_model_without_tokenizer_or_preprocessing_says_what_is_missing(shared):
+    student = loading.load(shared / "golden/lmm_pair")
+    frames = (np.zeros((1, 8, 8, 3), np.uint8),) * 2
+    with pytest.raises(bundle.BundleError, match="input_ids"):
+        student.level_logits(frames, (np.zeros((1, 8), np.float32),) * 2)
+    with pytest.raises(bundle.BundleError, match="only level_logits"):
+        _ = student.engine
+
+
+def test_files_are_scored_in_order_and_bad_ones_become_rows(student, tmp_path):
+    bright = tiny_corpus.write_video(str(tmp_path / "b right.mp4"), 0)
+    dark = tiny_corpus.write_video(str(tmp_path / "d\u00e4rk.MP4"), 3)
+    text = tmp_path / "text.mp4"
+    text.write_text("this is no video")
+    results = student.score([bright, str(text), dark, tmp_path / "gone.mp4"])
+    assert [r.path for r in results] == [bright, str(text), dark, str(tmp_path / "gone.mp4")]
+    for result in results:
+        assert (result.score is None) is not (result.error is None)
+        assert result.model == student.fingerprint and "arbitrary" in result.scale
+    assert results[0].score > results[2].score
+    assert results[0].std > 0
+    assert results[1].std is None and "[" in results[1].error
+    single = student.score(bright)
+    assert single.score == pytest.approx(results[0].score, abs=1e-6)
+
+
+def test_every_kind_of_broken_file_is_a_result(student, tmp_path):
+    made = {}
+    for name, (make, *_) in {**broken_files.REFUSED, **broken_files.USABLE}.items():
+        (tmp_path / name).mkdir()
+        made[name] = str(make(tmp_path / name))
+    results = list(student.iter_scores(made.values()))
+    assert [r.path for r in results] == list(made.values())
+    for name, result in zip(made, results, strict=True):
+        assert (result.error is not None) is (name in broken_files.REFUSED), (name, result)
+        assert (result.score is None) is (name in broken_files.REFUSED), (name, result)
+
+
+def test_level_logits_default_to_the_scoring_prompt(student):
+    frames = [tiny_corpus.tiles(0, level)[:1, 2:18, 2:18] for level in (0, 3)]
+    motion_features = [np.zeros((1, tiny_corpus.MOTION_DIM), np.float32)] * 2
+    found = student.level_logits(tuple(frames), tuple(motion_features))
+    assert found.shape == (5,) and found.argmax() == 0  # far darker: inferior
+
+
+def test_missing_parts_are_named(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "SHIPPED", str(tmp_path / "shipped"))
+    with pytest.raises(bundle.BundleError, match=r"shipped student\) is missing"):
+        loading.load()
+    with pytest.raises(bundle.BundleError, match="not a folder"):
+        loading.load(tmp_path / "nowhere")
+    with pytest.raises(bundle.BundleError, match="holds no student"):
+        loading.load(tmp_path)
+    folder = shutil.copytree(trained, tmp_path / "bare")
+    os.remove(folder / anchors.ANCHOR_FILE)
+    with pytest.raises(anchors.AnchorError, match="vqa_jax anchors"):
+        loading.load(folder).score("clip.mp4")
+
+
+def test_other_motion_weights_are_refused(trained, tmp_path, monkeypatch):
+    class OtherExtractor(tiny_corpus.StubExtractor):
+        def fingerprint(self, pre):
+            return "other"
+
+    monkeypatch.setattr(extractor, "load", OtherExtractor)
+    video = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 0)
+    with pytest.raises(bundle.BundleError, match="other motion weights"):
+        loading.load(trained).score(video)
+
+
+def test_other_weights_have_another_fingerprint(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "student")
+    assert bundle.fingerprint(str(folder)) == bundle.fingerprint(trained)
+    path = folder / bundle.WEIGHTS_FILE
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    assert bundle.fingerprint(str(folder)) != bundle.fingerprint(trained)
+
+
+def test_streams_give_the_same_results_for_lists_and_asynchronous_sources(student, tmp_path):
+    paths = [tiny_corpus.write_video(str(tmp_path / f"{i}.mp4"), i) for i in (0, 3)]
+    paths.insert(1, str(tmp_path / "gone.mp4"))
+
+    async def source():
+        for path in paths:
+            yield path
+
+    async def gather(given):
+        return [result async for result in student.stream(given)]
+
+    wanted = student.score_many(paths)
+    assert [r.error is None for r in wanted] == [True, False, True]
+    for given in (paths, source()):
+        found = asyncio.run(gather(given))
+        assert [r.path for r in found] == paths and found[1] == wanted[1]
+        for one, other in zip(found, wanted, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-3)
+    assert wanted[0].comparisons == 5 and wanted[0].contradictions is None
+
+
+def test_batches_that_fill_up_keep_order_and_scores(student, tmp_path, monkeypatch):
+    paths = [tiny_corpus.write_video(str(tmp_path / f"{i}.mp4"), i) for i in (2, 0, 3)]
+    together = student.score_many(paths)
+    monkeypatch.setattr(student.engine, "batch_size", 2)  # a video is two groups: one a batch
+    for one, other in zip(student.iter_scores(iter(paths)), together, strict=True):
+        assert one.path == other.path and one.score == pytest.approx(other.score, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_mesh_gives_the_scores_of_one_device(student, trained, tmp_path):
+    mesh = sharding.make_mesh((3, 1, 1), jax.devices()[:3])  # 32 does not divide by three
+    path = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
+    shared = loading.load(trained, mesh=mesh).score(path)
+    assert shared.score == pytest.approx(student.score(path).score, abs=1e-2)
+
+
+def test_any_videos_of_known_quality_are_anchors(student, tmp_path):
+    for level in range(4):
+        tiny_corpus.write_video(str(tmp_path / f"a{level}.mp4"), level, source=91)
+    table = tmp_path / "anchors.csv"
+    table.write_text("path,mos\na0.mp4,4.5\na3.mp4,1.0\na1.mp4,3.5\na2.mp4,2\n")
+    clip = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
+    student.use_anchors(table)
+    assert student.scale.anchors.scores == (1.0, 2.0, 3.5, 4.5)
+    found = student.score(clip)
+    assert 1 < found.score < 4.5 and found.comparisons == 4
+    assert "human scores" in found.scale and "anchors.csv" in found.scale
+    table.write_text("video,score\na0.mp4,9\na3.mp4,1\n")
+    student.use_anchors(table)
+    assert "arbitrary" in student.score(clip).scale
+    for text, message in (
+        ("path,mos\na0.mp4,4.5\n", "two are the least"),
+        ("path,mos\na0.mp4,4.5\ngone.mp4,1\nlost.mp4,2\n", "gone.mp4.*lost.mp4"),
+        ("path,mos\na0.mp4,good\na1.mp4,2\n", "good"),
+        ("path,mos\na0.mp4,1\na3.mp4,5\n", "against their scores"),
+    ):
+        table.write_text(text)
+        with pytest.raises(anchors.AnchorError, match=message):
+            student.use_anchors(table)
+            student.score(clip)
+    with pytest.raises(anchors.AnchorError, match="missing"):
+        student.use_anchors(tmp_path / "none.csv")

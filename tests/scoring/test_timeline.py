@@ -1,0 +1,155 @@
+"""Passages of long videos: equal to reading them alone, bounded memory, files that break off."""
+
+import csv
+import dataclasses
+import itertools
+import os
+import re
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+
+from tests.fixtures import tiny_corpus
+from vqa_jax import loading
+from vqa_jax.cli import main
+from vqa_jax.media import decode, passages, probe
+from vqa_jax.media import view as frames
+from vqa_jax.motion import extractor
+from vqa_jax.report import timeline as timeline_page
+from vqa_jax.scoring import timeline
+
+FPS = 10
+
+
+def write(path, pictures, fps=FPS):
+    """A lossless, seekable file of uint8 pictures [h, w, 3]."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        stream.options = {"crf": "0", "preset": "ultrafast"}
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+def noise(seconds, brightness=lambda second: 1.0, fps=FPS):
+    """The corpus's noise; brightness(second) is its quality."""
+    for number in range(round(seconds * fps)):
+        rng = np.random.default_rng(number % 20)
+        picture = rng.integers(180, 256, (48, 64, 3)) * brightness(number / fps)
+        yield picture.astype(np.uint8)
+
+
+def test_bounds_cover_every_frame_with_passages_of_one_length():
+    for count in (1, 7, 20, 21, 35, 100):
+        found = list(passages.bounds(count, FPS, 2.0, 1.0))
+        assert {stop - start for start, stop in found} == {min(count, 20)}
+        assert found[0][0] == 0 and found[-1][1] == count and len(set(found)) == len(found)
+        assert all(b[0] <= a[1] for a, b in itertools.pairwise(found))
+    for length, stride in ((0, 1), (2, 0), (1, 2), (float("nan"), 1)):
+        with pytest.raises(ValueError, match="stride"):
+            next(passages.bounds(10, FPS, length, stride))
+
+
+@pytest.mark.parametrize("view", ["crops", "squash"])
+def test_a_passage_is_the_input_of_its_frames_alone(tmp_path, view):
+    pre = dataclasses.replace(tiny_corpus.PREPROCESS, view=view, clip_len=6)
+    path = write(tmp_path / "v.mp4", noise(5.5))
+    whole = np.stack([f for _, f in decode.iter_frames(path)])
+    found = list(passages.read(probe.probe(path), pre, 2.0, 1.0))
+    assert [(p.start, p.stop) for p in found] == [(0, 2), (1, 3), (2, 4), (3, 5), (3.5, 5.5)]
+    for passage in found:
+        own = whole[round(passage.start * FPS) : round(passage.stop * FPS)]
+        keys = own[frames.key_frame_indices(len(own), FPS)]
+        np.testing.assert_array_equal(passage.frames, frames.view_frames(keys, pre))
+        np.testing.assert_array_equal(passage.clips, frames.motion_clips(own, FPS, pre))
+
+
+@pytest.fixture(scope="module")
+def student(trained):
+    """The corpus's student, whose motion features say nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+        yield loading.load(trained)
+
+
+def rows_of(folder):
+    with open(os.path.join(folder, "timeline.csv"), newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_dark_passage_is_the_worst_moment(student, tmp_path):
+    dark = range(6, 8)
+    path = write(tmp_path / "a<b>.mp4", noise(12, lambda s: 0.1 if int(s) in dark else 1.0))
+    found = timeline.run(student, path, str(tmp_path / "out"), 2.0, 1.0)
+    rows = rows_of(tmp_path / "out")
+    assert [float(r["start"]) for r in rows] == list(range(11))
+    scores = np.array([float(r["score"]) for r in rows])
+    assert scores.argmin() == 6 and all(r["error"] == "" for r in rows)
+    worst = [look.moment for look in found.worst]
+    assert worst[0].start == 6
+    assert [m.score for m in worst] == sorted(m.score for m in worst)
+    spans = sorted((m.start, m.stop) for m in worst)
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+    timeline_page.write(found, str(tmp_path / "out"))
+    page = (tmp_path / "out" / "timeline.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 2 * len(worst) and "a&lt;b&gt;.mp4" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "0:06.0 to 0:08.0" in page and "0:06.0" in timeline_page.render(found, "out")
+
+
+def test_what_cannot_be_read_is_rows_with_a_reason(student, tmp_path, monkeypatch):
+    path = write(tmp_path / "v.mkv", noise(8))
+    info = probe.probe(path)
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) * 6 // 10)
+    monkeypatch.setattr(timeline, "probe", lambda _: info)  # the header outlives the tail
+    found = timeline.run(student, path, str(tmp_path / "out"), 2.0, 1.0)
+    timeline_page.write(found, str(tmp_path / "out"))
+    rows = rows_of(tmp_path / "out")
+    assert [float(r["stop"]) for r in rows] == [2, 3, 4, 5, 6, 7, 8]
+    good = [bool(r["score"]) for r in rows]
+    assert good[0] and not good[-1] and good == sorted(good, reverse=True)
+    assert all(bool(r["score"]) is not bool(r["error"]) for r in rows)
+    assert "ends after" in rows[-1]["error"]
+    assert "ends after" in (tmp_path / "out" / "timeline.html").read_text(encoding="utf-8")
+
+
+def test_the_command_names_what_is_wrong(tmp_path, capsys):
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    assert main.main(["timeline", str(text), "--out", str(tmp_path / "out")]) == 1
+    assert "not a media file" in capsys.readouterr().err
+    path = write(tmp_path / "v.mp4", noise(1))
+    arguments = ["timeline", path, "--out", str(tmp_path / "out"), "--stride", "3"]
+    assert main.main(arguments) == 1
+    assert "stride" in capsys.readouterr().err
+
+
+_GROWTH = """
+import resource, sys
+from vqa_jax import frames, passages
+from vqa_jax.media.preprocess import Preprocess
+pre = Preprocess(image_size=64, motion_size=56, max_key_frames=8)
+count, early = 0, None
+for passage in passages.read(frames.probe(sys.argv[1]), pre, 2.0, 1.0):
+    count += passage.error is None
+    if count == 100:
+        early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - early) / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    path = write(tmp_path / "long.mp4", noise(3600, fps=8), fps=8)
+    out = subprocess.run(
+        [sys.executable, "-c", _GROWTH, path], capture_output=True, text=True, check=True
+    )
+    count, grown = map(float, out.stdout.split())
+    assert count == 3599
+    assert grown < 20, f"{grown:.1f} MB more after the first 100 passages"

@@ -1,0 +1,386 @@
+"""Batches: a function of the step alone, mirrored with their labels, padded without a trace."""
+
+import collections
+import dataclasses
+
+import grain
+import jax
+import numpy as np
+import pytest
+
+from tests.fixtures import tiny_corpus
+from vqa_jax.corpus.store import PairCorpus
+from vqa_jax.devices import sharding
+from vqa_jax.jobs import files
+from vqa_jax.media import crops
+from vqa_jax.models import prompt
+from vqa_jax.pairs import levels
+from vqa_jax.training import batch as pair_batch
+from vqa_jax.training import input_pipeline
+from vqa_jax.training.batch import PromptGeometry
+from vqa_jax.training.input_pipeline import training_batches
+
+TOKENS_PER_FRAME = 4  # more than the tiny student's one, so that mistakes of a frame show
+
+
+@pytest.fixture
+def pairs(corpus):
+    return PairCorpus(corpus, ["vqa_pairs_1"], "train", tiny_corpus.EXTRACTOR)
+
+
+def _geometry(answer="level"):
+    return PromptGeometry(prompt.tiny_tokenizer(), TOKENS_PER_FRAME, answer)
+
+
+def _batches(pairs, rows=slice(None), **changes):
+    config = tiny_corpus.input_config(**changes)
+    geometry = _geometry(config.answer)
+    return training_batches(pairs, config, geometry, [tiny_corpus.SIMULATOR], 2, rows)
+
+
+def _assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name].dtype == other[name].dtype
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_batch_follows_from_config_and_step(corpus, pairs):
+    first = _batches(pairs)
+    again = _batches(PairCorpus(corpus, ["vqa_pairs_1"], "train", tiny_corpus.EXTRACTOR))
+    for step in (0, 1, 30):  # 30 is in a later epoch
+        late = again[step]
+        _assert_equal(first[step], late)
+    assert not np.array_equal(first[0]["frames"], first[1]["frames"])
+    assert not np.array_equal(first[0]["frames"], _batches(pairs, seed=1)[0]["frames"])
+
+
+def test_iterator_reads_the_steps_in_order_and_resumes_by_its_state(pairs):
+    batches = _batches(pairs)
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+    iterator = iter(batches.to_iter_dataset(options))
+    for step in range(3):
+        _assert_equal(next(iterator), batches[step])
+    resumed = iter(_batches(pairs).to_iter_dataset(options))
+    resumed.set_state(iterator.get_state())
+    _assert_equal(next(resumed), batches[3])
+
+
+def _expected_label(severities):
+    return levels.LEVELS.index(levels.label_from_severity(*map(int, severities)))
+
+
+def test_swap_mirrors_the_label_and_both_orders_occur(pairs):
+    pairs.pairs = pairs.pairs[:1]
+    orders = collections.Counter()
+    for step in range(3):
+        batch = _batches(pairs)[step]
+        # One simulator: the auxiliary class is the severity level.
+        for severities, probs, frames in zip(
+            batch["severity"], batch["level_probs"], batch["frames"], strict=True
+        ):
+            assert int(probs.argmax()) == _expected_label(severities)
+            darker = frames[0].mean() > frames[1].mean()  # the second is the darker, worse one
+            assert darker == (severities[1] > severities[0])
+            orders[tuple(severities)] += 1
+    assert len(orders) == 2 and min(orders.values()) >= 4, orders
+    unswapped = _batches(pairs, swap=False)[0]
+    assert len({tuple(s) for s in unswapped["severity"]}) == 1
+
+
+def test_soft_labels_are_mirrored_too(pairs):
+    probs = np.array([0.5, 0.3, 0.1, 0.1, 0.0], np.float32)
+    pairs.pairs = [{**pairs.pairs[0], "level_probs": probs}]
+    seen = {tuple(p) for p in _batches(pairs)[0]["level_probs"]}
+    assert seen == {tuple(probs), tuple(probs[::-1])}
+
+
+def _example(num_frames, num_motion, label, rng):
+    size = tiny_corpus.PREPROCESS.image_size
+    return {
+        "frames": tuple(rng.integers(1, 255, (n, size, size, 3), np.uint8) for n in num_frames),
+        "motion": tuple(rng.normal(size=(n, 4)).astype(np.float32) for n in num_motion),
+        "level_probs": levels.level_probs(label),
+        "severity": np.array([0, 1], np.int32),
+        "group": "simulator",
+    }
+
+
+def test_every_real_visual_token_is_referred_to_once_and_padding_never():
+    rng = np.random.default_rng(0)
+    counts = [((3, 1), (1, 2)), ((1, 2), (2, 1)), ((3, 3), (2, 2))]
+    examples = [_example(f, m, "worse", rng) for f, m in counts]
+    geometry = _geometry()
+    batch = pair_batch.pad_batch(examples, geometry, num_frames=3, num_motion=2)
+    # The bank of one example, token by token: (video, "frame" or "motion" or "newline", index).
+    bank = []
+    for video in range(2):
+        bank += [(video, "frame", f) for f in range(3) for _ in range(TOKENS_PER_FRAME)]
+        bank += [(video, "newline", 0)] + [(video, "motion", m) for m in range(2)]
+    for i, (frames, motion) in enumerate(counts):
+        got = [bank[-1 - t] for t in batch["tokens"][i] if t < 0]
+        wanted = []
+        for video in range(2):
+            wanted += [
+                (video, "frame", f) for f in range(frames[video]) for _ in range(TOKENS_PER_FRAME)
+            ]
+            wanted += [(video, "newline", 0)]
+            wanted += [(video, "motion", m) for m in range(motion[video])]
+            np.testing.assert_array_equal(
+                batch["frame_mask"][i, video], [f < frames[video] for f in range(3)]
+            )
+            np.testing.assert_array_equal(
+                batch["frames"][i, video, : frames[video]], examples[i]["frames"][video]
+            )
+            np.testing.assert_array_equal(
+                batch["motion"][i, video, : motion[video]], examples[i]["motion"][video]
+            )
+        assert got == wanted
+        used = {-1 - t for t in batch["tokens"][i] if t < 0}
+        assert len(used) == len(got)  # no token twice
+    # The fullest pair fits exactly, and the others are padded behind their answers.
+    assert batch["answer_pos"].max() < batch["tokens"].shape[1]
+
+
+@pytest.mark.parametrize("answer", ["level", "sentence"])
+def test_answer_tokens_are_those_that_follow_their_positions(answer):
+    tokenizer = prompt.tiny_tokenizer()
+    geometry = PromptGeometry(tokenizer, TOKENS_PER_FRAME, answer)
+    rng = np.random.default_rng(0)
+    examples = [
+        _example((1, 2), (1, 1), label, rng) for label in ("inferior", "similar", "superior")
+    ]
+    batch = pair_batch.pad_batch(examples, geometry, 2, 1)
+    following = np.take_along_axis(batch["tokens"], batch["answer_pos"] + 1, axis=1)
+    np.testing.assert_array_equal(batch["answer_ids"], following)
+    for i, label in enumerate(("inferior", "similar", "superior")):
+        text = tokenizer.decode(batch["answer_ids"][i])
+        sentence = f"The quality of the second video is {label} to the first video.<|im_end|>"
+        assert text == (f" {label}" if answer == "level" else sentence)
+        level_id = batch["answer_ids"][i, geometry.level_index]
+        assert level_id == geometry.level_ids[levels.LEVELS.index(label)]
+
+
+def test_groups_are_mixed_by_weight_and_missing_ones_left_out(pairs):
+    pairs.pairs = pairs.pairs + [{**p, "label_source": "teachers"} for p in pairs.pairs[:3]]
+    # "student" pairs are absent: 0.6 and 0.2 become 3/4 and 1/4.
+    mix = (("simulator", 0.6), ("student", 0.2), ("teachers", 0.2))
+    batches = _batches(pairs, mix=mix)
+    groups = np.concatenate([batches[t]["group"] for t in range(5)])
+    counts = np.bincount(groups, minlength=3)
+    assert counts[pair_batch.GROUPS.index("student")] == 0
+    assert abs(counts[pair_batch.GROUPS.index("teachers")] - 10) <= 1
+    with pytest.raises(files.CorpusError, match="no pairs"):
+        _batches(pairs, mix=(("student", 1.0),))
+
+
+@pytest.mark.parametrize("named,share", [((), 0.5), ((("simulator:rare", 0.3),), 0.25)])
+def test_simulators_share_their_groups_weight_equally_unless_named(pairs, named, share):
+    rare = [{**p, "label_source": "simulator:rare"} for p in pairs.pairs[:2]]
+    keys = {(p["first_id"], p["second_id"]) for p in rare}
+    pairs.pairs = pairs.pairs[2:] + rare
+    motions = {tuple(pairs.videos[v][1][0, 0] for v in key) for key in keys}
+    batches = _batches(pairs, swap=False, mix=(("simulator", 0.9), *named))
+    got = [(m[0, 0, 0], m[1, 0, 0]) in motions for t in range(5) for m in batches[t]["motion"]]
+    assert len(pairs.pairs) > 40 and abs(sum(got) - len(got) * share) <= 1
+
+
+def test_every_pair_is_seen_once_an_epoch(corpus):
+    pairs = PairCorpus(corpus, ["vqa_pairs_1"], "train", tiny_corpus.EXTRACTOR)
+    pairs.pairs = pairs.pairs[:16]
+    seen = collections.Counter()
+    batches = _batches(pairs, swap=False)
+    motions = {
+        tuple(pairs.videos[p[k]][1][0, 0] for k in ("first_id", "second_id")): i
+        for i, p in enumerate(pairs.pairs)
+    }
+    for step in range(2):
+        for motion in batches[step]["motion"]:
+            seen[motions[motion[0, 0, 0], motion[1, 0, 0]]] += 1
+    assert seen == collections.Counter(range(16))
+
+
+def _pairs_in(batch, pairs):
+    """Numbers of a batch's pairs; their motion features tell videos apart."""
+    numbers = {
+        tuple(pairs.videos[p[k]][1][0, 0] for k in ("first_id", "second_id")): i
+        for i, p in enumerate(pairs.pairs)
+    }
+    return [numbers[m[0, 0, 0], m[1, 0, 0]] for m in batch["motion"]]
+
+
+def test_processes_share_every_batch_and_their_number_may_change_within_an_epoch(pairs):
+    pairs.pairs = pairs.pairs[:32]
+    changes = {"swap": False, "buckets": ((2, 1),)}
+    whole = _batches(pairs, **changes)
+    parts = {
+        n: [_batches(pairs, slice(k * 8 // n, (k + 1) * 8 // n), **changes) for k in range(n)]
+        for n in (1, 2, 4)
+    }
+    for processes in ((1, 1, 1, 1), (2, 2, 2, 2), (4, 4, 4, 4), (4, 2, 2, 1)):  # by step
+        seen = collections.Counter()
+        for step, n in enumerate(processes):
+            found = [part[step] for part in parts[n]]
+            joined = {k: np.concatenate([b[k] for b in found]) for k in found[0]}
+            _assert_equal(joined, whole[step])
+            seen.update(_pairs_in(joined, pairs))
+        assert seen == collections.Counter(range(32))
+
+
+def test_shapes_are_the_buckets_and_short_pairs_take_the_small_one(pairs):
+    batches = _batches(pairs, swap=False, buckets=((2, 1),))
+    geometry = _geometry()
+    shapes, short = collections.Counter(), 0
+    for step in range(len(pairs.pairs) // 8):
+        batch = batches[step]
+        frames, motion = batch["frames"].shape[2], batch["motion"].shape[2]
+        length = geometry.max_length(geometry.bank(frames, motion))
+        assert batch["tokens"].shape == (8, length)
+        shapes[frames, motion] += 1
+        clips = np.array(
+            [
+                max(len(pairs.videos[pairs.pairs[i][k]][1]) for k in ("first_id", "second_id"))
+                for i in _pairs_in(batch, pairs)
+            ]
+        )
+        assert clips.max() <= motion
+        short += int((clips < motion).sum())
+    assert shapes.keys() == {(2, 1), (2, 2)}
+    assert short < 8  # what did not fill a batch of the small bucket
+    for buckets in (((3, 1),), ((1, 2), (2, 1)), ((0, 1),)):
+        with pytest.raises(ValueError, match="buckets"):
+            _batches(pairs, buckets=buckets)
+
+
+def test_images_join_by_their_weight_with_one_zero_motion_token(tmp_path):
+    root = tiny_corpus.write_corpus(str(tmp_path), num_train=6, num_images=3)
+    pairs = PairCorpus(root, ["vqa_pairs_1"], "train", tiny_corpus.EXTRACTOR)
+    mix = (("image", 0.25), ("simulator", 0.75))
+    batches = _batches(pairs, mix=mix, buckets=((2, 1),))
+    images = total = 0
+    one_motion_token = _geometry().layout("worse", (2, 2), (1, 1), _geometry().bank(2, 1))[0]
+    for step in range(20):
+        batch = batches[step]
+        still = (batch["motion"] == 0).all((1, 2, 3))
+        images, total = images + still.sum(), total + len(still)
+        if batch["motion"].shape[2] == 1 and still.any():
+            tokens = (batch["tokens"][still] < 0).sum(1)
+            assert set(tokens) == {(one_motion_token.tokens < 0).sum()}
+    assert abs(images / total - 0.25) < 0.03
+    alone = _batches(pairs, mix=(("simulator", 1.0),))  # no weight, no images
+    assert not any((alone[t]["motion"] == 0).all((1, 2, 3)).any() for t in range(4))
+
+
+def test_device_batches_come_in_order_from_any_step_and_errors_at_their_own(pairs, monkeypatch):
+    mesh = sharding.make_mesh((2, 1, 1), jax.devices()[:2])
+    real, calls = sharding.put_batch, []
+
+    def put(batch, *where):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("the third")
+        return real(batch, *where)
+
+    monkeypatch.setattr(sharding, "put_batch", put)
+    batches = _batches(pairs)
+    found = input_pipeline.device_batches(batches, mesh, first_step=5)
+    for step in (5, 6):
+        batch = next(found)
+        assert batch["frames"].sharding == sharding.batch_sharding(mesh)
+        _assert_equal(jax.device_get(batch), batches[step])
+    with pytest.raises(RuntimeError, match="the third"):
+        next(found)
+    found.close()
+
+
+def test_missing_or_foreign_motion_is_refused(corpus):
+    other = PairCorpus(corpus, ["vqa_pairs_1"], "train", "another extractor")
+    with pytest.raises(files.CorpusError, match="vqa_jax motion"):
+        other.videos[tiny_corpus.video_id(0, 0)]
+    with pytest.raises(files.CorpusError, match="no motion features"):
+        other.videos["nobody"]
+    with pytest.raises(ValueError, match="answer"):
+        tiny_corpus.input_config(answer="word")
+
+
+def test_training_crops_lie_inside_their_tiles_and_may_be_shared():
+    pre = tiny_corpus.PREPROCESS
+    tiles = np.arange(4 * 20 * 20 * 3, dtype=np.int64).reshape(4, 20, 20, 3)
+
+    def windows(share, seed):
+        rngs = tuple(np.random.default_rng([seed, k]) for k in range(2))
+        return crops.training_frames(tiles, tiles, pre, 2, share, rngs)
+
+    corners = set()
+    for seed in range(20):
+        first, second = windows(1.0, seed)
+        np.testing.assert_array_equal(first, second)
+        for frame in first:
+            tile, rest = divmod(int(frame[0, 0, 0]), 20 * 20 * 3)
+            y, x = divmod(rest // 3, 20)
+            np.testing.assert_array_equal(frame, tiles[tile, y : y + 16, x : x + 16])
+            corners.add((tile, y, x))
+    assert {c[0] for c in corners} == {0, 1, 2, 3}
+    assert {max(c[1] for c in corners), max(c[2] for c in corners)} == {4}
+    assert any(not np.array_equal(*windows(0.0, seed)) for seed in range(3))
+
+
+def test_scoring_deals_centre_crops_into_groups_that_span_the_video():
+    pre = tiny_corpus.PREPROCESS
+    tiles = np.arange(5 * 20 * 20 * 3).reshape(5, 20, 20, 3)
+    groups = crops.scoring_groups(tiles, pre, 2)
+    assert groups.shape == (2, 2, 16, 16, 3)
+    np.testing.assert_array_equal(groups[0], tiles[[0, 2], 2:18, 2:18])
+    np.testing.assert_array_equal(groups[1], tiles[[1, 3], 2:18, 2:18])
+    squash = dataclasses.replace(pre, view="squash")
+    frames = np.arange(5)[:, None, None, None] * np.ones((1, 16, 16, 3), int)
+    np.testing.assert_array_equal(crops.scoring_groups(frames, squash, 3)[0, :, 0, 0, 0], [0, 2, 4])
+
+
+def test_severity_classes_are_distinct_and_temporal_ones_have_none():
+    simulators = ["blur", "noise"]
+    classes = [
+        input_pipeline.severity_class({"simulator": s, "level": k}, simulators, 5)
+        for s in simulators
+        for k in range(1, 6)
+    ]
+    assert classes == list(range(1, 11))
+    assert input_pipeline.severity_class({"simulator": "source", "level": 0}, simulators, 5) == 0
+    assert input_pipeline.severity_class({"simulator": "stutter", "level": 2}, simulators, 5) == -1
+
+
+def test_grouped_batches_hold_the_epochs_pairs_and_one_first_video_a_group(pairs):
+    pairs.pairs = pairs.pairs[:40]
+    batches = _batches(pairs, group_size=4)
+    numbers = {
+        frozenset(pairs.videos[p[k]][1][0, 0] for k in ("first_id", "second_id")): i
+        for i, p in enumerate(pairs.pairs)
+    }
+    seen, groups = collections.Counter(), 0
+    while sum(seen.values()) < 40:
+        batch = batches[groups // 2]
+        assert batch["frames"].shape[:2] == (2, 5) and batch["tokens"].shape[:2] == (2, 4)
+        for motion, mask in zip(batch["motion"], batch["example_mask"], strict=True):
+            for second in motion[1:][mask > 0]:
+                seen[numbers[frozenset([motion[0, 0, 0], second[0, 0]])]] += 1
+        groups += 2
+    assert seen.keys() == set(range(40)) and max(seen.values()) <= 2  # 2: the next epoch's
+    assert groups < 40 / 1.5  # the six pairs of a clip make groups of 3, 2 and 1
+    with pytest.raises(ValueError, match="multiple of group_size"):
+        tiny_corpus.input_config(group_size=3)
+
+
+def test_groups_read_their_first_video_once(pairs, monkeypatch):
+    pairs.pairs = pairs.pairs[:40]
+    real, read = type(pairs.videos).__getitem__, collections.Counter()
+
+    def counted(self, key):
+        read[key] += 1
+        return real(self, key)
+
+    monkeypatch.setattr(type(pairs.videos), "__getitem__", counted)
+    batches = _batches(pairs, group_size=4)
+    read.clear()
+    batch = batches[0]
+    used = int(batch["example_mask"].sum()) + len(batch["example_mask"])  # each second, each first
+    assert sum(read.values()) == used < 2 * batch["example_mask"].sum()

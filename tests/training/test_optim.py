@@ -1,0 +1,153 @@
+"""What is frozen stays as it was, costs no moments and no gradients; LoRA starts as nothing."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.fixtures import micro_student
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax import settings
+from vqa_jax.devices import sharding
+from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.training import optim
+from vqa_jax.training import step as train_step
+from vqa_jax.weights import bundle
+
+STUDENT = FunctionalStudent(micro_student.CONFIG)
+PROJECTORS = (("motion_projector/*", 1.0), ("vision_projector/*", 1.0))
+AUTHORS = (("vision/*", 0.2), *PROJECTORS)
+ADDITIONS = (("llm/layers/lora_*", 1.0),)
+
+
+def test_frozen_leaves_stay_bit_for_bit_and_have_no_moments():
+    config = micro_student.step_config(trainable=AUTHORS)
+    before, state, rows = micro_student.run(STUDENT, config, (2, 2, 2), 2)
+    old, new = bundle.flatten(before["params"]), bundle.flatten(state["params"])
+    for name, value in new.items():
+        if name.split("/")[0] in ("llm", "newline"):
+            assert value.dtype == jnp.bfloat16, name
+            np.testing.assert_array_equal(value, old[name], err_msg=name)
+        else:
+            assert value.dtype == np.float32, name
+            assert name.endswith("layers/bk") or not np.array_equal(value, old[name]), name
+    for kind in ("mu", "nu"):
+        moments = bundle.flatten(optax.tree_utils.tree_get(state["opt_state"], kind))
+        assert {name.split("/")[0] for name in moments} == {
+            "vision",
+            "vision_projector",
+            "motion_projector",
+        }
+    assert rows[0]["train/update_norm"] > 0
+
+
+def test_a_group_moves_at_its_own_rate():
+    def update(rate):
+        rules = (("vision/*", rate), *PROJECTORS)
+        config = micro_student.step_config(trainable=rules)
+        before, state, _ = micro_student.run(STUDENT, config, (1, 1, 1), 1)
+        old, new = bundle.flatten(before["params"]), bundle.flatten(state["params"])
+        return {
+            name: new[name] - old[name] for name in ("vision/position", "vision_projector/w_in")
+        }
+
+    fast, slow = update(1.0), update(0.2)
+    np.testing.assert_array_equal(fast["vision_projector/w_in"], slow["vision_projector/w_in"])
+    np.testing.assert_allclose(
+        slow["vision/position"], 0.2 * fast["vision/position"], atol=1e-6, rtol=0
+    )
+
+
+def _is_jaxpr(value):
+    return hasattr(value, "eqns")
+
+
+def _scans(jaxpr, length):
+    """Scans of a length anywhere in a jaxpr."""
+    count = 0
+    for eqn in jaxpr.eqns:
+        count += eqn.primitive.name == "scan" and eqn.params["length"] == length
+        for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr):
+            count += _scans(getattr(value, "jaxpr", value), length) if _is_jaxpr(value) else 0
+    return count
+
+
+@pytest.mark.parametrize(
+    ("rules", "tower", "decoder"),
+    [(settings.EVERYTHING, 2, 2), (AUTHORS, 2, 2), (PROJECTORS, 1, 2)],
+)
+def test_nothing_is_differentiated_that_only_frozen_leaves_lead_to(rules, tower, decoder):
+    config = micro_student.step_config(trainable=rules)
+    mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    step = train_step.make_train_step(STUDENT, config, mesh)
+    state = jax.eval_shape(lambda: train_step.init_state(STUDENT, config, 0))
+    jaxpr = jax.make_jaxpr(step)(state, micro_student.batch(0)).jaxpr
+    vision, llm = micro_student.CONFIG.vision, micro_student.CONFIG.llm
+    assert _scans(jaxpr, vision.num_layers) == tower
+    assert _scans(jaxpr, llm.num_layers) == decoder
+
+
+def test_rules_that_do_not_fit_are_all_named():
+    params = STUDENT.abstract()
+    bad = (("vison/*", 1.0), ("llm/*", 1.0), ("llm/layers/*", 0.5), ("newline", 0.0))
+    with pytest.raises(optim.TrainableError) as caught:
+        optim.rates(params, bad)
+    for text in ("vison/* matches no parameter", "llm/layers/wq has rates", "newline: 0.0"):
+        assert text in str(caught.value)
+    with pytest.raises(optim.TrainableError, match="no rules"):
+        optim.rates(params, ())
+    trained, frozen = optim.split(params, AUTHORS)
+    assert set(trained) == {"vision", "vision_projector", "motion_projector"}
+    assert optim.join(trained, frozen) == params
+
+
+def _logits(student, params):
+    batch = micro_student.batch(0)
+    names = ("frames", "motion", "tokens", "answer_pos")
+    return jax.jit(lambda p, *a: student.bind(p)(*a))(params, *[batch[n] for n in names])
+
+
+def test_additions_start_as_nothing_and_merge_into_what_was_trained():
+    student = FunctionalStudent(with_additions(micro_student.CONFIG, 4))
+    plain = STUDENT.init(0)
+    params = jax.device_get(student.attach(plain, seed=1))  # steps donate what they are given
+    expected = _logits(STUDENT, plain)
+    np.testing.assert_array_equal(_logits(student, params), expected)
+
+    config = micro_student.step_config(trainable=ADDITIONS, frozen_dtype="float32")
+    rows, states = {}, {}
+    for shape in ((1, 1, 1), (1, 2, 4)):
+        mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
+        state = train_step.state_of_params(params, config)
+        state = jax.device_put(state, train_step.state_shardings(student, config, mesh))
+        step = train_step.make_train_step(student, config, mesh)
+        for t in range(3):
+            state, values = step(state, sharding.put_batch(micro_student.batch(t), mesh))
+        rows[shape], states[shape] = values, state
+    one, eight = rows.values()
+    for name in ("train/loss", "train/grad_norm"):
+        np.testing.assert_allclose(eight[name], one[name], **TOLERANCES["sharded_loss"])
+
+    trained = states[1, 1, 1]["params"]
+    moments = optax.tree_utils.tree_get(states[1, 1, 1]["opt_state"], "mu")
+    weights = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
+    assert set(moments["llm"]["layers"]) == {
+        f"lora_{w}_{e}" for w in weights for e in ("in", "out")
+    }
+    # A few steps change little; additions of the weights' own size show what merging does.
+    rng = np.random.default_rng(0)
+    layers = {
+        name: rng.normal(0, 0.3, np.shape(leaf)).astype(np.float32) if "lora" in name else leaf
+        for name, leaf in trained["llm"]["layers"].items()
+    }
+    trained = {**trained, "llm": {**trained["llm"], "layers": layers}}
+    merged = student.merge(trained)
+    assert jax.tree.structure(merged) == jax.tree.structure(plain)
+    after = _logits(student, trained)
+    assert np.abs(after - expected).max() > 1000 * TOLERANCES["cached_logits"]["atol"]
+    np.testing.assert_allclose(_logits(STUDENT, merged), after, **TOLERANCES["cached_logits"])
+    unmerged = dataclasses.replace(student.cfg.llm, lora_rank=0)
+    assert unmerged == micro_student.CONFIG.llm

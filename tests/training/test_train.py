@@ -1,0 +1,282 @@
+"""Whole runs: resumed ones equal uninterrupted ones, others are refused, bad steps stop."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from tests.fixtures import tiny_corpus
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax import settings
+from vqa_jax.devices import sharding
+from vqa_jax.jobs import files
+from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.training import checkpoint, train
+from vqa_jax.training import step as train_step
+from vqa_jax.weights import bundle
+
+STEPS = 7
+SPEC = tiny_corpus.student_spec()
+CONFIG = tiny_corpus.train_config(STEPS, checkpoint_every=3)
+
+
+class KilledError(Exception):
+    """Stands for a signal that ends the process."""
+
+
+def _kill_before(step, monkeypatch):
+    """Makes the trainer die when it asks for the batch of `step` of this process."""
+    real, calls = sharding.put_batch, []
+
+    def put(batch, mesh, size):
+        calls.append(1)
+        if len(calls) == step:
+            raise KilledError
+        return real(batch, mesh, size)
+
+    monkeypatch.setattr(sharding, "put_batch", put)
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    """Work folder of an uninterrupted run."""
+    workdir = str(tmp_path_factory.mktemp("finished"))
+    assert train.train(CONFIG, SPEC, corpus, workdir) == os.path.join(workdir, "student")
+    return workdir
+
+
+def test_run_writes_metrics_board_and_student(finished):
+    with open(os.path.join(finished, "metrics.jsonl"), encoding="utf-8") as f:
+        rows = [json.loads(line) for line in f]
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    wanted = {f"train/{x}" for x in ("loss", "ce", "entropy", "level_acc", "grad_norm", "lr")}
+    wanted |= {"perf/pairs_per_sec", "perf/input_wait_frac"}
+    for row in rows:
+        assert wanted <= row.keys()
+        assert all(math.isfinite(v) for v in row.values())
+        assert 0 <= row["perf/input_wait_frac"] <= 1
+    assert os.listdir(os.path.join(finished, "tensorboard"))
+    folder = os.path.join(finished, "student")
+    assert bundle.load_spec(folder) == SPEC
+    student = FunctionalStudent(SPEC.student)
+    params = bundle.load_params(folder, student)
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(student.init(0)), strict=True)
+    ]
+    assert all(moved)
+
+
+@pytest.mark.parametrize("dies_at", [2, 6])
+def test_killed_run_resumes_to_the_same_losses_and_weights(
+    corpus, finished, tmp_path, monkeypatch, dies_at
+):
+    """Killed before the first checkpoint (2), or between two (6)."""
+    workdir = str(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        _kill_before(dies_at, patch)
+        train.train(CONFIG, SPEC, corpus, workdir)
+    assert not os.path.exists(os.path.join(workdir, "student"))
+    before = tiny_corpus.losses(workdir)
+    assert set(before) == set(range(1, dies_at))
+    train.train(CONFIG, SPEC, corpus, workdir)
+    after = tiny_corpus.losses(workdir)
+    assert after == tiny_corpus.losses(finished)  # to the last bit, each step once
+    name = os.path.join("student", bundle.WEIGHTS_FILE)
+    shas = {files.file_sha256(os.path.join(w, name)) for w in (workdir, finished)}
+    assert len(shas) == 1
+
+
+def test_finished_run_returns_at_once(corpus, finished, monkeypatch):
+    monkeypatch.setattr(train_step, "make_train_step", pytest.fail)
+    weights = os.path.join(finished, "student", bundle.WEIGHTS_FILE)
+    before = os.stat(weights).st_mtime_ns
+    assert train.train(CONFIG, SPEC, corpus, finished) == os.path.join(finished, "student")
+    assert os.stat(weights).st_mtime_ns == before
+
+
+def test_other_settings_students_or_data_are_refused_in_the_same_workdir(
+    corpus, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train_step, "make_train_step", pytest.fail)
+    others = [
+        (dataclasses.replace(CONFIG, seed=1), SPEC),
+        (dataclasses.replace(CONFIG, input=tiny_corpus.input_config(swap=False)), SPEC),
+        (CONFIG, dataclasses.replace(SPEC, num_frames=1)),
+    ]
+    for config, spec in others:
+        with pytest.raises(checkpoint.CheckpointError, match="another workdir"):
+            train.train(config, spec, corpus, finished)
+    fewer = tiny_corpus.write_corpus(str(tmp_path), num_train=2)
+    with pytest.raises(checkpoint.CheckpointError, match="another workdir"):
+        train.train(CONFIG, SPEC, fewer, finished)
+
+
+def test_step_that_is_not_finite_stops_and_keeps_the_weights_before(
+    corpus, finished, tmp_path, monkeypatch
+):
+    real, calls = sharding.put_batch, []
+
+    def put(batch, mesh, size):
+        calls.append(1)
+        if len(calls) == 5:
+            batch = {**batch, "motion": batch["motion"] * np.float32(np.nan)}
+        return real(batch, mesh, size)
+
+    monkeypatch.setattr(sharding, "put_batch", put)
+    with pytest.raises(train.TrainingError, match=r"step 5.*last_good.*init_from"):
+        train.train(CONFIG, SPEC, corpus, str(tmp_path))
+    kept = bundle.load_params(str(tmp_path / "last_good"), FunctionalStudent(SPEC.student))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept))
+    assert not os.path.exists(tmp_path / "student")
+    # The checkpoint is that of step 3, so the same command reaches the same end once it can.
+    monkeypatch.setattr(sharding, "put_batch", real)
+    train.train(CONFIG, SPEC, corpus, str(tmp_path))
+    assert tiny_corpus.losses(str(tmp_path)) == tiny_corpus.losses(finished)
+
+
+@pytest.fixture(scope="module")
+def first_weights(tmp_path_factory):
+    """Student with the weights that the seed of CONFIG draws: where `finished` began."""
+    folder = str(tmp_path_factory.mktemp("first"))
+    bundle.save(folder, SPEC, FunctionalStudent(SPEC.student).init(CONFIG.seed), {})
+    return folder
+
+
+def _first_row(workdir, name):
+    lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    return json.loads(lines[0])[name]
+
+
+def test_warm_start_begins_with_the_given_students_weights(
+    corpus, finished, first_weights, tmp_path, monkeypatch
+):
+    """Another seed draws other weights; with those given its first loss is that of the first."""
+    other = dataclasses.replace(CONFIG, seed=CONFIG.seed + 1)
+    first = {}
+    for name, start in (("cold", ""), ("warm", first_weights)):
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            _kill_before(2, patch)
+            config = dataclasses.replace(other, init_from=start)
+            train.train(config, SPEC, corpus, str(tmp_path / name))
+        first[name] = _first_row(tmp_path / name, "train/loss")
+    wanted = _first_row(finished, "train/loss")
+    np.testing.assert_allclose(first["warm"], wanted, **TOLERANCES["scores_and_losses"])
+    assert abs(first["cold"] - wanted) > 100 * TOLERANCES["scores_and_losses"]["rtol"] * wanted
+
+
+def test_warm_start_from_a_student_with_another_auxiliary_head(
+    corpus, finished, first_weights, tmp_path
+):
+    student = dataclasses.replace(SPEC.student, num_severity_classes=0)
+    spec = dataclasses.replace(SPEC, student=student, severity_simulators=())
+    optim = dataclasses.replace(CONFIG.optim, total_steps=2, warmup_steps=1)
+    config = dataclasses.replace(
+        CONFIG, seed=CONFIG.seed + 1, severity_weight=0.0, optim=optim, init_from=first_weights
+    )
+    assert bundle.load_spec(train.train(config, spec, corpus, str(tmp_path))).student == student
+    # The head says nothing about levels: their loss is that of the run which began alike.
+    warm, wanted = (_first_row(run, "train/ce") for run in (tmp_path, finished))
+    np.testing.assert_allclose(warm, wanted, **TOLERANCES["scores_and_losses"])
+
+
+def test_head_is_kept_left_out_or_fresh():
+    heads = {classes: _with_head(classes) for classes in (0, 3, 6)}
+    params = heads[6].init(1)
+    assert heads[6].fit_head(params, 2) is params
+    for classes, student in heads.items():
+        fitted = student.fit_head(params, 2)
+        shapes = jax.tree.map(np.shape, student.abstract())
+        assert jax.tree.map(np.shape, fitted) == shapes, classes
+        assert fitted["newline"] is params["newline"]
+
+
+def _with_head(classes):
+    return FunctionalStudent(dataclasses.replace(SPEC.student, num_severity_classes=classes))
+
+
+def test_unknown_config_fields_are_errors():
+    fields = dataclasses.asdict(CONFIG)
+    fields["input"]["mix"] = dict(fields["input"]["mix"])
+    assert settings.TrainConfig.from_dict(fields) == CONFIG
+    for part in ({"warm": 1}, {"optim": {**fields["optim"], "momentum": 0.9}}):
+        with pytest.raises(TypeError):
+            settings.TrainConfig.from_dict({**fields, **part})
+
+
+def test_damaged_bundles_are_named_with_every_problem(finished, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    student = FunctionalStudent(SPEC.student)
+    folder = str(tmp_path / "student")
+    shutil.copytree(os.path.join(finished, "student"), folder)
+    path = os.path.join(folder, bundle.WEIGHTS_FILE)
+    arrays = load_file(path)
+    whole = bundle.fingerprint(folder)
+    arrays["stranger"] = arrays.pop("newline")
+    arrays["vision/patch_bias"] = np.zeros(3, np.float32)
+    save_file(arrays, path)
+    with pytest.raises(bundle.BundleError) as caught:
+        bundle.load_params(folder, student)
+    for problem in ("missing newline", "unexpected stranger", "vision/patch_bias is (3,)"):
+        assert problem in str(caught.value)
+    assert bundle.fingerprint(folder) != whole
+    os.remove(path)
+    with pytest.raises(bundle.BundleError, match="missing"):
+        bundle.load_params(folder, student)
+    with pytest.raises(bundle.BundleError, match="not a student"):
+        bundle.load_spec(str(tmp_path))
+
+
+def test_truncated_newest_checkpoint_falls_back_to_the_one_before(
+    corpus, finished, tmp_path, monkeypatch
+):
+    workdir = str(tmp_path)
+    shutil.copytree(finished, workdir, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "student")
+    newest = tmp_path / "checkpoints" / str(STEPS)
+    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    warned = []
+    monkeypatch.setattr(checkpoint.logging, "warning", lambda text, *a: warned.append(text % a))
+    train.train(CONFIG, SPEC, corpus, workdir)
+    assert any(f"step {STEPS} is damaged" in text and largest.name in text for text in warned)
+    assert (tmp_path / "damaged_checkpoints" / str(STEPS)).is_dir()
+    assert tiny_corpus.losses(workdir) == tiny_corpus.losses(finished)
+
+
+def test_save_that_fails_stops_the_run(corpus, tmp_path, monkeypatch):
+    """The folder becomes a file under the run, which no permission of root's can write into."""
+    real, calls = sharding.put_batch, []
+
+    def put(batch, mesh, size):
+        calls.append(1)
+        if len(calls) == 2:
+            shutil.rmtree(tmp_path / "checkpoints")
+            (tmp_path / "checkpoints").write_text("in the way")
+        return real(batch, mesh, size)
+
+    monkeypatch.setattr(sharding, "put_batch", put)
+    with pytest.raises(checkpoint.CheckpointError, match=r"saving step 3 .*failed.*same command"):
+        train.train(CONFIG, SPEC, corpus, str(tmp_path))
+    assert not os.path.exists(tmp_path / "student")
+
+
+def test_run_on_groups_counts_its_pairs(corpus, tmp_path):
+    grouped = tiny_corpus.input_config(batch_size=32, group_size=4)
+    config = tiny_corpus.train_config(3, input=grouped)
+    folder = train.train(config, SPEC, corpus, str(tmp_path))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(v) for row in rows for v in row.values())
+    for row in rows:
+        pairs = sum(value for name, value in row.items() if name.startswith("train/pairs/"))
+        assert 8 < pairs <= 32, row  # more than groups, at most four a group
+    student = FunctionalStudent(SPEC.student)
+    before, after = student.init(config.seed), bundle.load_params(folder, student)
+    assert not np.array_equal(before["newline"], after["newline"])

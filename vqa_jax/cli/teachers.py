@@ -1,0 +1,153 @@
+"""Command line of the teachers: `python -m vqa_jax teachers {list,score,agree,view}`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vqa_jax.teachers import cards as teacher_registry
+from vqa_jax.teachers.cards import BUILT_IN, IMPORTED, TeacherCard
+
+
+def add(commands: Any, handler: Callable[[argparse.Namespace], int]) -> None:
+    """Adds the command to argparse's sub-commands.
+
+    Args:
+      commands: of the main parser.
+      handler: gets the arguments, whose `run(args)` gives (text to say, exit status).
+    """
+    text = "List teachers, score videos with them, see how they agree."
+    parser = commands.add_parser("teachers", help=text, description=text)
+    actions = parser.add_subparsers(dest="action", required=True)
+
+    sub = actions.add_parser("list", help="what there is, and whether its weights are here")
+    sub.add_argument("--json", action="store_true", help="all that is known, as JSON")
+    sub.set_defaults(run=_list)
+    weights = "folder of the weights (default: $VQA_JAX_TEACHERS or ~/.cache/vqa_jax/teachers)"
+    sub.add_argument("--weights", help=weights)
+
+    sub = actions.add_parser("score", help="write the score table of videos")
+    sub.add_argument("--teachers", required=True, help="names, with commas between")
+    sub.add_argument("--videos", required=True, nargs="+", help="files, folders, globs, tables")
+    sub.add_argument("--out", required=True, help="folder to write")
+    sub.add_argument("--weights", help=weights)
+    sub.add_argument("--seed", type=int, default=0, help="of what is drawn at random")
+    sub.add_argument("--draws", type=int, default=1, help="mean over so many draws")
+    sub.add_argument("--unit", type=int, default=64, help="videos that a restart repeats at most")
+    sub.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="decoding threads")
+    sub.add_argument("--processes", type=int, default=1, help="how many processes share the work")
+    sub.add_argument("--process", type=int, default=0, help="number of this one, from 0")
+    sub.set_defaults(run=_score)
+
+    sub = actions.add_parser("agree", help="agreement, odd teachers, worth of their labels")
+    sub.add_argument("--scores", nargs="+", required=True, help="score tables, one a set of videos")
+    sub.add_argument("--lower", default="", help="teachers whose lower scores are better")
+    sub.add_argument("--unite", default="zscore", choices=("zscore", "rank", "logistic"))
+    sub.add_argument("--std_floor", type=float, default=0.0, help="lowest s_D, on that scale")
+    sub.add_argument("--out", required=True, help="folder of teachers.html and ensemble.json")
+    sub.set_defaults(run=_agree)
+
+    sub = actions.add_parser("view", help="picture of a frame and of its fragments")
+    sub.add_argument("video")
+    sub.add_argument("--out", required=True, help="PNG file to write")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.set_defaults(run=_view)
+    parser.set_defaults(handler=handler)
+
+
+def _weights_state(card: TeacherCard, folder: str) -> str:
+    if card.kind == BUILT_IN:
+        return "needs none"
+    if card.kind == IMPORTED:
+        return "import its scores"
+    missing = card.missing(folder)
+    return "found" if not missing else "missing: " + ", ".join(f.name for f in missing)
+
+
+def _facts(card: TeacherCard, folder: str) -> dict[str, Any]:
+    missing = {f.name for f in card.missing(folder)}
+    return {
+        **dataclasses.asdict(card),
+        "published": card.results(),
+        "files": [
+            {
+                **dataclasses.asdict(f),
+                "path": os.path.join(folder, f.name),
+                "found": f.name not in missing,
+            }
+            for f in card.files
+        ],
+        "ready": card.kind == BUILT_IN or (card.kind != IMPORTED and not missing),
+    }
+
+
+def _list(args: argparse.Namespace) -> tuple[str, int]:
+    folder = teacher_registry.weights_folder(args.weights)
+    cards = teacher_registry.cards()
+    if args.json:
+        return json.dumps([_facts(card, folder) for card in cards], indent=1), 0
+    lines = [f"weights are looked for in {folder}"]
+    for card in cards:
+        direction = "higher" if card.higher_is_better else "lower"
+        lines.append(f"\n{card.name}  [{card.kind}; weights: {_weights_state(card, folder)}]")
+        lines.append(f"  {card.summary}")
+        lines.append(f"  range: {card.score_range}; {direction} is better")
+        if card.kind != BUILT_IN:
+            size = f"; {card.parameters / 1e6:,.2f}M parameters" if card.parameters else ""
+            lines.append(f"  trained on: {card.trained_on}{size}; licence: {card.licence}")
+        for file in card.files:
+            lines.append(f"  {file.name}: from {file.origin}")
+        sources: dict[str, list[str]] = {}
+        for row in card.results():
+            figures = "/".join(x or "-" for x in (row["srcc"], row["plcc"]))
+            sources.setdefault(row["source"], []).append(f"{row['dataset']} {figures}")
+        lines += [f"  SRCC/PLCC ({s}): {', '.join(found)}" for s, found in sources.items()]
+    return "\n".join(lines), 0
+
+
+def _score(args: argparse.Namespace) -> tuple[str, int]:
+    from vqa_jax.teachers import job
+
+    names = _names(args.teachers)
+    folder = teacher_registry.weights_folder(args.weights)
+    cards = teacher_registry.check(names, folder)
+    config = job.JobConfig(args.seed, args.draws, args.unit, args.workers)
+    videos = job.list_videos(args.videos)
+    if all(card.kind == BUILT_IN for card in cards):
+        teachers = [teacher_registry.built_in(name) for name in names]
+    else:
+        from vqa_jax.teachers.neural import load
+
+        teachers = load.load(names, folder)
+    found = job.run(videos, teachers, args.out, config, args.process, args.processes)
+    if found.missing:
+        return f"{found.missing} ranges of videos are left to other processes", 0
+    table = os.path.join(args.out, job.TABLE_CSV)
+    lines = [f"{found.scored} videos scored, {found.failed} failed: {table}"]
+    lower = [card.name for card in cards if not card.higher_is_better]
+    if lower:
+        lines.append(f"lower is better: name {', '.join(lower)} in pairs.lower_is_better")
+    return "\n".join(lines), 0 if found.scored else 1
+
+
+def _agree(args: argparse.Namespace) -> tuple[str, int]:
+    from vqa_jax.report import teachers as report
+
+    facts = report.describe_tables(args.scores, _names(args.lower), args.unite, args.std_floor)
+    path = report.write(facts, args.out)
+    return f"{report.text_tables(facts)}\nreport: {path}", 0
+
+
+def _view(args: argparse.Namespace) -> tuple[str, int]:
+    from vqa_jax.report import fragments
+
+    fragments.draw(args.video, args.out, args.seed)
+    return f"picture: {args.out}", 0
+
+
+def _names(text: str) -> Sequence[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,127 @@
+"""Records as they are stored: features, versions, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from vqa_jax.corpus import clip_coding
+from vqa_jax.pairs.levels import LEVELS
+
+VERSION = "1.0.0"
+
+
+_F = tfds.features
+
+
+def _array(shape: tuple[int | None, ...], dtype: Any) -> _F.Tensor:
+    # BYTES is 20 times faster than TFDS's default value lists.
+    return _F.Tensor(shape=shape, dtype=dtype, encoding=_F.Encoding.BYTES)
+
+
+FEATURES: dict[str, _F.FeaturesDict] = {
+    "vqa_videos": _F.FeaturesDict(
+        {
+            "video_id": _F.Text(),
+            "source_id": _F.Text(),
+            "path": _F.Text(),
+            "segment": _F.Scalar(np.int32),
+            "start_frame": _F.Scalar(np.int64),
+            "num_frames": _F.Scalar(np.int64),
+            "fps": _F.Scalar(np.float32),
+            "width": _F.Scalar(np.int32),
+            "height": _F.Scalar(np.int32),
+            "simulator": _F.Text(),  # "source" for the undistorted segment
+            "level": _F.Scalar(np.int32),  # 0 is the source, higher is worse
+            "effective": _F.Scalar(
+                np.bool_
+            ),  # differs, as the student sees it, from the level before
+            "parameter": _F.Text(),  # JSON of the simulator's parameters, effective values included
+            "preprocess": _F.Text(),  # JSON of frames.Preprocess
+            "frames": _array((None, None, None, 3), np.uint8),  # [F, H, W, 3] RGB
+        }
+    ),
+    "vqa_clips": _F.FeaturesDict(
+        {  # `serialize` takes and `deserialize` gives "clips", uint8 RGB [M, K, H, W, 3]
+            "video_id": _F.Text(),
+            "order": _array((None, None), np.int32),  # as of clip_coding.encode
+            "residuals": _array((None, 3, None, None), np.uint8),
+        }
+    ),
+    "vqa_motion": _F.FeaturesDict(
+        {
+            "video_id": _F.Text(),
+            "extractor": _F.Text(),  # fingerprint of the weights and clip geometry
+            "features": _array((None, None), np.float32),  # [M, D]
+        }
+    ),
+    "vqa_pairs": _F.FeaturesDict(
+        {
+            "pair_id": _F.Text(),
+            "first_id": _F.Text(),
+            "second_id": _F.Text(),
+            "label": _F.ClassLabel(names=list(LEVELS)),
+            "level_probs": _F.Tensor(shape=(len(LEVELS),), dtype=np.float32),
+            "label_source": _F.Text(),  # "simulator:<name>", "human:<set>", "teachers", "student"
+            "margin": _F.Scalar(np.float32),
+            "normalized_margin": _F.Scalar(np.float32),  # margin / s_D, 0 without one
+            "first_mean": _F.Scalar(np.float32),
+            "first_std": _F.Scalar(np.float32),
+            "second_mean": _F.Scalar(np.float32),
+            "second_std": _F.Scalar(np.float32),
+            "iteration": _F.Scalar(np.int32),
+        }
+    ),
+}
+
+
+DESCRIPTIONS = {
+    "vqa_videos": (
+        "Key frames (or near-native crops) of video segments, undistorted and at every severity of"
+        " distortion simulators, for learning quality by comparison. `parameter` and `preprocess`"
+        " are JSON; `effective` is false where a level looks like the one before it."
+    ),
+    "vqa_clips": "Temporary motion clips; may be deleted once motion features exist.",
+    "vqa_motion": "Motion features of the videos, keyed by video id and extractor fingerprint.",
+    "vqa_pairs": (
+        "Ordered pairs of `vqa_videos` with the level of the second video against the first: by a"
+        " simulator's severities, by the votes of teachers, or by a student (`label_source`)."
+        " `margin` is the second's mean score minus the first's."
+    ),
+}
+
+
+HOMEPAGE = "https://arxiv.org/abs/2505.03631"
+
+
+CITATION = """@article{cao2025breaking,
+  title={Breaking Annotation Barriers: Generalized Video Quality Assessment via Ranking-based
+    Self-Supervision},
+  author={Cao, Linhan and Sun, Wei and Zhang, Kaiwei and Peng, Yicong and Zhai, Guangtao and
+    Min, Xiongkuo},
+  journal={arXiv preprint arXiv:2505.03631},
+  year={2025}
+}"""
+
+
+def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
+    """Encodes one record of `kind` to bytes that depend on its content alone."""
+    features = FEATURES[kind]
+    if kind == "vqa_clips":
+        order, residuals = clip_coding.encode(example["clips"])
+        example = {"video_id": example["video_id"], "order": order, "residuals": residuals}
+    encoded = features.encode_example(dict(example))
+    proto = features._example_serializer.get_tf_example(encoded)
+    return proto.SerializeToString(deterministic=True)
+
+
+def deserialize(kind: str, data: bytes) -> dict[str, Any]:
+    """Decodes one record of `kind`; text comes back as str."""
+    example = FEATURES[kind].deserialize_example_np(data)
+    if kind == "vqa_clips":
+        clips = clip_coding.decode(example.pop("order"), example.pop("residuals"))
+        example["clips"] = clips
+    return {k: v.decode() if isinstance(v, bytes) else v for k, v in example.items()}

@@ -1,0 +1,254 @@
+"""Record schemas and shards: what is stored, how it is written once, verified and read by key.
+
+Three kinds of record, so that relabelling rewrites megabytes and never the frames: a *video*
+holds the frames a student looks at, a *motion* record its motion features, a *pair* names two
+videos and carries the label. Clips are temporary input of the motion job. Schemas are TFDS
+features, so that `tfds.builder_from_directory` reads the shards; they are written here because
+shards must be addressed by key hash, appear under their name only when complete, and be hashed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+
+from vqa_jax.corpus.schemas import CITATION, DESCRIPTIONS, FEATURES, HOMEPAGE, VERSION, serialize
+from vqa_jax.jobs.files import (
+    CorpusError,
+    commit,
+    file_sha256,
+    read_json,
+    remove_temporary,
+    temporary_name,
+    write_json,
+)
+
+# Files of a corpus folder beside its datasets.
+MANIFEST = "manifest.json"
+QUARANTINE = "quarantine.csv"
+_SHARD_OPTIONS = "group_size:1,zstd:1"  # one record a chunk: constant-time random reads
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One finished shard: file name, number of records, SHA-256 and number of its bytes, ids."""
+
+    name: str
+    records: int
+    sha256: str
+    num_bytes: int
+    ids: tuple[str, ...]  # in stored order
+
+
+class ShardWriter:
+    """Writes one shard under a temporary name; `finish` hashes, renames and returns it.
+
+    Used as a context manager: an exception inside leaves no file under the final name.
+    """
+
+    def __init__(self, path: str, kind: str):
+        self.path, self.kind = path, kind
+        self._temporary = temporary_name(path)
+        self._ids: list[str] = []
+        self._writer = array_record_module.ArrayRecordWriter(self._temporary, _SHARD_OPTIONS)
+
+    def write(self, example: Mapping[str, Any]) -> None:
+        """Appends one record; its key is `video_id` or `pair_id`."""
+        key = str(example["pair_id" if self.kind == "vqa_pairs" else "video_id"])
+        self.write_serialized(key, serialize(self.kind, example))
+
+    def write_serialized(self, key: str, data: bytes) -> None:
+        """Appends one record by its key and its bytes, which are those of `serialize`."""
+        self._writer.write(data)
+        self._ids.append(key)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind, value, traceback) -> None:
+        self._writer.close()
+        if kind is not None:
+            os.remove(self._temporary)
+
+    def finish(self) -> Shard | None:
+        """Renames the closed shard, its JSON sidecar written last; an empty one leaves no file."""
+        if not self._ids:
+            os.remove(self._temporary)
+            return None
+        shard = Shard(
+            name=os.path.basename(self.path),
+            records=len(self._ids),
+            sha256=file_sha256(self._temporary),
+            num_bytes=os.path.getsize(self._temporary),
+            ids=tuple(self._ids),
+        )
+        commit(self._temporary, self.path)
+        write_json(self.path + ".json", dataclasses.asdict(shard))
+        return shard
+
+
+def write_shard(path: str, kind: str, examples: Iterable[Mapping[str, Any]]) -> Shard | None:
+    """Writes all `examples` as one shard."""
+    with ShardWriter(path, kind) as writer:
+        for example in examples:
+            writer.write(example)
+    return writer.finish()
+
+
+def complete_shard(path: str) -> Shard | None:
+    """The shard at `path` if it exists as long as its sidecar says, else None; reads no record.
+
+    Sidecars are written after their shards, so this tells whole ones from those of a killed job.
+    Sidecars of earlier versions do not tell the size; such shards are hashed.
+    """
+    if not (os.path.exists(path) and os.path.exists(path + ".json")):
+        return None
+    fields = read_json(path + ".json")
+    size = os.path.getsize(path)
+    if "num_bytes" not in fields and file_sha256(path) != fields["sha256"]:
+        return None
+    shard = Shard(**{"num_bytes": size, **fields, "ids": tuple(fields["ids"])})
+    return shard if size == shard.num_bytes else None
+
+
+def finished_shard(path: str) -> Shard | None:
+    """The shard at `path` if it is complete and its bytes match its sidecar, else None.
+
+    For work that goes on after a kill or a crash of the machine; it reads the whole file.
+    """
+    shard = complete_shard(path)
+    return shard if shard and file_sha256(path) == shard.sha256 else None
+
+
+def builder_dir(root: str, name: str) -> str:
+    """Folder of a dataset's shards below a corpus root, as TFDS lays it out."""
+    return os.path.join(root, name, VERSION)
+
+
+def shard_name(dataset: str, split: str, index: int, count: int) -> str:
+    """TFDS's file name of a shard."""
+    return f"{dataset}-{split}.array_record-{index:05d}-of-{count:05d}"
+
+
+def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Makes finished shards a TFDS dataset: final names, `dataset_info.json`, `features.json`.
+
+    Shards are told complete by their sizes: whoever resumes has hashed them, and verification
+    does, but once more here, one after the other, would take hours for millions of videos.
+
+    Args:
+      root: corpus folder; the dataset becomes root/name/VERSION.
+      name: dataset name, `kind` or `kind` with a suffix such as the iteration.
+      kind: a key of FEATURES.
+      shards: split -> paths of finished shards in order (on the same file system).
+
+    Returns:
+      Manifest entry: {"kind", "splits": {split: [{"name", "records", "sha256"}]}}.
+    """
+    folder = builder_dir(root, name)
+    os.makedirs(folder, exist_ok=True)
+    remove_temporary(folder)
+    earlier = set(os.listdir(folder))
+    entry: dict[str, Any] = {"kind": kind, "splits": {}}
+    split_infos = []
+    for split, paths in sorted(shards.items()):
+        rows = []
+        size = 0
+        for index, path in enumerate(paths):
+            target = os.path.join(folder, shard_name(name, split, index, len(paths)))
+            shard = complete_shard(path)
+            if shard is None:
+                raise CorpusError(f"{path} is incomplete: rerun the step that writes it")
+            shard = dataclasses.replace(shard, name=os.path.basename(target))
+            if path != target:
+                _link(path, target)
+            write_json(target + ".json", dataclasses.asdict(shard))
+            earlier -= {shard.name, shard.name + ".json"}
+            size += shard.num_bytes
+            rows.append({"name": shard.name, "records": shard.records, "sha256": shard.sha256})
+        entry["splits"][split] = rows
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=folder, dataset_name=name, split=split, filetype_suffix="array_record"
+        )
+        split_infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[r["records"] for r in rows],
+                num_bytes=size,
+                filename_template=template,
+            )
+        )
+    for stale in earlier:  # of an interrupted run with another number of shards
+        os.remove(os.path.join(folder, stale))
+    _write_tfds_metadata(root, name, kind, split_infos)
+    return entry
+
+
+def _link(path: str, target: str) -> None:
+    """Gives a file a second name; the first stays, so that an interrupted publish is repeatable."""
+    if os.path.exists(target) and os.path.samefile(path, target):
+        return  # renaming one name of a file onto another would do nothing and leave both
+    temporary = temporary_name(target)
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, target)
+
+
+def check_present(root: str, datasets: Mapping[str, Any]) -> None:
+    """Checks, by names alone, that the shards of a manifest's `datasets` still exist.
+
+    Motion clips may have been deleted as a whole; they are temporary.
+
+    Raises:
+      CorpusError: names the first missing shard.
+    """
+    for name, entry in datasets.items():
+        folder = builder_dir(root, name)
+        if entry["kind"] == "vqa_clips" and not os.path.isdir(folder):
+            continue
+        for rows in entry["splits"].values():
+            for row in rows:
+                path = os.path.join(folder, row["name"])
+                if not os.path.exists(path):
+                    raise CorpusError(
+                        f"{path} is missing, though its manifest lists it: restore it, or delete"
+                        " the manifest and run the step that writes it again"
+                    )
+
+
+def _write_tfds_metadata(root: str, name: str, kind: str, splits: list[Any]) -> None:
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=name,
+        version=tfds.core.Version(VERSION),
+        data_dir=builder_dir(root, name),
+        module_name=__name__,
+    )
+    info = tfds.core.DatasetInfo(
+        builder=identity,
+        description=DESCRIPTIONS[kind],
+        features=FEATURES[kind],
+        citation=CITATION,
+        homepage=HOMEPAGE,
+    )
+    info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
+    info.set_splits(tfds.core.splits.SplitDict(splits))
+    info.write_to_directory(builder_dir(root, name))
+
+
+def dataset_shards(root: str, name: str, split: str | None = None) -> list[str]:
+    """Paths of a published dataset's shards, sorted; all splits when `split` is None."""
+    folder = builder_dir(root, name)
+    prefix = f"{name}-{split}." if split else f"{name}-"
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    paths = [os.path.join(folder, n) for n in names if n.startswith(prefix) and n[-5:].isdigit()]
+    if not paths:
+        raise CorpusError(f"no shards {prefix}* in {folder}: run data_prep first")
+    return paths

@@ -1,0 +1,139 @@
+"""Pairs of a prepared corpus, with access to their videos by key."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_data_source
+
+from vqa_jax.corpus.schemas import deserialize
+from vqa_jax.corpus.shards import builder_dir, dataset_shards
+from vqa_jax.jobs.files import (
+    CorpusError,
+    read_json,
+)
+from vqa_jax.media import view
+
+
+class VideoStore:
+    """Videos of a corpus with their motion features, by key."""
+
+    def __init__(self, root: str, extractor: str):
+        """Opens the shards; `extractor` is the fingerprint that motion records must carry."""
+        self._root, self._extractor = root, extractor
+        self._videos = RecordStore(root, "vqa_videos")
+        self._motion = RecordStore(root, "vqa_motion")
+
+    def __getitem__(self, video_id: str) -> tuple[dict[str, Any], np.ndarray]:
+        """Video record and motion features [M, D] of a key; a zero [1, D] for images (method 4).
+
+        Raises:
+          CorpusError: the motion record is missing or of another extractor.
+        """
+        if video_id not in self._motion:
+            raise CorpusError(
+                f"{self._root}: no motion features of {video_id}: run `python -m vqa_jax motion`"
+            )
+        motion = self._motion[video_id]
+        if motion["extractor"] != self._extractor:
+            raise CorpusError(
+                f"{self._root}: motion features of extractor {motion['extractor']}, the student "
+                f"wants {self._extractor}: run `python -m vqa_jax motion` again"
+            )
+        video, features = self._videos[video_id], motion["features"]
+        if view.is_image(video["path"], int(video["num_frames"])):
+            features = np.zeros_like(features[:1])
+        return video, features
+
+    def place(self, video_id: str) -> tuple[int, int]:
+        """(number of the shard, offset in it) of a video.
+
+        Raises:
+          CorpusError: it has no record.
+        """
+        if video_id not in self._videos:
+            raise CorpusError(
+                f"{self._root}: no record of {video_id}, which videos.parquet lists: run"
+                " `python -m data_prep verify`"
+            )
+        return self._videos.place(video_id)
+
+
+class PairCorpus:
+    """Pairs of one split with access to their videos."""
+
+    def __init__(self, root: str, pair_datasets: Sequence[str], split: str, extractor: str):
+        """Opens the datasets.
+
+        Args:
+          root: corpus folder.
+          pair_datasets: names of pair datasets; later iterations add theirs.
+          split: "train" or "heldout".
+          extractor: fingerprint that the motion records must carry.
+        """
+        self.root = root
+        self.videos = VideoStore(root, extractor)
+        self.pairs: list[dict[str, Any]] = []
+        for name in pair_datasets:
+            self.pairs.extend(RecordStore(root, name, "vqa_pairs", split).records())
+
+
+class RecordStore:
+    """Random access by key to all records of a published dataset (any thread)."""
+
+    def __init__(self, root: str, name: str, kind: str | None = None, split: str | None = None):
+        self.kind = kind or name
+        paths = dataset_shards(root, name, split)
+        self.ids: list[str] = []
+        self._starts: list[int] = []
+        for path in paths:
+            self._starts.append(len(self.ids))
+            self.ids.extend(read_json(path + ".json")["ids"])
+        self._position = {key: i for i, key in enumerate(self.ids)}
+        try:
+            self._source = array_record_data_source.ArrayRecordDataSource(paths)
+        except RuntimeError as error:
+            raise CorpusError(
+                f"a shard in {builder_dir(root, name)} is damaged ({error}):"
+                " `python -m data_prep verify` names it"
+            ) from error
+        if len(self._source) != len(self.ids):
+            raise CorpusError(
+                f"{builder_dir(root, name)}: sidecars and shards disagree; rerun prep"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._position
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """The record of `key`; KeyError if absent."""
+        return deserialize(self.kind, self._source[self._position[key]])
+
+    def place(self, key: str) -> tuple[int, int]:
+        """(number of the shard, offset in it) of `key`; KeyError if absent."""
+        position = self._position[key]
+        shard = bisect.bisect_right(self._starts, position) - 1
+        return shard, position - self._starts[shard]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """All records in stored order."""
+        for i in range(len(self.ids)):
+            yield deserialize(self.kind, self._source[i])
+
+
+def shard_records(path: str, kind: str) -> Iterator[dict[str, Any]]:
+    """All records of one shard in stored order, one in memory at a time."""
+    source = array_record_data_source.ArrayRecordDataSource([path])
+    for i in range(len(source)):
+        yield deserialize(kind, source[i])
+
+
+def shard_record(path: str, kind: str, number: int) -> dict[str, Any]:
+    """One record of a shard, by its place in it."""
+    return deserialize(kind, array_record_data_source.ArrayRecordDataSource([path])[number])

@@ -1,0 +1,160 @@
+"""Many processes as one run: how they find each other, agree, and end together.
+
+Every process runs the same program on its own devices. Start-up, barriers and the loss of a process
+are bounded in time; a message to end (SIGTERM, as before a pre-emption) makes all of them stop at
+the same step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+from vqa_jax.errors import VqaError
+
+AUTO = "auto"  # the coordinator is found from the environment
+TIMEOUT = 100  # seconds without a sign of life after which a process counts as lost
+
+
+class HostsError(VqaError):
+    """The processes of a run do not find each other, or one was lost; the message says more."""
+
+
+def connect(
+    coordinator: str | None,
+    num_processes: int | None = None,
+    process: int | None = None,
+    timeout: int = TIMEOUT,
+) -> None:
+    """Joins the run's processes; call it before anything asks JAX for devices.
+
+    Args:
+      coordinator: HOST:PORT of process 0; "auto": what Slurm, Open MPI, a TPU pod or GKE tell
+        their processes; None: this process is alone.
+      num_processes: how many there are; not with "auto".
+      process: number of this one, from 0; not with "auto".
+      timeout: seconds that start-up may take, and after which a silent process counts as lost.
+
+    Raises:
+      HostsError: settings that do not fit, nothing to detect, or not all came in time.
+    """
+    given = num_processes is not None or process is not None
+    if coordinator is None:
+        if given:
+            raise HostsError("--num_processes and --process need --coordinator HOST:PORT")
+        return
+    if coordinator == AUTO:
+        if given:
+            raise HostsError(f"--coordinator {AUTO} finds number and process by itself")
+        where: dict[str, Any] = {}
+    elif num_processes is None or process is None or not 0 <= process < num_processes:
+        raise HostsError("--coordinator HOST:PORT needs --num_processes N and --process 0..N-1")
+    else:
+        where = {
+            "coordinator_address": coordinator,
+            "num_processes": num_processes,
+            "process_id": process,
+        }
+    try:
+        jax.distributed.initialize(
+            **where,
+            initialization_timeout=timeout,
+            heartbeat_timeout_seconds=timeout,
+            shutdown_timeout_seconds=timeout,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise HostsError(
+            f"joining the run at {coordinator} failed ({reason}): start all processes within "
+            f"{timeout} s of each other, with the same coordinator and numbers 0..N-1"
+        ) from error
+    logging.info(
+        "process %d of %d, %d of %d devices",
+        *(jax.process_index(), jax.process_count()),
+        *(jax.local_device_count(), jax.device_count()),
+    )
+
+
+def barrier(name: str) -> None:
+    """Waits for all processes; ends with an error where one was lost."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def same_everywhere(value: int) -> int:
+    """Process 0's value."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def gathered(tree: Any) -> Any:
+    """Whole arrays in host memory on process 0, leaf by leaf; None elsewhere.
+
+    Every process must call it.
+    """
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+
+    def one(leaf: jax.Array) -> np.ndarray | None:
+        whole = multihost_utils.process_allgather(leaf, tiled=True)
+        return np.asarray(whole) if jax.process_index() == 0 else None
+
+    whole = jax.tree.map(one, tree)
+    return whole if jax.process_index() == 0 else None
+
+
+class EndRequest:
+    """Whether the run was told to end, and at which step all of its processes do."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def _tell(self, *_: Any) -> None:
+        self._told = True
+
+    def due(self, step: int) -> bool:
+        """Whether the run ends after `step`; ask at every step, on every process."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._told
+
+
+@contextlib.contextmanager
+def end_request() -> Iterator[EndRequest]:
+    """Turns SIGTERM into a request while the block runs.
+
+    With many processes JAX's coordination service listens for the signal and lets them agree on a
+    step; alone, this process listens itself.
+    """
+    request = EndRequest()
+    alone = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, request._tell) if alone else None
+    try:
+        yield request
+    finally:
+        if alone:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def reporting_loss(what: str) -> Iterator[None]:
+    """Turns the failure of a collective, which is how a lost process shows, into a HostsError."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise HostsError(
+            f"{what}: another process was lost ({reason}): see that process's output; starting all "
+            "of them again resumes from the last checkpoint"
+        ) from error

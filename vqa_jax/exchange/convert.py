@@ -1,0 +1,141 @@
+"""Turns published checkpoints into a student's folder of ours, without holding it in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from vqa_jax.exchange.sizes import student_config
+from vqa_jax.exchange.student_io import match_student, scratch_params
+from vqa_jax.jobs.files import exclusive, remove_temporary, replacing
+from vqa_jax.media.preprocess import Preprocess
+from vqa_jax.models.presets import PRESETS
+from vqa_jax.models.student import StudentConfig
+from vqa_jax.motion import extractor as motion
+from vqa_jax.weights import bundle
+from vqa_jax.weights.stream import read_blocks
+from vqa_jax.weights.writer import write_safetensors
+
+NUM_FRAMES = 10  # key frames of a video that the published students are given at most
+MOTION_WEIGHTS = "slowfast.safetensors"  # beside a student that was trained with others than ours
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+
+
+def convert(
+    paths: Sequence[str],
+    folder: str,
+    *,
+    preset: str = "",
+    dtype: str = "float32",
+    scratch: Sequence[str] = (),
+    seed: int = 0,
+    extractor: str = "",
+) -> str:
+    """Writes the student in `paths` as a bundle to `folder`; everything is checked before.
+
+    Args:
+        paths: checkpoint folders or files: a whole student, or its parts (SigLIP and Qwen2).
+        folder: is made; an older student in it is replaced at the end.
+        preset: sizes by name; "": from the checkpoints' config.json.
+        dtype: of the stored weights, "float32" or "bfloat16".
+        scratch: parts that the checkpoints lack and that start from random numbers.
+        seed: of those.
+        extractor: SlowFast safetensors, which is copied beside the student; "": the one in the
+            folders, if any, else the shipped small one.
+
+    Returns:
+        a sentence on what was written.
+
+    Raises:
+        WeightsError: with every missing, unexpected, duplicate and misshapen key.
+        ValueError: an unknown preset or part.
+        FileNotFoundError: no such extractor.
+    """
+    if preset and preset not in PRESETS:
+        raise ValueError(f"unknown student {preset!r}: one of {sorted(PRESETS)}")
+    cfg = PRESETS[preset] if preset else student_config(paths)
+    source = match_student(paths, dataclasses.replace(cfg, param_dtype=dtype), scratch)
+    spec = _spec(source.cfg, preset or _preset_of(cfg), paths, extractor)
+    with exclusive(folder):
+        remove_temporary(folder)
+        for file in (bundle.CONFIG_FILE, bundle.WEIGHTS_FILE):  # no mixture if this is killed
+            pathlib.Path(folder, file).unlink(missing_ok=True)
+        copy_beside(paths, folder, _extractor_file(paths, extractor))
+        drawn = {path: np.asarray(value) for path, value in scratch_params(source, seed).items()}
+        tensors = {"/".join(path): (leaf.shape, leaf.dtype) for path, leaf in source.leaves.items()}
+        with tqdm(
+            total=source.nbytes, desc="convert", unit="B", unit_scale=True, mininterval=5
+        ) as bar:
+
+            def pieces(name: str) -> Iterator[np.ndarray]:
+                path = tuple(name.split("/"))
+                if path in drawn:
+                    yield drawn[path]
+                    return
+                for _, block in read_blocks(*source.found[path], source.leaves[path].shape):
+                    yield block
+                    bar.update(block.nbytes)
+
+            write_safetensors(os.path.join(folder, bundle.WEIGHTS_FILE), tensors, pieces)
+        facts = {"converted_from": [os.path.basename(os.path.abspath(p)) for p in paths]}
+        facts |= {"scratch": sorted({"/".join(path) for path in source.scratch})}
+        bundle.save_spec(folder, spec, facts)
+    count = sum(int(np.prod(leaf.shape)) for leaf in source.leaves.values())
+    fresh = f", {len(source.scratch)} arrays of it from scratch" if source.scratch else ""
+    return f"{folder}: {count / 1e9:.2f} billion parameters in {dtype}{fresh}"
+
+
+def _preset_of(cfg: StudentConfig) -> str:
+    return next((name for name, sizes in PRESETS.items() if sizes == cfg), "")
+
+
+def _spec(
+    cfg: StudentConfig, preset: str, paths: Sequence[str], extractor: str
+) -> bundle.StudentSpec:
+    weights = _extractor_file(paths, extractor)
+    preprocess = Preprocess(image_size=cfg.vision.image_size, max_key_frames=NUM_FRAMES)
+    features = motion.load(weights)
+    if features.motion_dim != cfg.motion_dim:
+        logging.warning(
+            "the student wants motion features of %d numbers, %s makes %d: score and train need "
+            "--extractor with a converted SlowFast-R50",
+            cfg.motion_dim,
+            weights or "the shipped extractor",
+            features.motion_dim,
+        )
+    return bundle.StudentSpec(
+        preset, cfg, preprocess, NUM_FRAMES, features.fingerprint(preprocess), ()
+    )
+
+
+def _extractor_file(paths: Sequence[str], extractor: str) -> str | None:
+    if extractor:
+        return extractor
+    beside = (os.path.join(path, MOTION_WEIGHTS) for path in paths)
+    return next((path for path in beside if os.path.isfile(path)), None)
+
+
+def copy_beside(paths: Sequence[str], folder: str, weights: str | None) -> None:
+    """Copies the tokenizer and the motion weights; the first folder that has a file gives it."""
+    wanted = {weights: MOTION_WEIGHTS} if weights else {}
+    for name in TOKENIZER_FILES:
+        found = [os.path.join(path, name) for path in paths]
+        if file := next(filter(os.path.isfile, found), None):
+            wanted[file] = name
+    for file, name in wanted.items():
+        with replacing(os.path.join(folder, name)) as temporary:
+            shutil.copyfile(file, temporary)

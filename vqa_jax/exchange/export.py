@@ -1,0 +1,297 @@
+"""Exports a student: as parameters, under LLaVA-OneVision's names, or as programs without us.
+
+Whatever the format, the folder says what it is and can be checked (`vqa_jax.exchange.exported`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from safetensors.numpy import save_file
+
+from vqa_jax.exchange import convert, exported, programs
+from vqa_jax.exchange import names as export_names
+from vqa_jax.exchange.exported import CALIBRATION, MANIFEST, PARAMS, SELFTEST, ExportError
+from vqa_jax.jobs.files import (
+    exclusive,
+    file_sha256,
+    read_json,
+    remove_temporary,
+    replacing,
+    write_json,
+)
+from vqa_jax.models import prompt
+from vqa_jax.models.functional import FunctionalStudent, Params, with_additions
+from vqa_jax.motion import extractor as motion
+from vqa_jax.motion import network
+from vqa_jax.motion import weights as slowfast
+from vqa_jax.pairs.levels import LEVEL_WEIGHTS, LEVELS
+from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorSet
+from vqa_jax.scoring.engine import Engine, VideoInput
+from vqa_jax.scoring.scale import Scale
+from vqa_jax.scoring.thurstone import anchor_scale
+from vqa_jax.weights import bundle
+
+FORMATS = ("orbax", "safetensors", "stablehlo")
+WEIGHTS, ANCHORS = "weights.safetensors", "anchors.safetensors"  # of programs
+_ATOL = {"float32": 2e-3, "bfloat16": 0.25}  # of level logits, between machines
+_CURVE = np.linspace(-6, 6, 2401)  # q at which programs know the score
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A student that is ready to be written: no low-rank additions, no training parts."""
+
+    folder: str
+    spec: bundle.StudentSpec
+    student: FunctionalStudent
+    params: Params
+    tokenizer: Any
+    anchors: AnchorSet | None
+
+
+def export(folder: str, out: str, form: str, names: str = "hf") -> str:
+    """Writes the student in `folder` to `out`; the manifest comes last and makes it complete.
+
+    Args:
+      folder: a student's.
+      out: folder; an older export in it is replaced.
+      form: one of FORMATS.
+      names: of format safetensors: "hf" or "original" (`export_names.NAMES`).
+
+    Returns:
+      a sentence on what was written.
+
+    Raises:
+      BundleError: no student there, or a damaged one.
+      ExportError: a program is wanted and the anchors, the motion weights or a library are missing.
+    """
+    if form not in FORMATS or names not in export_names.NAMES:
+        raise ValueError(f"{form}, {names}: formats are {FORMATS}, names {[*export_names.NAMES]}")
+    source = _open(folder)
+    if form == "stablehlo" and source.anchors is None:
+        raise ExportError(f"{folder} has no anchors: run `python -m vqa_jax anchors` for it")
+    if form == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
+        raise ExportError("jax.export needs flatbuffers: pip install -r requirements.txt")
+    with exclusive(out):
+        remove_temporary(out)
+        if os.path.exists(os.path.join(out, MANIFEST)):
+            for name in read_json(os.path.join(out, MANIFEST))["files"]:
+                if os.path.exists(os.path.join(out, name)):
+                    os.remove(os.path.join(out, name))
+            os.remove(os.path.join(out, MANIFEST))
+        calibration = None
+        if source.anchors is not None:
+            engine = Engine(source.student, source.params, source.spec, source.tokenizer)
+            scale = Scale(engine, source.anchors)
+            calibration = _calibration(scale)
+        if form == "stablehlo":
+            _write_programs(source, engine, scale, out)
+        else:
+            _write_params(source, out, form, names)
+        write_json(os.path.join(out, MANIFEST), _manifest(source, out, form, names, calibration))
+    exported.check_files(out)
+    if form != "stablehlo":
+        exported.read(out)
+    size = sum(os.path.getsize(os.path.join(out, name)) for name in _files(out))
+    return f"{out}: {form}, {size / 1e6:,.1f} MB, checked"
+
+
+def _open(folder: str) -> _Source:
+    spec = bundle.load_spec(folder)
+    student = FunctionalStudent(spec.student)
+    params = student.merge(bundle.load_params(folder, student))
+    cfg = with_additions(spec.student, 0)
+    cfg, params = export_names.without_training_parts(cfg, params)
+    spec = dataclasses.replace(spec, student=cfg, severity_simulators=())
+    has_anchors = os.path.exists(os.path.join(folder, ANCHOR_FILE))
+    anchors = AnchorSet.load(folder) if has_anchors else None
+    tokenizer = bundle.make_tokenizer(spec, folder)
+    return _Source(folder, spec, FunctionalStudent(cfg), params, tokenizer, anchors)
+
+
+def _bank(source: _Source) -> prompt.Bank:
+    frames = source.spec.num_frames * source.student.cfg.tokens_per_frame
+    return prompt.Bank(frames, max(1, source.spec.preprocess.max_clips))
+
+
+def _test_video(source: _Source, groups: int, seed: int) -> VideoInput:
+    rng = np.random.default_rng(seed)
+    spec, size = source.spec, source.spec.preprocess.image_size
+    frames = rng.integers(0, 256, (groups, spec.num_frames, size, size, 3), dtype=np.uint8)
+    clips = max(1, spec.preprocess.max_clips)
+    features = rng.normal(0, 0.1, (clips, source.student.cfg.motion_dim)).astype(np.float32)
+    return VideoInput(frames, features)
+
+
+def _write_params(source: _Source, out: str, form: str, names: str) -> None:
+    cfg, bank = source.student.cfg, _bank(source)
+    if form == "orbax":
+        with ocp.StandardCheckpointer() as writer:
+            path = os.path.abspath(os.path.join(out, PARAMS))
+            shutil.rmtree(path, ignore_errors=True)  # of an export that was never completed
+            writer.save(path, source.params)
+    else:
+        export_names.write(out, cfg, source.params, names)
+    extractor = os.path.join(source.folder, convert.MOTION_WEIGHTS)
+    convert.copy_beside([source.folder], out, extractor if os.path.exists(extractor) else None)
+    if source.anchors is not None:
+        os.makedirs(os.path.join(out, CALIBRATION), exist_ok=True)
+        source.anchors.save(os.path.join(out, CALIBRATION))
+    pair = [_test_video(source, 1, seed) for seed in (0, 1)]
+    sizes = [bank.frame_tokens] * 2, [bank.motion_tokens] * 2
+    row = prompt.layout(prompt.scoring_ids(source.tokenizer), *sizes, bank)
+    test = {
+        "frames": np.stack([v.frames[0] for v in pair])[None],
+        "motion": np.stack([v.motion for v in pair])[None],
+        "tokens": row.tokens[None],
+        "answer_pos": row.answer_pos[None],
+        "level_ids": np.asarray(prompt.level_ids(source.tokenizer), np.int32),
+    }
+    inputs = (test[name] for name in exported.INPUTS)
+    test["logits"] = exported.level_logits(source.student, source.params, *inputs)
+    save_file(test, os.path.join(out, SELFTEST))
+
+
+def _extractor(source: _Source) -> network.FastPathway:
+    beside = os.path.join(source.folder, convert.MOTION_WEIGHTS)
+    path = beside if os.path.exists(beside) else str(motion.TINY_WEIGHTS)
+    if motion.load(path).fingerprint(source.spec.preprocess) != source.spec.extractor:
+        raise ExportError(
+            f"{source.folder}: trained with other motion weights: put them there as "
+            f"{convert.MOTION_WEIGHTS}"
+        )
+    return slowfast.load(path).model
+
+
+def _write_programs(source: _Source, engine: Engine, scale: Scale, out: str) -> None:
+    spec, extractor = source.spec, _extractor(source)
+    weights = {k: np.asarray(v) for k, v in bundle.flatten(source.params).items()}
+    weights |= programs.motion_weights(extractor)
+    inputs, bank = scale.anchors.inputs, _bank(source)
+    groups = {len(v.frames) for v in inputs}
+    if len(groups) != 1:
+        raise ExportError(
+            f"{source.folder}: anchors of {sorted(groups)} groups of frames: choose "
+            "anchors that have as many"
+        )
+
+    def frames_of(video: VideoInput) -> np.ndarray:
+        return _filled(video.frames, spec.num_frames, 1)
+
+    def motion_of(video: VideoInput) -> np.ndarray:
+        return _filled(video.motion, bank.motion_tokens, 0)
+
+    rows = [video for video in inputs for _ in range(max(groups))]
+    curve, _ = anchor_scale(scale.anchor_q, scale.anchors.scores).apply(_CURVE)
+    anchors = {
+        "frames": np.concatenate([frames_of(v) for v in inputs]),
+        "motion": np.stack([motion_of(v) for v in rows]),
+        "num_frames": np.array([v.frames.shape[1] for v in rows], np.int32),
+        "num_motion": np.array([len(v.motion) for v in rows], np.int32),
+        "matrix": scale.matrix.astype(np.float32),
+        "curve_q": _CURVE.astype(np.float32),
+        "curve_score": curve.astype(np.float32),
+    }
+    made = programs.programs(
+        source.student, spec, source.tokenizer, extractor, weights, anchors, max(groups)
+    )
+    for name, program in made.items():
+        with replacing(os.path.join(out, f"{name}.stablehlo")) as path, open(path, "wb") as file:
+            file.write(program)
+    save_file(weights, os.path.join(out, WEIGHTS))
+    save_file(anchors, os.path.join(out, ANCHORS))
+    video = _test_video(source, max(groups), 0)
+    if video.motion.shape[0] > 1:  # some padding, so that it is tested too
+        video = dataclasses.replace(video, motion=video.motion[:-1])
+    encoded = next(engine.encode([video]))
+    test = {
+        "frames": frames_of(video),
+        "motion": motion_of(video),
+        "num_frames": np.array(video.frames.shape[1], np.int32),
+        "num_motion": np.array(len(video.motion), np.int32),
+        "logits": engine.against_anchors(encoded).astype(np.float32),
+        "score": np.array(scale.score(encoded).score, np.float32),
+    }
+    save_file(test, os.path.join(out, SELFTEST))
+
+
+def _filled(values: np.ndarray, count: int, axis: int) -> np.ndarray:
+    padding = [(0, 0)] * values.ndim
+    padding[axis] = (0, count - values.shape[axis])
+    return np.pad(values, padding)
+
+
+def _calibration(scale: Scale) -> dict[str, Any]:
+    fitted = anchor_scale(scale.anchor_q, scale.anchors.scores)
+    return {
+        "anchors": list(scale.anchors.names),
+        "scores": list(scale.anchors.scores),
+        "scale": scale.anchors.scale,
+        "arbitrary": scale.anchors.arbitrary,
+        "direction": "higher is better",
+        "anchor_q": scale.anchor_q.tolist(),
+        "anchor_matrix": scale.matrix.tolist(),
+        "score_of_q": dataclasses.asdict(fitted),
+    }
+
+
+def _files(out: str) -> list[str]:
+    found = [
+        os.path.relpath(os.path.join(folder, name), out)
+        for folder, _, names in os.walk(out)
+        for name in names
+    ]
+    return sorted(name for name in found if name not in (MANIFEST, ".lock"))
+
+
+def _manifest(
+    source: _Source, out: str, form: str, names: str, calibration: dict[str, Any] | None
+) -> dict[str, Any]:
+    spec, bank = source.spec, _bank(source)
+    return {
+        "format": form,
+        "loads": [WEIGHTS, ANCHORS, SELFTEST] if form == "stablehlo" else [],
+        "names": names if form == "safetensors" else None,
+        "model": {
+            "what": "no-reference video quality: compares the second video with the first",
+            "source": "arXiv 2505.03631, independent implementation",
+            "spec": spec.to_dict(),
+            "parameters": sum(v.size for v in jax.tree.leaves(source.params)),
+            "fingerprint": bundle.fingerprint(source.folder),
+            "training": read_json(os.path.join(source.folder, bundle.CONFIG_FILE))["facts"],
+            "limits": "scores of other students or anchor sets must not be compared with these",
+        },
+        "calibration": calibration,
+        "prompt": {
+            "ids": prompt.scoring_ids(source.tokenizer),
+            "placeholder": prompt.IMAGE_PLACEHOLDER,
+            "placeholders": "first video's frames and newline, its motion, the second's likewise",
+            "levels": list(LEVELS),
+            "level_weights": list(LEVEL_WEIGHTS),
+            "level_ids": list(prompt.level_ids(source.tokenizer)),
+            "frame_tokens": bank.frame_tokens,
+            "motion_tokens": bank.motion_tokens,
+        },
+        "preprocessing": {
+            **dataclasses.asdict(spec.preprocess),
+            "num_frames": spec.num_frames,
+            "motion_extractor": spec.extractor,
+        },
+        "inputs": {  # of the programs
+            "frames": "uint8 RGB [groups, num_frames, S, S, 3], zeros behind the real frames",
+            "clips": "uint8 RGB [max_clips, clip_len, s, s, 3], zeros behind the real clips",
+            "num_frames": "int32 [], real frames of a group",
+            "num_motion": "int32 [], real clips",
+            "groups": "crops: tile i of n is in group i modulo (n / num_frames); squash: one",
+        },
+        "selftest": {"file": SELFTEST, "atol": _ATOL[spec.student.compute_dtype]},
+        "files": {name: file_sha256(os.path.join(out, name)) for name in _files(out)},
+    }

@@ -1,0 +1,127 @@
+"""How files are written, read, locked and hashed: whole or not at all, whatever is killed when."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from absl import logging
+from pyarrow import parquet
+
+from vqa_jax.errors import VqaError
+
+
+class CorpusError(VqaError):
+    """A corpus folder is incomplete, inconsistent or damaged; the message names file and remedy."""
+
+
+def key_hash(key: str) -> int:
+    """Stable 64-bit hash of a key, the same on every machine and Python."""
+    data = key.encode("utf-8", "surrogateescape")  # file names may be any bytes
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def temporary_name(path: str) -> str:
+    """Where this process writes what will become `path`; `remove_temporary` knows such names."""
+    return f"{path}.{os.getpid()}.tmp"
+
+
+def commit(temporary: str, path: str) -> None:
+    """Renames a finished file after its bytes have reached the disk."""
+    with open(temporary, "rb") as f:
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Yields a temporary path to write to; it becomes `path` when the block ends well."""
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        commit(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def written(path: str, newline: str | None = None) -> Iterator[Any]:
+    """Opens a text file for writing; it appears under its name only when complete."""
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline=newline) as f,
+    ):
+        yield f
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes JSON; readers never see half a file."""
+    with written(path) as f:
+        json.dump(value, f, indent=1, sort_keys=True, ensure_ascii=False)
+        f.write("\n")
+
+
+def read_json(path: str) -> Any:
+    """Reads a JSON file; a missing or broken one is a CorpusError that names it."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as f:
+            return json.load(f)
+    except FileNotFoundError as e:
+        raise CorpusError(f"{path} is missing: run the step that writes it first") from e
+    except json.JSONDecodeError as e:
+        raise CorpusError(f"{path} is not valid JSON ({e}): delete it and rerun its step") from e
+
+
+@contextlib.contextmanager
+def exclusive(folder: str) -> Iterator[None]:
+    """Makes `folder` and keeps other jobs out of it; the lock ends with the process, however.
+
+    Where a file system has no locks there is none; two jobs at once then cost time, not
+    correctness, as every file is renamed into place.
+
+    Raises:
+      CorpusError: another job is at work there.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, ".lock"), "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise CorpusError(f"{folder} is in use by another job: wait for it to end") from e
+        except OSError as e:
+            logging.info("%s cannot be locked: %s", folder, e)
+        yield
+
+
+def remove_temporary(folder: str) -> None:
+    """Removes what killed jobs left half-written directly in `folder`; no job may be at work."""
+    for name in os.listdir(folder):
+        if re.search(r"\.\d+\.tmp$", name):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, name))
+
+
+def write_tables(stem: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of equal keys as `stem`.parquet and `stem`.csv, whole or not at all."""
+    with replacing(stem + ".parquet") as temporary:
+        parquet.write_table(pa.Table.from_pylist(list(rows)), temporary)
+    with written(stem + ".csv", newline="") as f:
+        writer = csv.DictWriter(f, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,266 @@
+"""The next iteration's pairs, found with the student: misordered and gMAD ones (method 7).
+
+    python -m vqa_jax relabel --config FILE --student DIR --data DIR --iteration 2
+
+Simulator pairs that the student misorders keep the simulator's label; gMAD pairs are labelled by
+the student. The video and motion shards are not touched. Beside the pairs: relabel_N.json, which
+tells about them, and relabel_N/, a row a video and a row a new pair as CSV and Parquet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from vqa_jax.benchmarks import score_tables
+from vqa_jax.corpus import pair_shards, video_table
+from vqa_jax.corpus import store as records
+from vqa_jax.corpus.store import VideoStore
+from vqa_jax.corpus.video_table import read_video_table, table_sha256
+from vqa_jax.jobs import files
+from vqa_jax.jobs.files import write_tables
+from vqa_jax.jobs.ranges import Share, alone_in, wait_for
+from vqa_jax.loop import facts as facts_lib
+from vqa_jax.loop import looks as corpus_ranges
+from vqa_jax.loop.labels import Opinions, label_gmad, posterior
+from vqa_jax.pairs import gmad
+from vqa_jax.pairs.levels import LEVELS, order_consistent
+from vqa_jax.pairs.simulators import all_simulator_pairs, misordered
+from vqa_jax.pairs.table import Pair, PairTable
+from vqa_jax.scoring import scale as anchors_lib
+from vqa_jax.scoring.engine import Engine
+from vqa_jax.settings import RelabelConfig
+from vqa_jax.teachers import votes
+
+
+def choose_pool(table: Sequence[dict[str, Any]], config: RelabelConfig) -> list[dict[str, Any]]:
+    """Rows of the training segments that are looked at: whole segments, all effective levels."""
+    rows = [r for r in table if r["split"] == "train" and r["effective"]]
+    segments = sorted(
+        {(r["source_id"], r["segment"]) for r in rows},
+        key=lambda s: files.key_hash(f"{config.seed}:{s[0]}:{s[1]}"),
+    )
+    kept = set(segments[: config.pool_segments or None])
+    return [r for r in rows if (r["source_id"], r["segment"]) in kept]
+
+
+def _earlier_pairs(data: str, iteration: int) -> set[frozenset[str]]:
+    seen: set[frozenset[str]] = set()
+    for i in range(1, iteration):
+        store = records.RecordStore(data, pair_shards.dataset_name(i), "vqa_pairs", "train")
+        seen.update(frozenset((r["first_id"], r["second_id"])) for r in store.records())
+    return seen
+
+
+def _hardest(wrong: Sequence[Pair], config: RelabelConfig) -> list[Pair]:
+    """As many as the quotas allow, the most confidently wrong first."""
+    if not config.misordered_pools:
+        return list(wrong[: config.misordered_quota])
+    taken: list[Pair] = []
+    for pool in config.misordered_pools:
+        mine = [p for p in wrong if p.label_source.split(":")[1] in pool["simulators"]]
+        taken.extend(mine[: pool["pairs"]])
+    return taken
+
+
+def relabel(
+    engine: Engine,
+    scale: anchors_lib.Scale,
+    fingerprint: str,
+    data: str,
+    iteration: int,
+    config: RelabelConfig,
+    score_files: Sequence[str] = (),
+    share: Share = Share(),
+) -> dict[str, Any] | None:
+    """Writes the pairs of `iteration` (from 2 on); a finished iteration is kept.
+
+    First all videos of the pool are scored and their simulator pairs compared; when the last
+    process has done so, gMAD pairs are sought among all of them and compared. Processes of one job
+    must therefore run at the same time: each waits for the others in between.
+
+    Args:
+      engine: the promoted student.
+      scale: its anchors.
+      fingerprint: of the student.
+      data: corpus folder.
+      iteration: whose pairs are written.
+      config: quotas.
+      score_files: further teachers, as given to pair labelling.
+      share: this process's part.
+
+    Returns:
+      Facts about the new pairs, also written to relabel_<iteration>.json; None while ranges are
+      left to other processes.
+
+    Raises:
+      files.CorpusError: no pair is hard, an earlier iteration is missing, no video can be read, or
+        this iteration's pairs were made with another student or other settings.
+    """
+    table = read_video_table(data)
+    identity = {
+        "student": fingerprint,
+        "settings": json.loads(json.dumps(dataclasses.asdict(config))),  # lists, not tuples
+        "corpus": table_sha256(data),
+        "scores": sorted(map(files.file_sha256, score_files)),
+    }
+    job = f"{files.key_hash(repr(sorted(identity.items()))):016x}"
+    facts_path = os.path.join(data, f"relabel_{iteration}.json")
+    work = os.path.join(data, f"work_relabel_{iteration}_{job}")
+
+    def is_over() -> bool:
+        return os.path.exists(facts_path) and files.read_json(facts_path)["job"] == job
+
+    if pair_shards.finished(data, iteration, identity) and is_over():
+        logging.info("pairs of iteration %d are complete", iteration)
+        shutil.rmtree(work, ignore_errors=True)  # of a process killed at its very end
+        return files.read_json(facts_path)
+    seen = _earlier_pairs(data, iteration)
+    imported = None
+    if score_files:
+        imported = score_tables.read_scores(score_files, config.lower_is_better)
+    pool = choose_pool(table, config)
+    united = votes.united_votes(pool, imported, config.unite)
+    videos = VideoStore(data, engine.spec.extractor)
+    corpus_ranges.check_readable(videos, [r["video_id"] for r in pool])
+
+    # --- scores, and preferences of the simulators' pairs -----------------------------------------
+    simulated = all_simulator_pairs(video_table.simulated_sets(pool, "train"), config.seed)
+    ends = list(zip(simulated.first_id, simulated.second_id, strict=True))
+    candidates = simulated[np.array([frozenset(e) not in seen for e in ends], bool)]
+    ranges = corpus_ranges.segment_ranges(
+        videos, pool, candidates.first_id, candidates.second_id, config.range_videos
+    )
+    looking = corpus_ranges.RangeJob(work, "look", ranges)
+    looking.run(engine, scale, videos, share)
+    if not wait_for(looking.paths, is_over):
+        return files.read_json(facts_path)
+    looks = looking.looks()
+
+    # --- gMAD against every weak model ------------------------------------------------------------
+    # Of two versions of one segment the simulator knows the order: the student has no say.
+    opinions = Opinions.of(looks.videos, [r["video_id"] for r in pool], united, config.unite)
+    found = gmad.against_all(
+        opinions.student,
+        opinions.teachers,
+        united.names,
+        opinions.ids,
+        config.gmad_quota,
+        config.num_bins,
+        config.max_per_video,
+        config.xi,
+        seen | {frozenset(e) for e in ends},
+    )
+    comparing = corpus_ranges.RangeJob(
+        work,
+        "gmad",
+        corpus_ranges.pair_ranges([(p.first_id, p.second_id) for p in found], config.range_videos),
+    )
+    comparing.run(engine, None, videos, share)
+    missing = comparing.missing()
+    if missing and not is_over():
+        logging.info("%d ranges of iteration %d are left to other processes", missing, iteration)
+        return None
+    with alone_in(work):
+        if not is_over():
+            said = _Said(pool, candidates, looks, found, comparing.looks(), opinions)
+            _publish(data, iteration, config, identity, job, said)
+        facts = files.read_json(facts_path)
+        shutil.rmtree(work, ignore_errors=True)
+    return facts
+
+
+@dataclasses.dataclass(frozen=True)
+class _Said:
+    """The pool, and what the student said of its simulator pairs and of its gMAD pairs."""
+
+    pool: Sequence[dict[str, Any]]
+    candidates: PairTable
+    looks: corpus_ranges.Looks
+    gmad: Sequence[gmad.GmadPair]
+    compared: corpus_ranges.Looks
+    opinions: Opinions
+
+
+def _publish(
+    data: str,
+    iteration: int,
+    config: RelabelConfig,
+    identity: dict[str, Any],
+    job: str,
+    said: _Said,
+) -> None:
+    """Writes the tables, the pairs, and last what is told about them."""
+    seen = np.isfinite(said.looks.forward).all(axis=1)
+    tested = said.candidates[seen]
+    asked = posterior(said.looks.forward[seen], said.looks.backward[seen])
+    all_wrong: list[Pair] = []
+    if len(tested):
+        preferred = order_consistent(said.looks.forward[seen], said.looks.backward[seen])
+        all_wrong = misordered(tested, preferred)
+    hard = _hardest(all_wrong, config)
+    place = {(p.first_id, p.second_id): k for k, p in enumerate(tested)}
+    hard_at = [place[p.first_id, p.second_id] for p in hard]
+
+    good = np.isfinite(said.compared.forward).all(axis=1)
+    found = [p for p, ok in zip(said.gmad, good, strict=True) if ok]
+    probs = posterior(said.compared.forward[good], said.compared.backward[good])
+    labelled = label_gmad(found, probs, said.opinions, config.labels, config.std_floor)
+    if not hard and not labelled:
+        raise files.CorpusError(
+            f"{data}: the student orders every pair and agrees with every teacher: there is "
+            "nothing to learn in another iteration"
+        )
+    old = facts_lib.old_labels(found, said.opinions, config.std_floor)
+    rows = facts_lib.pair_rows(
+        [*hard, *labelled],
+        np.concatenate([asked[hard_at], probs]),
+        [*(p.label for p in hard), *old],
+        [*(None for _ in hard), *found],
+    )
+    wrong = np.zeros(len(tested), bool)
+    wrong[[place[p.first_id, p.second_id] for p in all_wrong]] = True
+    folder = os.path.join(data, f"relabel_{iteration}")
+    os.makedirs(folder, exist_ok=True)
+    files.remove_temporary(folder)
+    videos = said.looks.videos.to_pylist()
+    write_tables(os.path.join(folder, "videos"), videos)
+    write_tables(os.path.join(folder, "pairs"), rows)
+    pair_shards.write(data, iteration, {"train": hard + labelled}, config.num_shards, identity)
+    facts = {
+        "job": job,
+        "iteration": iteration,
+        "labels": config.labels,
+        "pool_videos": len(said.pool),
+        "failed_videos": sum(r["error"] is not None for r in videos),
+        "simulator_pairs_tested": len(tested),
+        "misordered": len(all_wrong),
+        "misordered_taken": len(hard),
+        "misordered_by_simulator": dict(
+            sorted(Counter(p.label_source.split(":")[1] for p in hard).items())
+        ),
+        **facts_lib.gmad_counts(found, labelled),
+        "agreement": {
+            "simulators": facts_lib.agreement([p.label for p in tested], _levels(asked)),
+            "teachers": facts_lib.agreement(old, _levels(probs)),
+        },
+        "entropy": {
+            "simulator_pairs": facts_lib.mean_entropy(asked),
+            "misordered": facts_lib.mean_entropy(asked[wrong]),
+            "gmad": facts_lib.mean_entropy(probs),
+        },
+        "hard": facts_lib.hard_kinds(tested, wrong, said.pool),
+    }
+    files.write_json(os.path.join(data, f"relabel_{iteration}.json"), facts)
+
+
+def _levels(probs: np.ndarray) -> list[str]:
+    return [LEVELS[k] for k in probs.argmax(axis=-1)]

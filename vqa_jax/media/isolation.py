@@ -1,0 +1,294 @@
+"""Runs work on untrusted files in a child process that a time and a memory limit can end.
+
+A decoder may hang, fault or allocate without end on a file made by accident or on purpose. The
+child is started once and takes one file after the other, so isolation costs a pipe, not a process
+a file; it is ended and begun again only where a file breaks it. Linux only: it reads /proc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import cv2
+
+from vqa_jax.errors import VqaError
+from vqa_jax.media.container import MediaError
+
+_POLL_SECONDS = 0.05  # how often memory is looked at: a gigabyte takes longer to fill
+_START_SECONDS = 300.0  # imports, on a busy machine
+_MB = 1 << 20
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+class LimitError(MediaError):
+    """A file that took too long, needed too much memory, or ended its process (stage "limit")."""
+
+
+class ChildStartError(VqaError, RuntimeError):
+    """The child process did not start: the installation is at fault, not a file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one file may use; 0 is no limit.
+
+    Wall time depends on the machine and its load, so a limit near the time that good files take
+    would make the corpus depend on them too: set it several times above.
+
+    Attributes:
+      seconds: wall time that its results are waited for, in all.
+      memory_mb: resident memory of the child process, in MiB.
+    """
+
+    seconds: float
+    memory_mb: int
+
+    def __post_init__(self) -> None:
+        if min(self.seconds, self.memory_mb) < 0:
+            raise ValueError(f"limits start at 0 (no limit): {self}")
+
+
+class Isolated:
+    """One child process and the limits of each call. Not for two threads at once.
+
+    The child dies with this process, however that ends, and when the object is closed.
+    """
+
+    def __init__(self, limits: Limits):
+        self._limits = limits
+        self._most_memory = limits.memory_mb * _MB or math.inf  # bytes
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self._lifeline = -1
+
+    def __enter__(self) -> Isolated:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def call(self, path: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """The value of `fn(*args)`, else as `run`."""
+        (value,) = self._results(path, fn, args, each=False)
+        return value
+
+    def run(self, path: str, fn: Callable[..., Any], *args: Any) -> Iterator[Any]:
+        """Yields the items of the iterable `fn(*args)` as the child makes them.
+
+        Time that the caller spends between two items does not count.
+
+        Args:
+          path: the file that is worked on, for messages.
+          fn: function of a module (no lambda, nothing nested): the child imports it.
+          *args: arguments; they and the items must be picklable.
+
+        Raises:
+          LimitError: a limit is exceeded or the process ended; items made before have been
+            yielded, and the next call finds a fresh child.
+          Exception: whatever `fn` raised, the child's traceback added as a note.
+        """
+        yield from self._results(path, fn, args, each=True)
+
+    def close(self) -> None:
+        """Ends the child, at work or not. A later call starts another."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+        os.close(self._lifeline)
+        self._process = None
+
+    def _results(
+        self, path: str, fn: Callable[..., Any], args: tuple[Any, ...], each: bool
+    ) -> Iterator[Any]:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()  # ended while idle: no fault of this file
+        if self._process is None:
+            self._start()
+        finished = False
+        try:
+            self._pipe.send((_module_of(fn), fn.__qualname__, args, each))
+            left = self._limits.seconds or math.inf
+            while True:
+                began = time.monotonic()
+                kind, value = self._receive(path, left)
+                left -= time.monotonic() - began
+                if kind == "item":
+                    yield value
+                    continue
+                finished = True
+                if kind == "error":
+                    raise value
+                break
+        finally:
+            # Where the caller stopped early, the child still works on what nobody wants. A child
+            # that has grown is renewed, lest the next file pay for it.
+            if not finished or self._memory() > self._most_memory / 2:
+                self.close()
+
+    def _receive(self, path: str, seconds: float) -> tuple[str, Any]:
+        """The child's next message within the limits; what it has sent comes before its end."""
+        until = time.monotonic() + seconds
+        exceeded = None
+        try:
+            while True:
+                if exceeded is None and self._memory() > self._most_memory:
+                    exceeded = _memory_reason(self._limits)
+                    self._process.kill()
+                if self._pipe.poll(_POLL_SECONDS):
+                    kind, value = self._pipe.recv()
+                    break
+                if exceeded is None and time.monotonic() > until:
+                    exceeded = f"took longer than {self._limits.seconds:g} s (prep.limit_seconds)"
+                    self._process.kill()
+        except (EOFError, OSError) as error:  # the pipe's end, perhaps in the middle of a message
+            reason = exceeded or _end_reason(self._process.wait())
+            raise LimitError(path, "limit", reason) from error
+        if kind == "memory":
+            raise LimitError(path, "limit", _memory_reason(self._limits))
+        return kind, value
+
+    def _memory(self) -> int:
+        """Resident bytes of the child; 0 once it is gone."""
+        try:
+            with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as f:
+                return int(f.read().split()[1]) * resource.getpagesize()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+
+    def _start(self) -> None:
+        self._pipe, theirs = Pipe()
+        watched, self._lifeline = os.pipe()
+        # Not multiprocessing.Process: fork is unsafe beside Beam's threads, and the other start
+        # methods import the main program, Beam and all, into every child.
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}\n"
+            "from vqa_jax.media import isolation\n"
+            f"isolation._serve({theirs.fileno()}, {watched}, {self._limits.memory_mb})"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(), watched),
+            env=os.environ | _ONE_THREAD,
+        )
+        theirs.close()
+        os.close(watched)
+        try:
+            if not self._pipe.poll(_START_SECONDS):
+                raise ChildStartError(f"no sign of life for {_START_SECONDS:g} s")
+            self._pipe.recv()
+        except (EOFError, ChildStartError) as error:
+            self.close()
+            raise ChildStartError(
+                "the process that decodes files did not start: see its message above"
+            ) from error
+
+
+_kept = threading.local()
+
+
+def kept(limits: Limits) -> Isolated:
+    """This thread's child for these limits, kept from one unit of work to the next."""
+    held: Isolated | None = getattr(_kept, "isolated", None)
+    if held is None or held._limits != limits:
+        if held is not None:
+            held.close()
+        held = _kept.isolated = Isolated(limits)
+    return held
+
+
+def _memory_reason(limits: Limits) -> str:
+    return f"needed more than {limits.memory_mb} MB of memory (prep.limit_memory_mb)"
+
+
+def _end_reason(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "its decoder was killed from outside: the machine may be out of memory"
+    how = signal.strsignal(-code) if code < 0 else f"exit status {code}"
+    return f"broke the process that decoded it ({how}): leave it out, or encode it again"
+
+
+def _module_of(fn: Callable[..., Any]) -> str:
+    """Module to import for `fn`; a program run by `python -m` is known by its own name there."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if fn.__module__ == "__main__" and spec else fn.__module__
+
+
+# --- in the child -------------------------------------------------------------------------------
+
+
+def _serve(pipe_fd: int, lifeline: int, memory_mb: int) -> None:
+    """Takes calls from the pipe until the parent goes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # The kernel sends SIGIO, whose default is to end the process, when the last writer of this
+    # pipe closes: also in a hung decoder. (The parent-death signal would follow the thread that
+    # started us, and Beam's come and go.)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    cv2.setNumThreads(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a fault is reported, not dumped
+    if memory_mb:
+        _limit_allocation(memory_mb)
+    with Connection(pipe_fd) as pipe, contextlib.suppress(EOFError, BrokenPipeError):
+        pipe.send(("ready", None))
+        while True:
+            module, name, args, each = pipe.recv()
+            pipe.send(_answer(pipe, module, name, args, each))
+
+
+def _limit_allocation(memory_mb: int) -> None:
+    """The net below the parent's watch: one huge allocation fails at once.
+
+    Twice the limit, since FFmpeg takes a failed allocation for a damaged frame and goes on.
+    """
+    with open("/proc/self/statm", encoding="ascii") as f:
+        data = int(f.read().split()[5]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (data + 2 * memory_mb * _MB, hard))
+
+
+def _answer(
+    pipe: Connection, module: str, name: str, args: tuple[Any, ...], each: bool
+) -> tuple[str, Any]:
+    """Sends the items of one call and returns the message that ends it."""
+    try:
+        fn = importlib.import_module(module)
+        for part in name.split("."):
+            fn = getattr(fn, part)
+        if not each:
+            pipe.send(("item", fn(*args)))
+            return "end", None
+        for item in fn(*args):
+            pipe.send(("item", item))
+        return "end", None
+    except MemoryError:
+        return "memory", None
+    except Exception as error:  # any: it is raised again in the parent
+        trace = "In the isolated process:\n" + traceback.format_exc()
+        try:
+            ForkingPickler.loads(ForkingPickler.dumps(error))
+        except Exception:  # an exception's own __init__ may ask for anything
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        error.add_note(trace)
+        return "error", error

@@ -1,0 +1,136 @@
+"""The five answer levels: words, weights, and how a pair gets one (method 1 and 3).
+
+Every level describes the *second* video of a pair in comparison with the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+LEVELS = ("inferior", "worse", "similar", "better", "superior")
+"""The levels, worst to best."""
+
+LEVEL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Weight of each level in the probability that the second video is preferred."""
+
+
+def level_index(label: str) -> int:
+    """Position of `label` in `LEVELS`; ValueError for any other word."""
+    try:
+        return LEVELS.index(label)
+    except ValueError:
+        raise ValueError(f"unknown level {label!r}; the levels are {', '.join(LEVELS)}") from None
+
+
+def mirror(label: str) -> str:
+    """Label of the pair (B, A) when (A, B) has `label`."""
+    return LEVELS[len(LEVELS) - 1 - level_index(label)]
+
+
+def teacher_margin(
+    first_scores: Sequence[float] | np.ndarray,
+    second_scores: Sequence[float] | np.ndarray,
+    std_floor: float = 0.0,
+) -> tuple[float, float]:
+    """Difference of the teachers' means and its standard deviation (method 3.1).
+
+    Args:
+      first_scores: scores of the first video over teachers [J], one scale, higher is better.
+      second_scores: the same for the second video [J].
+      std_floor: the standard deviation is at least this. With one teacher it would be 0, and no
+        pair would ever be `similar`.
+
+    Returns:
+      (D, s_D): D = mean(second) - mean(first), s_D = max(sqrt(s_A^2 + s_B^2), std_floor) with
+      population variances.
+    """
+    first = np.asarray(first_scores, np.float64)
+    second = np.asarray(second_scores, np.float64)
+    if first.ndim != 1 or first.shape != second.shape or first.size == 0:
+        raise ValueError(f"need two equal non-empty rows of scores: {first.shape}, {second.shape}")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("teacher scores must be finite; drop videos with missing scores first")
+    difference = second.mean() - first.mean()
+    std = np.sqrt(first.var() + second.var())
+    return float(difference), float(max(std, std_floor))
+
+
+def label_from_margin(difference: float, std: float) -> str:
+    """Level of a pair from D and s_D (method 3.1); a difference of 0 is always `similar`."""
+    if difference == 0:
+        return "similar"
+    if difference > 2 * std:
+        return "superior"
+    if difference > std:
+        return "better"
+    if difference > -std:
+        return "similar"
+    if difference > -2 * std:
+        return "worse"
+    return "inferior"
+
+
+def label_from_teachers(
+    first_scores: Sequence[float] | np.ndarray,
+    second_scores: Sequence[float] | np.ndarray,
+    std_floor: float = 0.0,
+) -> str:
+    """Level of a pair from the scores of several teachers; arguments as in `teacher_margin`."""
+    return label_from_margin(*teacher_margin(first_scores, second_scores, std_floor))
+
+
+def label_from_severity(first: int, second: int) -> str:
+    """Level of two simulated versions of one source (method 3.2).
+
+    Args:
+      first: severity number of the first version; 0 is the source, higher is more distorted.
+      second: severity number of the second version.
+
+    Returns:
+      One step apart: better/worse; further apart: superior/inferior; never `similar`.
+
+    Raises:
+      ValueError: equal severities (such a pair has no label) or a negative one.
+    """
+    if first < 0 or second < 0:
+        raise ValueError(f"severity numbers start at 0, got {first} and {second}")
+    if first == second:
+        raise ValueError(f"both versions have severity {first}: such a pair has no label")
+    if second < first:
+        return "better" if first - second == 1 else "superior"
+    return "worse" if second - first == 1 else "inferior"
+
+
+def level_probs(label: str) -> np.ndarray:
+    """One-hot float32 [5] of `label`, in the order of `LEVELS`."""
+    probs = np.zeros(len(LEVELS), np.float32)
+    probs[level_index(label)] = 1.0
+    return probs
+
+
+def preference(level_logits: np.ndarray, tau: float = 1.0) -> np.ndarray:
+    """Probability that the second video is preferred (method 8).
+
+    Args:
+      level_logits: logits of the five levels [..., 5], in the order of `LEVELS`.
+      tau: temperature, > 0.
+
+    Returns:
+      float64 [...] in 0..1: sum over levels of weight * softmax(logits / tau).
+    """
+    logits = np.asarray(level_logits, np.float64)
+    if logits.shape[-1:] != (len(LEVELS),):
+        raise ValueError(f"level logits must end in {len(LEVELS)} levels, got {logits.shape}")
+    if tau <= 0:
+        raise ValueError(f"tau must be positive, got {tau}")
+    logits = (logits - logits.max(axis=-1, keepdims=True)) / tau
+    probs = np.exp(logits)
+    probs /= probs.sum(axis=-1, keepdims=True)
+    return probs @ np.asarray(LEVEL_WEIGHTS)
+
+
+def order_consistent(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """Probability [n] that the second video is better, from both orders of the pair."""
+    return 0.5 * (preference(forward) + 1.0 - preference(backward))

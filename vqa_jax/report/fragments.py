@@ -1,0 +1,60 @@
+"""A picture of what fragments are: a frame with the patches marked, and the spliced view beside it.
+
+python -m vqa_jax teachers view VIDEO --out fragments.png
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vqa_jax.jobs.files import replacing
+from vqa_jax.media.decode import read_frames
+from vqa_jax.media.probe import probe
+from vqa_jax.teachers import views
+
+_GAP = 16  # pixels between the two pictures
+_CELL, _PATCH = (90, 90, 90), (255, 176, 0)
+
+
+def draw(video: str, out: str, seed: int = 0) -> None:
+    """Writes a PNG: the first frame of the technical view, and its fragments twice as large.
+
+    Args:
+      video: file.
+      out: PNG file to write.
+      seed: of the patches' places.
+
+    Raises:
+      MediaError: the video cannot be used.
+    """
+    info = probe(video)
+    number = int(views.clip_numbers(info.num_frames, 1, 32, 2, seed)[0, 0])
+    with replacing(out) as temporary:
+        picture(read_frames(video, [number])[0], seed).save(temporary, "PNG", optimize=True)
+
+
+def picture(frame: np.ndarray, seed: int = 0, grid: views.Grid = views.Grid()) -> Image.Image:
+    """Frame uint8 [H, W, 3], scaled up if fragments need it, with cells and patches, and its view.
+
+    The patches are those of `views.fragments(frame[None], seed)`.
+    """
+    frame = views.enlarged(frame[None], grid.side)[0]
+    height, width = frame.shape[:2]
+    spliced = Image.fromarray(views.fragments(frame[None], seed, grid=grid)[0])
+    spliced = spliced.resize((2 * grid.side, 2 * grid.side), Image.Resampling.NEAREST)
+    size = (width + _GAP + spliced.width, max(height, spliced.height))
+    sheet = Image.new("RGB", size, "white")
+    sheet.paste(Image.fromarray(frame))
+    sheet.paste(spliced, (width + _GAP, 0))
+    lines = ImageDraw.Draw(sheet)
+    cell_y, cell_x = height // grid.cells, width // grid.cells
+    for k in range(grid.cells + 1):
+        lines.line([(0, k * cell_y), (cell_x * grid.cells - 1, k * cell_y)], _CELL)
+        lines.line([(k * cell_x, 0), (k * cell_x, cell_y * grid.cells - 1)], _CELL)
+    corners = views.fragment_corners(height, width, seed, grid=grid)
+    for y, x in corners.reshape(2, -1).T.tolist():
+        # Around the patch, whose own pixels stay as they are.
+        box = [x - 1, y - 1, x + grid.patch, y + grid.patch]
+        lines.rectangle(box, outline=_PATCH)
+    return sheet

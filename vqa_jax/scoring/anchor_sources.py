@@ -1,0 +1,131 @@
+"""Anchors that people bring: a table of videos and their scores (method 8).
+
+`anchors.csv` has a column `path` (relative to the table) and either `mos`, what people gave, or
+`score`, anything else: then the scale is arbitrary and every output says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from vqa_jax.benchmarks.labels import LabelsError, read_labels
+from vqa_jax.benchmarks.score_tables import ScoresError, read_human_scores
+from vqa_jax.jobs.files import written
+from vqa_jax.media.container import MediaError
+from vqa_jax.scoring.anchors import AnchorError, AnchorSet
+from vqa_jax.scoring.engine import VideoInput
+
+
+def read_anchors(path: str | os.PathLike[str], read: Callable[[str], VideoInput]) -> AnchorSet:
+    """Reads a table and its videos.
+
+    Args:
+      path: the table; CSV, Parquet or JSON lines.
+      read: decodes one file as the student sees it.
+
+    Raises:
+      AnchorError: no such table, fewer than two videos with a score, or a video that cannot be
+        read. All unreadable ones are named.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise AnchorError(f"{path} is missing: name a table with the columns path and mos")
+    try:
+        found = read_human_scores(path)
+        human = bool(found)
+        if not human:
+            labels = read_labels(path)
+            found = dict(zip(labels.names, labels.mos.tolist(), strict=True))
+    except (LabelsError, ScoresError) as error:
+        raise AnchorError(str(error)) from error
+    if len(found) < 2:
+        raise AnchorError(f"{path} has {len(found)} videos with a score: two are the least")
+    folder, inputs, problems = os.path.dirname(os.path.abspath(path)), {}, []
+    for name in sorted(found, key=lambda name: (found[name], name)):
+        try:
+            inputs[name] = read(os.path.join(folder, name))
+        except MediaError as error:
+            problems.append(str(error))
+    if problems:
+        raise AnchorError(f"{path}: anchors that cannot be read: {'; '.join(problems)}")
+    return AnchorSet(
+        names=tuple(inputs),
+        inputs=tuple(inputs.values()),
+        scores=tuple(found[name] for name in inputs),
+        scale=f"{'mean opinion scores' if human else 'scores'} of {os.path.basename(path)}",
+        arbitrary=not human,
+    )
+
+
+def choose(scores: np.ndarray, std: np.ndarray, num: int) -> list[int]:
+    """Indices of `num` videos, worst bin first.
+
+    Of each of `num` equal bins of the scores' range the one with the lowest std is taken; unknown
+    ones (NaN) come last, and among equals the nearest to the bin's middle.
+
+    Args:
+      scores: [N] of the pool.
+      std: [N] standard deviation of each video's ratings, or NaN.
+      num: anchors wanted.
+
+    Raises:
+      ValueError: fewer than two anchors wanted, or a bin without a video.
+    """
+    if num < 2 or len(scores) < num:
+        raise ValueError(f"{num} anchors of {len(scores)} scored videos: at least two of as many")
+    edges = np.linspace(scores.min(), scores.max(), num + 1)
+    bins = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, num - 1)
+    spread = np.where(np.isnan(std), np.inf, std)
+    chosen = []
+    for k in range(num):
+        inside = np.flatnonzero(bins == k)
+        if not len(inside):
+            raise ValueError(
+                f"no video scores between {edges[k]:g} and {edges[k + 1]:g}: "
+                "a larger pool or fewer anchors"
+            )
+        distance = np.abs(scores[inside] - (edges[k] + edges[k + 1]) / 2)
+        chosen.append(int(inside[np.lexsort((distance, spread[inside]))[0]]))
+    return chosen
+
+
+def write_anchors(pool: str, videos: str, out: str, num: int) -> list[tuple[str, float, float]]:
+    """Chooses from a table and writes the anchors' table.
+
+    Args:
+      pool: names, scores (`mos` or `score`) and, if known, `std`, as `score --csv` writes them.
+      videos: folder that the names are relative to.
+      out: CSV to write; its paths are relative to its own folder.
+      num: anchors wanted.
+
+    Returns:
+      (path, score, std) of each, worst first; std may be NaN.
+
+    Raises:
+      AnchorError: a pool that cannot be read or is too small, or chosen files that are missing.
+    """
+    try:
+        labels = read_labels(pool)
+        human = bool(read_human_scores(pool))
+        chosen = choose(labels.mos, labels.std, num)
+    except (LabelsError, ScoresError, ValueError) as error:
+        raise AnchorError(f"{pool}: {error}") from error
+    folder = os.path.dirname(os.path.abspath(out))
+    paths = [os.path.abspath(os.path.join(videos, labels.names[i])) for i in chosen]
+    gone = [path for path in paths if not os.path.isfile(path)]
+    if gone:
+        raise AnchorError(f"missing: {', '.join(gone)}; name the videos' folder")
+    os.makedirs(folder, exist_ok=True)
+    found = [
+        (os.path.relpath(path, folder), float(labels.mos[i]), float(labels.std[i]))
+        for path, i in zip(paths, chosen, strict=True)
+    ]
+    with written(out, newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("path", "mos" if human else "score", "std"))
+        table.writerows((p, score, "" if np.isnan(std) else std) for p, score, std in found)
+    return found

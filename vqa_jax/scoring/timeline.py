@@ -1,0 +1,207 @@
+"""Quality over time: scores of a long video's passages, and its worst moments.
+
+Writes timeline.csv, one row a passage, in order.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from vqa_jax.jobs.files import written
+from vqa_jax.media import passages
+from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.probe import VideoInfo, probe
+from vqa_jax.media.view import Preprocess, tile_frames, tile_positions
+from vqa_jax.scoring.anchors import describe
+from vqa_jax.scoring.engine import EncodedVideo
+from vqa_jax.scoring.predictor import Predictor
+
+CSV_FILE = "timeline.csv"
+WORST = 6  # moments that are shown
+FRAME_SIDE = 640  # pixels of a shown frame's longer side, at most
+CROP_SIDE = 240  # pixels of the crop
+_FRAME_QUALITY, _CROP_QUALITY = 85, 95  # JPEG; the crop must not hide the distortion
+_MARK = (255, 176, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """One passage's score, or why there is none.
+
+    Attributes:
+      start, stop: seconds from the first frame.
+      score, std: on the anchors' scale, higher is better.
+      q, q_std: Thurstone score and its std.
+      extrapolated: the passage lies beyond the anchors.
+      error: why there is no score.
+    """
+
+    start: float
+    stop: float
+    score: float | None = None
+    std: float | None = None
+    q: float | None = None
+    q_std: float | None = None
+    extrapolated: bool | None = None
+    error: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """Pictures of one of the worst moments.
+
+    Attributes:
+      moment: the passage.
+      time: seconds from the first frame to the one shown.
+      frame: JPEG, the longer side FRAME_SIDE pixels at most, the crop's place marked.
+      crop: JPEG of a square of the frame around its worst tile, pixel for pixel.
+    """
+
+    moment: Moment
+    time: float
+    frame: bytes
+    crop: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """A video's moments.
+
+    Attributes:
+      path: of the video.
+      moments: in order.
+      worst: the worst of them, worst first; no two overlap.
+      scale: what the scores mean.
+      tiles: of how many tiles the student chose the worst in each; 0 if it sees whole frames, so
+        that the middle of the middle frame is shown.
+    """
+
+    path: str
+    moments: tuple[Moment, ...]
+    worst: tuple[Look, ...]
+    scale: str
+    tiles: int
+
+
+def run(student: Predictor, path: str, out: str, length: float, stride: float) -> Timeline:
+    """Scores a video's passages and writes the table to a folder.
+
+    Args:
+      student: with anchors.
+      path: of the video.
+      out: folder.
+      length, stride: of the passages, seconds.
+
+    Raises:
+      frames.MediaError: the file is no video that can be opened.
+      AnchorError: the student has no anchors.
+      ValueError: passages of no length, or with gaps between them.
+    """
+    info = probe(path)
+    total = sum(1 for _ in passages.bounds(info.num_frames, info.fps, length, stride))
+    os.makedirs(out, exist_ok=True)
+    if length < 2:
+        logging.warning("passages below 2 s hold a single key frame: expect noisy scores")
+    scale = student.scale
+    moments: list[Moment] = []
+    kept: list[tuple[Moment, EncodedVideo]] = []
+    found = passages.read(info, student.engine.spec.preprocess, length, stride)
+    with written(os.path.join(out, CSV_FILE), newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Moment)])
+        writer.writeheader()
+        for passage in tqdm(found, total=total, desc="timeline", unit="passage"):
+            moment = Moment(passage.start, passage.stop, error=passage.error)
+            if passage.error is None:
+                video = student.encode_frames(passage.frames, passage.clips)
+                moment = dataclasses.replace(moment, **dataclasses.asdict(scale.score(video)))
+                kept = _with_worse(kept, moment, video)
+            moments.append(moment)
+            writer.writerow(dataclasses.asdict(moment))
+    pre = student.engine.spec.preprocess
+    tiles = pre.num_tiles if pre.view == "crops" else 0
+    worst = _looks(student, info, kept) if kept else []
+    return Timeline(path, tuple(moments), tuple(worst), describe(scale.anchors), tiles)
+
+
+def _with_worse(
+    kept: list[tuple[Moment, EncodedVideo]], moment: Moment, video: EncodedVideo
+) -> list[tuple[Moment, EncodedVideo]]:
+    """The worst moments so far, worst first; of those that overlap the worse one stays."""
+    # Passages come in order and are equally long: a new one overlaps at most one that was kept.
+    rival = next((k for k in kept if k[0].stop > moment.start), None)
+    if rival is not None and rival[0].score <= moment.score:
+        return kept
+    others = [k for k in kept if k is not rival]
+    return sorted([*others, (moment, video)], key=lambda k: k[0].score)[:WORST]
+
+
+def _looks(
+    student: Predictor, info: VideoInfo, kept: Sequence[tuple[Moment, EncodedVideo]]
+) -> list[Look]:
+    """Pictures of the kept moments: the file is decoded once more, up to the last of them."""
+    pre = student.engine.spec.preprocess
+    shown: dict[int, list[tuple[int, int | None]]] = {}  # frame -> places in `kept` and their tiles
+    for place, (moment, video) in enumerate(kept):
+        first, end = (round(t * info.fps) for t in (moment.start, moment.stop))
+        number, tile = (end - first) // 2, None
+        if pre.view == "crops":
+            tile = _worst_tile(student, video)
+            number = tile_frames(end - first, info.fps, pre)[tile]
+        shown.setdefault(first + number, []).append((place, tile))
+    looks: dict[int, Look] = {}
+    for number, frame in iter_frames(info.path, shown, info):
+        for place, tile in shown[number]:
+            pictures = _pictures(frame, tile, pre)
+            looks[place] = Look(kept[place][0], number / info.fps, *pictures)
+    return [looks[place] for place in sorted(looks)]
+
+
+def _worst_tile(student: Predictor, video: EncodedVideo) -> int:
+    """The tile that the student, shown each one alone, prefers least to the anchors."""
+    size = student.engine.spec.student.tokens_per_frame
+    groups = len(video.visual)
+    alone = []
+    for tile in range(groups * video.num_frames):
+        place, group = divmod(tile, groups)  # as `crops.scoring_groups` deals them
+        visual = video.visual[group].copy()
+        visual[:size] = visual[place * size : (place + 1) * size]
+        alone.append(dataclasses.replace(video, visual=visual[None], num_frames=1))
+    scale = student.scale
+    return int(scale.preferences(scale.logits(alone)).mean(axis=1).argmin())
+
+
+def _pictures(frame: np.ndarray, tile: int | None, pre: Preprocess) -> tuple[bytes, bytes]:
+    """JPEGs (frame, crop) of a frame uint8 [H, W, 3] and a tile of it; without one, its middle."""
+    height, width = frame.shape[:2]
+    centre_y, centre_x = height / 2, width / 2
+    if tile is not None:
+        enlarged = max(1.0, pre.tile_size / min(height, width))  # as the view does
+        size = (round(side * enlarged) for side in (height, width))
+        y, x = tile_positions(*size, pre)[tile]
+        centre_y, centre_x = ((k + pre.tile_size / 2) / enlarged for k in (y, x))
+    side_y, side_x = min(CROP_SIDE, height), min(CROP_SIDE, width)
+    top = int(np.clip(centre_y - side_y / 2, 0, height - side_y))
+    left = int(np.clip(centre_x - side_x / 2, 0, width - side_x))
+    crop = Image.fromarray(frame[top : top + side_y, left : left + side_x])
+    scale = min(1.0, FRAME_SIDE / max(height, width))
+    small = Image.fromarray(frame).resize(
+        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS
+    )
+    box = [scale * k for k in (left, top, left + side_x, top + side_y)]
+    ImageDraw.Draw(small).rectangle([*box[:2], box[2] - 1, box[3] - 1], outline=_MARK, width=2)
+    return _jpeg(small, _FRAME_QUALITY), _jpeg(crop, _CROP_QUALITY)
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()

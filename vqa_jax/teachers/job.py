@@ -1,0 +1,316 @@
+"""Scores of teachers for many videos: video files in, a score table out, resumable by ranges.
+
+Any number of processes, on one machine or on many that see the same folders, share the work:
+process i of n takes every n-th range of videos. A range's scores appear by rename when complete,
+and whichever process finds the last of them publishes the table, under a lock, manifest last. A
+video's score depends on the video, the teacher and the seed alone, so neither the number of
+processes nor an interruption changes a byte.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import csv
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from absl import logging
+from pyarrow import parquet
+from tqdm import tqdm
+
+from vqa_jax.benchmarks import score_tables
+from vqa_jax.jobs.files import (
+    CorpusError,
+    key_hash,
+    read_json,
+    remove_temporary,
+    replacing,
+    write_json,
+    written,
+)
+from vqa_jax.jobs.ranges import Share, alone_in, compute
+from vqa_jax.media.container import MediaError
+from vqa_jax.media.find import find_videos
+from vqa_jax.media.probe import VideoInfo, probe
+from vqa_jax.teachers.cards import VideoTeacher
+from vqa_jax.teachers.views import View, read_views, video_seed
+
+MANIFEST = "teachers.json"
+TABLE_CSV, TABLE_PARQUET = "scores.csv", "scores.parquet"
+_TABLES = (".csv", ".jsonl", ".parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """A file to score: where it is, and the name that the score table has for it."""
+
+    path: str
+    key: str
+
+
+@dataclasses.dataclass(frozen=True)
+class JobConfig:
+    """How videos are scored and the work is cut.
+
+    Attributes:
+      seed: of everything that the official programs draw at random.
+      draws: a score is the mean over this many draws.
+      unit: videos of a range; a restart repeats at most one range a process.
+      workers: threads that decode.
+      at_once: videos that are scored together; their views are in memory.
+    """
+
+    seed: int = 0
+    draws: int = 1
+    unit: int = 64
+    workers: int = 2
+    at_once: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.draws, self.unit, self.workers, self.at_once) < 1:
+            raise ValueError("draws, unit, workers and at_once start at 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a process found when its share was done.
+
+    Attributes:
+      scored: videos with scores by all teachers, of all processes so far.
+      failed: videos with an error.
+      missing: ranges that other processes still have to score; with none, the table is published.
+    """
+
+    scored: int
+    failed: int
+    missing: int
+
+
+def list_videos(names: Sequence[str]) -> list[Video]:
+    """Videos of files, folders, globs and tables (.csv, .jsonl, .parquet) with a column `path`.
+
+    A file below a named folder is called by its path below that folder, as corpora call it;
+    anything else as it was written.
+
+    Raises:
+      ScoresError: a table that cannot be read.
+      CorpusError: no video at all, or two of one name.
+    """
+    found: dict[str, Video] = {}
+    for name in names:
+        table = name.lower().endswith(_TABLES)
+        for path in score_tables.read_paths(name) if table else find_videos([name]):
+            below = not table and os.path.isdir(name)
+            key = os.path.relpath(path, name) if below else path
+            if found.setdefault(key, Video(path, key)).path != path:
+                raise CorpusError(f"{key} names both {found[key].path} and {path}: list one folder")
+    if not found:
+        raise CorpusError(f"no video in {', '.join(names)}")
+    return [found[key] for key in sorted(found)]
+
+
+def run(
+    videos: Sequence[Video],
+    teachers: Sequence[VideoTeacher],
+    out: str,
+    config: JobConfig = JobConfig(),
+    process: int = 0,
+    processes: int = 1,
+) -> Outcome:
+    """Writes the score table of videos: `scores.csv`, `scores.parquet` and `teachers.json`.
+
+    Columns: video, one a teacher (raw scores, empty where there is none), error (why).
+
+    Args:
+      videos: each key once.
+      teachers: each name once.
+      out: folder to write.
+      config: see JobConfig.
+      process, processes: number of this process, 0 <= process < processes.
+
+    Raises:
+      CorpusError: `out` holds the table of other videos, teachers or settings, or `process` is
+        out of range.
+    """
+    share = Share(process, processes)
+    identity = {
+        "teachers": {t.name: t.fingerprint for t in teachers},
+        "videos": f"{key_hash(repr([v.key for v in videos])):016x}",
+        "seed": config.seed,
+        "draws": config.draws,
+        "unit": config.unit,
+    }
+    work = os.path.join(out, f"work_{key_hash(repr(sorted(identity.items()))):016x}")
+    published = _published(out, identity)
+    if published is not None:
+        shutil.rmtree(work, ignore_errors=True)  # of a process killed at its very end
+        logging.info("%s is complete: nothing to score", out)
+        return Outcome(published["scored"], published["failed"], 0)
+    os.makedirs(work, exist_ok=True)
+    units = [videos[k : k + config.unit] for k in range(0, len(videos), config.unit)]
+    paths = [os.path.join(work, f"range-{k:06d}.parquet") for k in range(len(units))]
+
+    def make(k: int, bar: tqdm) -> None:
+        rows = _rows(units[k], teachers, config, bar)
+        with replacing(paths[k]) as temporary:
+            parquet.write_table(rows, temporary)
+
+    compute([len(u) for u in units], lambda k: os.path.exists(paths[k]), make, share, "teachers")
+    missing = sum(not os.path.exists(path) for path in paths)
+    # Another process may have published, and tidied up, at this very moment.
+    if missing and _published(out, identity) is None:
+        logging.info("%d ranges of %s are left to other processes", missing, out)
+        return Outcome(*_counts(paths), missing)
+    with alone_in(out):
+        manifest = _published(out, identity)
+        if manifest is None:
+            manifest = _publish(out, paths, teachers, identity)
+        shutil.rmtree(work, ignore_errors=True)
+    return Outcome(manifest["scored"], manifest["failed"], 0)
+
+
+def _rows(
+    videos: Sequence[Video], teachers: Sequence[VideoTeacher], config: JobConfig, bar: tqdm
+) -> pa.Table:
+    """Scores of one range; decoding runs one group of videos ahead of scoring."""
+    groups = (videos[k : k + config.at_once] for k in range(0, len(videos), config.at_once))
+    scores: list[np.ndarray] = []
+    errors: list[str | None] = []
+    with concurrent.futures.ThreadPoolExecutor(config.workers) as pool:
+        ahead: collections.deque[list[concurrent.futures.Future]] = collections.deque()
+
+        def look_ahead() -> None:
+            group = next(groups, None)
+            if group is not None:
+                ahead.append([pool.submit(_looked_at, v, teachers, config) for v in group])
+
+        look_ahead()
+        while ahead:
+            look_ahead()
+            looks = [future.result() for future in ahead.popleft()]
+            for row, error in _scored(looks, teachers):
+                scores.append(row)
+                errors.append(error)
+            bar.update(len(looks))
+    columns = {t.name: column for t, column in zip(teachers, np.stack(scores, 1), strict=True)}
+    return pa.table(
+        {
+            "video": pa.array([video.key for video in videos], pa.string()),
+            **{name: pa.array(column, from_pandas=True) for name, column in columns.items()},
+            "error": pa.array(errors, pa.string()),
+        }
+    )
+
+
+def _looked_at(
+    video: Video, teachers: Sequence[VideoTeacher], config: JobConfig
+) -> list[list[Any]] | str:
+    """What each teacher keeps of a video, [draws][teachers], or why nothing can be had."""
+    seeds = [video_seed(config.seed, f"{draw}:{video.key}") for draw in range(config.draws)]
+
+    def plan(info: VideoInfo) -> dict[str, View]:
+        return {
+            f"{draw}/{j}/{name}": view
+            for draw, seed in enumerate(seeds)
+            for j, teacher in enumerate(teachers)
+            for name, view in teacher.views(info, seed).items()
+        }
+
+    try:
+        cuts: list[list[dict[str, np.ndarray]]] = [[{} for _ in teachers] for _ in seeds]
+        for key, cut in read_views(probe(video.path), plan).items():
+            draw, j, name = key.split("/", 2)
+            cuts[int(draw)][int(j)][name] = cut
+        return [[t.reduce(c) for t, c in zip(teachers, of, strict=True)] for of in cuts]
+    except MediaError as error:
+        return f"{error.reason} [{error.stage}]"
+    except (MemoryError, ValueError) as error:  # one odd file must not end the job
+        logging.warning("%s: %r", video.path, error)
+        return f"{type(error).__name__}: {error}"
+
+
+def _scored(
+    looks: Sequence[list[list[Any]] | str], teachers: Sequence[VideoTeacher]
+) -> Iterator[tuple[np.ndarray, str | None]]:
+    """Scores [teachers] and error of each video of a group."""
+    good = [look for look in looks if not isinstance(look, str)]
+    columns = []
+    for j, teacher in enumerate(teachers):
+        kept = [draw[j] for look in good for draw in look]
+        found = np.asarray(teacher.score(kept), np.float64) if kept else np.zeros(0)
+        columns.append(found.reshape(len(good), -1).mean(axis=1) if good else found)
+    rows = iter(np.stack(columns, 1))
+    for look in looks:
+        if isinstance(look, str):
+            yield np.full(len(teachers), np.nan), look
+            continue
+        row = next(rows)
+        bad = [t.name for t, x in zip(teachers, row, strict=True) if not np.isfinite(x)]
+        row = np.where(np.isfinite(row), row, np.nan)
+        yield row, f"no finite score by {', '.join(bad)}" if bad else None
+
+
+def _published(out: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest of this very table, if it is published.
+
+    Raises:
+      CorpusError: another table is.
+    """
+    path = os.path.join(out, MANIFEST)
+    if not os.path.exists(path):
+        return None
+    found = read_json(path)
+    changed = sorted(k for k in identity if found["identity"].get(k) != identity[k])
+    if changed:
+        raise CorpusError(f"{out} holds scores of other {', '.join(changed)}: choose another --out")
+    return found
+
+
+def _counts(paths: Sequence[str]) -> tuple[int, int]:
+    """Videos with all scores, and with an error, of the ranges that are there."""
+    scored = failed = 0
+    for path in filter(os.path.exists, paths):
+        column = parquet.read_table(path, columns=["error"]).column("error")
+        scored += column.null_count
+        failed += len(column) - column.null_count
+    return scored, failed
+
+
+def _publish(
+    out: str,
+    paths: Sequence[str],
+    teachers: Sequence[VideoTeacher],
+    identity: Mapping[str, Any],
+) -> dict[str, Any]:
+    """One table of all ranges, in the order of the videos; the manifest last."""
+    remove_temporary(out)
+    scored, failed = _counts(paths)
+    with (
+        replacing(os.path.join(out, TABLE_PARQUET)) as temporary,
+        written(os.path.join(out, TABLE_CSV), newline="") as text,
+    ):
+        rows = csv.writer(text)
+        rows.writerow(["video", *(t.name for t in teachers), "error"])
+        schema = parquet.read_schema(paths[0])
+        with parquet.ParquetWriter(temporary, schema) as writer:
+            for path in paths:
+                table = parquet.read_table(path, schema=schema)
+                writer.write_table(table)
+                for row in zip(*(c.to_pylist() for c in table.columns), strict=True):
+                    rows.writerow("" if cell is None else cell for cell in row)
+    manifest = {
+        "identity": dict(identity),
+        "higher_is_better": {t.name: t.higher_is_better for t in teachers},
+        "videos": scored + failed,
+        "scored": scored,
+        "failed": failed,
+    }
+    write_json(os.path.join(out, MANIFEST), manifest)
+    logging.info("%s: %d videos scored, %d failed", out, scored, failed)
+    return manifest

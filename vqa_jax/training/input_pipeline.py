@@ -1,0 +1,240 @@
+"""Shards -> padded batches on devices. The batch at step t follows from (corpus, config, t) alone.
+
+`sampling` says which pairs a batch holds. Their videos are read by key, cropped (view "crops"),
+laid out as tokens and padded to a bucket of frames and motion clips, by threads that work ahead.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vqa_jax.corpus.store import PairCorpus
+from vqa_jax.corpus.video_table import read_video_table
+from vqa_jax.devices import sharding
+from vqa_jax.jobs.files import CorpusError
+from vqa_jax.media import view
+from vqa_jax.media.crops import training_frames
+from vqa_jax.media.preprocess import Preprocess
+from vqa_jax.settings import InputConfig
+from vqa_jax.training import sampling
+from vqa_jax.training.batch import PromptGeometry, label_group, pad_batch
+from vqa_jax.training.grouped_batch import pad_groups
+
+MAX_LEVEL = 5  # most levels that a simulator has (method 3.2)
+IMAGES = "image"  # group of the mix
+_MAX_THREADS = 16
+
+
+def severity_class(video: Mapping[str, Any], simulators: Sequence[str], max_level: int) -> int:
+    """Class of the auxiliary task: 0 for a source, else one per (simulator, level), from 1 up.
+
+    -1 (no class) for simulators outside `simulators`: single frames do not show temporal ones.
+    """
+    if video["level"] == 0:
+        return 0
+    if video["simulator"] not in simulators:
+        return -1
+    return 1 + simulators.index(video["simulator"]) * max_level + int(video["level"]) - 1
+
+
+class _Batches:
+    """Batches by step: assembles one when it is asked for, in whichever thread asks."""
+
+    def __init__(
+        self,
+        corpus: PairCorpus,
+        config: InputConfig,
+        geometry: PromptGeometry,
+        simulators: Sequence[str],
+        num_motion: int,
+        rows: slice,
+    ):
+        self._corpus, self._config, self._geometry = corpus, config, geometry
+        self._simulators = list(simulators)
+        self._sizes = config.bucket_sizes(num_motion)
+        self._rows = range(config.num_groups)[rows]
+        index, images = _index(corpus, config, self._sizes)
+        sources = _sources(corpus, config, images)
+        self._sampler = sampling.Sampler(
+            index, sources, config.num_groups, config.group_size, config.swap, config.seed
+        )
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        draw = self._sampler.draw(step)
+        groups = []
+        for row in self._rows:
+            kept = np.flatnonzero(draw.pairs[row] >= 0)
+            pairs, swapped = draw.pairs[row, kept], draw.swapped[row, kept]
+            read = functools.cache(self._corpus.videos.__getitem__)  # shared ones: once a group
+            groups.append(
+                [
+                    self._example(read, int(pair), bool(turned), (step, row, slot))
+                    for slot, (pair, turned) in enumerate(zip(pairs, swapped, strict=True))
+                ]
+            )
+        size = self._sizes[draw.bucket]
+        if self._config.group_size == 1:
+            return pad_batch([group[0] for group in groups], self._geometry, *size)
+        return pad_groups(groups, self._geometry, *size, self._config.group_size)
+
+    def _example(
+        self,
+        read: Callable[[str], tuple[dict[str, Any], np.ndarray]],
+        index: int,
+        swapped: bool,
+        place: tuple[int, int, int],
+    ) -> dict[str, Any]:
+        """One unpadded example; `read` gives (video, motion) of a key, `place` is (step, row, slot
+        in the row's group)."""
+        pair, config = self._corpus.pairs[index], self._config
+        keys = [pair["first_id"], pair["second_id"]]
+        probs = pair["level_probs"]
+        if swapped:
+            keys, probs = keys[::-1], probs[::-1]
+        (first, first_motion), (second, second_motion) = map(read, keys)
+        step, row, slot = place
+        rngs = tuple(
+            np.random.default_rng([config.seed, 3, step, row, *more]) for more in ((), (1 + slot,))
+        )
+        views = training_frames(
+            first["frames"],
+            second["frames"],
+            Preprocess.from_json(first["preprocess"]),
+            config.num_frames,
+            config.same_crops,
+            rngs,
+        )
+        return {
+            "frames": views,
+            "motion": (first_motion, second_motion),
+            "level_probs": np.asarray(probs, np.float32),
+            "severity": np.array(
+                [severity_class(v, self._simulators, MAX_LEVEL) for v in (first, second)], np.int32
+            ),
+            "group": label_group(pair["label_source"]),
+        }
+
+
+def _index(
+    corpus: PairCorpus, config: InputConfig, sizes: Sequence[tuple[int, int]]
+) -> tuple[sampling.PairIndex, np.ndarray]:
+    """What the sampler needs of the pairs, and which ones are of two images, bool [n]."""
+    ends = [[pair[side] for pair in corpus.pairs] for side in ("first_id", "second_id")]
+    ids, numbers = np.unique(np.array(ends, dtype=np.str_), return_inverse=True)
+    first, second = numbers.reshape(2, -1)
+    fits, image = _video_facts(corpus, config, ids, sizes)
+    bucket = np.maximum(fits[first], fits[second])
+    return sampling.PairIndex(first, second, bucket), image[first] & image[second]
+
+
+def _video_facts(
+    corpus: PairCorpus, config: InputConfig, ids: np.ndarray, sizes: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest bucket of each video, int [v], and whether it is an image, bool [v]."""
+    known = read_video_table(corpus.root, ["video_id", "path"])
+    order = np.argsort(known.column("video_id"))
+    found = np.searchsorted(known.column("video_id"), ids, sorter=order)
+    rows = order[np.minimum(found, len(order) - 1)]
+    lost = ids[known.column("video_id")[rows] != ids]
+    if len(lost):
+        raise CorpusError(f"{corpus.root}: pairs name {lost[0]}, which its video table lacks")
+    paths = known.column("path")[rows]
+    may_be_image = np.array([view.is_image(path, 1) for path in paths])
+    if len(sizes) == 1 and not may_be_image.any():
+        return np.zeros(len(ids), np.int64), may_be_image
+    table = read_video_table(corpus.root, ["num_frames", "fps"])
+    lengths = [table.column(name)[rows] for name in ("num_frames", "fps")]
+    pre = Preprocess.from_json(corpus.videos[str(ids[0])][0]["preprocess"])
+    size_of = functools.cache(functools.partial(view.input_size, pre=pre))
+    taken = np.array([size_of(*length) for length in zip(*lengths, strict=True)])
+    taken[:, 0] = np.minimum(taken[:, 0], config.num_frames)
+    image = may_be_image & (lengths[0] == 1)
+    taken[image, 1] = 1
+    by_axis = [np.searchsorted([s[axis] for s in sizes], taken[:, axis]) for axis in (0, 1)]
+    bucket = np.maximum(*by_axis)
+    if bucket.max() == len(sizes):
+        worst = ids[int(np.argmax(bucket))]
+        raise CorpusError(
+            f"{corpus.root}: {worst} has more than {sizes[-1][1]} motion clips, the most that the "
+            "student takes: prepare the corpus with the student's preprocessing"
+        )
+    return bucket, image
+
+
+def _sources(corpus: PairCorpus, config: InputConfig, images: np.ndarray) -> list[sampling.Source]:
+    """Pairs by the source of their label, images apart, with the weights of the mix."""
+    members: dict[str, list[int]] = {}
+    for i, (pair, image) in enumerate(zip(corpus.pairs, images, strict=True)):
+        name = pair["label_source"]
+        members.setdefault(f"{IMAGES}:{name}" if image else name, []).append(i)
+    # Simulators with few levels have few pairs: each gets the same share of its group's weight.
+    mix = dict(config.mix)
+    sizes = collections.Counter(label_group(source) for source in members if source not in mix)
+    sources = []
+    for name in sorted(members):
+        group = label_group(name)
+        weight = mix[name] if name in mix else mix.get(group, 0) / sizes[group]
+        if weight > 0:
+            sources.append(sampling.Source(np.array(members[name]), weight))
+    if not sources:
+        raise CorpusError(f"{corpus.root}: no pairs of the groups {mix}")
+    return sources
+
+
+def training_batches(
+    corpus: PairCorpus,
+    config: InputConfig,
+    geometry: PromptGeometry,
+    simulators: Sequence[str],
+    num_motion: int,
+    rows: slice = slice(None),
+) -> grain.MapDataset:
+    """Endless dataset of batches; element t is that of step t, counted from 0.
+
+    Args:
+      corpus: pairs and their videos.
+      config: how they become batches.
+      geometry: prompts and tokens per frame.
+      simulators: those that the auxiliary loss knows.
+      num_motion: most motion clips of a video.
+      rows: of the global batch, those that this process needs; the others are not read.
+
+    Raises:
+      CorpusError: the corpus has no pairs of the mix, or its video table does not fit.
+    """
+    return grain.MapDataset.source(_Batches(corpus, config, geometry, simulators, num_motion, rows))
+
+
+def device_batches(
+    batches: grain.MapDataset, mesh: Mesh, size: int | None = None, first_step: int = 0
+) -> Iterator[dict[str, jax.Array]]:
+    """Batches from a step on, read by threads and put on the devices ahead of their use.
+
+    Args:
+      batches: of `training_batches`, with the rows of this process.
+      mesh: where they go.
+      size: rows of the global batch; None: `batches` hold all of them.
+      first_step: step of the first one, from 0.
+
+    Returns:
+      An endless iterator; `close()` stops its threads. An error of a step is raised when that step
+      is asked for.
+    """
+    threads = min(_MAX_THREADS, max(2, os.cpu_count() or 1))
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    ready = batches[first_step:].to_iter_dataset(reading)
+    placed = ready.map(lambda batch: sharding.put_batch(batch, mesh, size))
+    return iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=1))

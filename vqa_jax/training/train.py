@@ -1,0 +1,279 @@
+"""Trains a student on one corpus: the whole run, on one process or many.
+
+    python -m vqa_jax train --config configs/quickstart.py --data DIR --workdir DIR
+
+Rerunning the same command resumes; a finished run returns at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import grain
+import jax
+from absl import logging
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from vqa_jax.corpus import shards, store
+from vqa_jax.devices import hosts, topology
+from vqa_jax.devices import sharding as parallel
+from vqa_jax.errors import VqaError
+from vqa_jax.jobs import files
+from vqa_jax.models import flops as model_flops
+from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.settings import TrainConfig
+from vqa_jax.training import batch as pair_batch
+from vqa_jax.training import checkpoint, metric_log
+from vqa_jax.training import input_pipeline as input_pipeline_lib
+from vqa_jax.training import optim as training_optim
+from vqa_jax.training import step as step_lib
+from vqa_jax.weights import bundle
+
+
+class TrainingError(VqaError):
+    """Training cannot go on; the message says what was kept."""
+
+
+# Where and how a run is computed and kept may change when it resumes; what it learns may not.
+_MAY_CHANGE = (
+    *("mesh", "sharding", "attention", "remat"),
+    *("log_every", "checkpoint_every", "keep_best", "keep_every"),
+)
+
+
+def _identity(config: TrainConfig, spec: bundle.StudentSpec, data: str) -> dict[str, Any]:
+    pairs = {
+        name: [files.file_sha256(p) for p in shards.dataset_shards(data, name, "train")]
+        for name in config.pair_datasets
+    }
+    start = bundle.fingerprint(config.init_from) if config.init_from else ""
+    settings = dataclasses.asdict(config)
+    settings = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
+    identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": start}
+    return json.loads(json.dumps(identity))  # tuples as lists, as a file gives them back
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What the parts of a run share."""
+
+    config: TrainConfig
+    spec: bundle.StudentSpec
+    workdir: str
+    student: FunctionalStudent
+    mesh: Mesh
+    step_config: step_lib.StepConfig
+    checkpoints: checkpoint.Checkpointer
+
+    def write_student(self, name: str, state: step_lib.TrainState, facts: dict[str, Any]) -> str:
+        """Writes the weights of a state as a bundle; every process must call it."""
+        folder = os.path.join(self.workdir, name)
+        params = hosts.gathered(self.student.merge(state["params"]))
+        if params is not None:
+            bundle.save(folder, self.spec, params, facts)
+        hosts.barrier(f"{name} written")
+        return folder
+
+
+def train(
+    config: TrainConfig,
+    spec: bundle.StudentSpec,
+    data: str,
+    workdir: str,
+    profile: tuple[int, int] | None = None,
+) -> str | None:
+    """Trains to `total_steps` and writes a student bundle.
+
+    With many processes (`hosts.connect`) every one calls it with the same arguments; `workdir` is a
+    folder that all of them see, and process 0 writes metrics and bundle.
+
+    Args:
+      config: the run.
+      spec: architecture and preprocessing of the student.
+      data: corpus folder with pairs and motion features.
+      workdir: checkpoints, metrics and the finished bundle go here.
+      profile: first and last step of a profiler trace.
+
+    Returns:
+      Folder of the trained student's bundle; None if the run was told to end (SIGTERM): it is
+      saved, and the same call resumes it.
+
+    Raises:
+      TrainingError: a loss or gradient is not finite; the last good weights are saved.
+      checkpoint.CheckpointError: workdir belongs to another run, or a checkpoint could not be
+        written.
+      files.CorpusError: the corpus lacks pairs, videos or motion features.
+      hosts.HostsError: another process was lost.
+    """
+    os.makedirs(workdir, exist_ok=True)
+    student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
+    geometry = pair_batch.PromptGeometry(
+        bundle.make_tokenizer(spec), spec.student.tokens_per_frame, config.input.answer
+    )
+    corpus = store.PairCorpus(data, config.pair_datasets, "train", spec.extractor)
+    mesh = parallel.make_mesh(config.mesh)
+    batches = input_pipeline_lib.training_batches(
+        corpus,
+        config.input,
+        geometry,
+        spec.severity_simulators,
+        spec.preprocess.max_clips,
+        parallel.process_rows(config.input.num_groups, mesh),
+    )
+    checkpoints = checkpoint.Checkpointer(
+        workdir, _identity(config, spec, data), config.keep_best, config.keep_every
+    )
+    run = _Run(
+        config,
+        spec,
+        workdir,
+        student,
+        mesh,
+        step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index),
+        checkpoints,
+    )
+    output, total = os.path.join(workdir, "student"), config.optim.total_steps
+    if checkpoints.latest_step() == total and bundle.is_complete(output):
+        checkpoints.close()
+        logging.info("%s is finished", output)
+        return output
+    with hosts.reporting_loss("training"), hosts.end_request() as ending, checkpoints:
+        state = _start_or_resume(run)
+        state = _run_steps(run, state, batches, ending, profile)
+        checkpoints.wait()
+        if int(state["step"]) < total:
+            logging.info("told to end: step %d is saved in %s", int(state["step"]), workdir)
+            return None
+        facts = {"steps": total, "corpus": os.path.basename(data)}
+        run.write_student("student", state, facts)
+    logging.info("student written to %s", output)
+    return output
+
+
+def _start_or_resume(run: _Run) -> step_lib.TrainState:
+    """The newest checkpoint's state, or a fresh one, on the mesh."""
+    config, student = run.config, run.student
+    shardings = step_lib.state_shardings(student, run.step_config, run.mesh)
+    if run.checkpoints.latest_step() is not None:
+        abstract = jax.eval_shape(lambda: step_lib.init_state(student, run.step_config, 0))
+        return run.checkpoints.restore(checkpoint.abstract_of(abstract, shardings))
+    if not config.init_from:
+        state = step_lib.init_state(student, run.step_config, config.seed)
+    else:
+        # The auxiliary head is a run's own: a student may come with another one, or without.
+        classes = bundle.load_spec(config.init_from).student.num_severity_classes
+        given = dataclasses.replace(run.spec.student, num_severity_classes=classes)
+        params = bundle.load_params(config.init_from, FunctionalStudent(given))
+        params = FunctionalStudent(run.spec.student).fit_head(params, config.seed)
+        state = step_lib.state_of_params(student.attach(params, config.seed), run.step_config)
+    return jax.device_put(state, shardings)
+
+
+def _flops_of(run: _Run, batch: Mapping[str, Any]) -> float:
+    """Model FLOPs of a step on a global batch of these shapes."""
+    groups, videos, frames = batch["frames"].shape[:3]
+    prefix = batch["prefix_tokens"].shape[1] if "prefix_tokens" in batch else 0
+    shape = model_flops.PairShape(
+        *(groups * (videos - 1), frames, batch["motion"].shape[2]),
+        *(prefix + batch["tokens"].shape[-1], batch["answer_pos"].shape[-1]),
+        *(videos - 1, prefix),
+    )
+    rated = training_optim.rates(run.student.abstract(), run.config.trainable)
+    leaves = jax.tree_util.tree_leaves_with_path(rated)
+    trained = {"/".join(str(key.key) for key in path) for path, _ in leaves}
+    cfg, severity = run.student.cfg, bool(run.config.severity_weight)
+    return model_flops.training_flops(cfg, shape, trained.__contains__, severity).total
+
+
+def _tokens(batch: Mapping[str, Any]) -> int:
+    """Tokens that the decoder reads, padding included."""
+    return sum(batch[name].size for name in ("tokens", "prefix_tokens") if name in batch)
+
+
+def _run_steps(
+    run: _Run,
+    state: step_lib.TrainState,
+    batches: grain.MapDataset,
+    ending: hosts.EndRequest,
+    profile: tuple[int, int] | None,
+) -> step_lib.TrainState:
+    """Steps to the end, or to where the run is told to end; saves and logs on the way."""
+    config, mesh, checkpoints = run.config, run.mesh, run.checkpoints
+    total, first = config.optim.total_steps, int(state["step"])
+    train_step = step_lib.make_train_step(run.student, run.step_config, mesh)
+    # The batch of step t is element t - 1, whatever ran before.
+    iterator = input_pipeline_lib.device_batches(batches, mesh, config.input.num_groups, first)
+    writes = jax.process_index() == 0
+    log = metric_log.MetricLog(run.workdir, first, writes)
+    compiled = metric_log.Compilations()
+    speed = metric_log.Speed(topology.peak_of(mesh.devices.flat))
+    trace = metric_log.Profile(run.workdir, profile if writes else None)
+    flops: dict[tuple[int, ...], float] = {}  # by shape of the batch
+    row: dict[str, float] = {}
+    with (
+        contextlib.closing(iterator),
+        contextlib.closing(log),
+        contextlib.closing(compiled),
+        contextlib.closing(trace),
+        tqdm(
+            total=total,
+            initial=first,
+            desc="train",
+            unit="step",
+            mininterval=5,
+            disable=not writes,
+        ) as bar,
+    ):
+        for step in range(first + 1, total + 1):
+            # --- batch and step -----------------------------------------------------------------
+            trace.before(step)
+            asked = time.monotonic()
+            batch = next(iterator)
+            speed.waited(time.monotonic() - asked)
+            shape = (*batch["frames"].shape, *batch["tokens"].shape)
+            if shape not in flops:
+                flops[shape] = _flops_of(run, batch)
+            before = compiled.count
+            state, values = train_step(state, batch)
+            values = {k: float(v) for k, v in jax.device_get(values).items()}
+            trace.after(step)
+            if step > first + 1:
+                compiled.warn_after(step, before, {k: v.shape for k, v in batch.items()})
+            if values["train/skipped"] or not math.isfinite(values["train/loss"]):
+                raise _stopped(run, state, step, values)
+
+            # --- metrics and checkpoints --------------------------------------------------------
+            log.add(values)
+            speed.step(values, _tokens(batch), flops[shape])
+            bar.update()
+            last = ending.due(step) or step == total
+            if step % config.log_every == 0 or last:
+                row = log.write(step, {**speed.row(), **compiled.row()})
+                bar.set_postfix(loss=row["train/loss"], acc=row["train/level_acc"])
+            checkpoints.check()
+            if step % config.checkpoint_every == 0 or last:
+                checkpoints.save(step, state, {"loss": row.get("train/loss", values["train/loss"])})
+            if last:
+                break
+    return state
+
+
+def _stopped(
+    run: _Run, state: step_lib.TrainState, step: int, values: Mapping[str, float]
+) -> TrainingError:
+    """The error of a step that is not finite; the weights before it, which it kept, are written."""
+    kept = run.write_student("last_good", state, {"steps": step - 1})
+    run.checkpoints.wait()
+    return TrainingError(
+        f"step {step}: loss {values['train/loss']}, gradient norm {values['train/grad_norm']}; "
+        f"the weights of step {step - 1} are in {kept}: lower peak_lr and continue in a new "
+        "workdir with init_from set to it"
+    )
