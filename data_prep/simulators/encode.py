@@ -1,4 +1,4 @@
-"""H.264, H.265, AV1 and VP9 encodes of RGB arrays in memory, for the simulators (METHOD 3.2).
+"""H.264, H.265, AV1 and VP9 encodes of RGB arrays in memory, for the simulators (method 3.2).
 
 Encoders run on one thread, which makes them byte-identical from run to run (more threads of x264
 and x265 do not). Pixels are converted by swscale with exact rounding: its default rounding
@@ -15,6 +15,8 @@ from collections.abc import Iterable
 import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
+
+from vqa_jax.errors import VqaError
 
 _ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 # x265 reads and writes out of bounds when the picture is one coding tree block (64 pixels) wide:
@@ -45,7 +47,7 @@ _EXACT = (
 )
 
 
-class EncodeError(ValueError):
+class EncodeError(VqaError, ValueError):
     """Settings or frames that cannot be encoded; the message says what to change."""
 
 

@@ -141,7 +141,7 @@ def serve(folder, *arguments):
         text=True,
         check=False,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "XLA_FLAGS": ""},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
     )
 
 

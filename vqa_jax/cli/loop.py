@@ -8,9 +8,9 @@ from vqa_jax.cli.command import _LEFT, SettingsError, _load, _say
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from vqa_jax import report
     from vqa_jax.jobs import ranges
     from vqa_jax.loop import evaluate
+    from vqa_jax.report import run as report
 
     share = ranges.Share(args.process, args.processes)
     student = _load(args.student)
@@ -52,7 +52,7 @@ def _relabel(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from vqa_jax import report
+    from vqa_jax.report import run as report
 
     path = report.build_report(args.run)
     _say(report.summary_table(args.run))

@@ -79,13 +79,15 @@ def _score(args: argparse.Namespace) -> tuple[str, int]:
 
 
 def _timeline(args: argparse.Namespace) -> int:
+    from vqa_jax.report import timeline as page
     from vqa_jax.scoring import timeline
 
     try:
         found = timeline.run(_load(args.student), args.video, args.out, args.window, args.stride)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    _say(timeline.render(found, args.out))
+    page.write(found, args.out)
+    _say(page.render(found, args.out))
     return 0 if any(m.error is None for m in found.moments) else 1
 
 

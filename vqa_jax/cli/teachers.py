@@ -135,7 +135,7 @@ def _score(args: argparse.Namespace) -> tuple[str, int]:
 
 
 def _agree(args: argparse.Namespace) -> tuple[str, int]:
-    from vqa_jax.report import ensemble as report
+    from vqa_jax.report import teachers as report
 
     facts = report.describe_tables(args.scores, _names(args.lower), args.unite, args.std_floor)
     path = report.write(facts, args.out)

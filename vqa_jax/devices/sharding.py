@@ -1,6 +1,6 @@
 """Where arrays live: the mesh, and the rules from logical axes to mesh axes.
 
-Models name the axes of their parameters (DESIGN, Names); a rule table maps those names to the mesh
+Models name the axes of their parameters (vqa_jax/models/README.md); a table maps those to the mesh
 axes `data`, `fsdp` and `tensor`. The same code runs on one CPU, fake devices and a pod.
 """
 
@@ -16,6 +16,8 @@ import numpy as np
 from flax import nnx
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vqa_jax.errors import VqaError
 
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -38,7 +40,7 @@ LOGICAL_RULES: Rules = MappingProxyType(
 _SPLIT = ("mlp", "heads", "kv_heads", "vocab")  # axes whose parts layers compute apart
 
 
-class ReplicationError(ValueError):
+class ReplicationError(VqaError, ValueError):
     """Too much is held whole by devices that could share it; the message names the arrays."""
 
 

@@ -1,4 +1,4 @@
-"""What the student sees of a video: key frames, motion clips, and their sizes (METHOD section 4).
+"""What the student sees of a video: key frames, motion clips, and their sizes (method 4).
 
 One set of rules for training data and for scoring, so that there is no skew between the two. A
 `Preprocess` states the view completely and is stored with records and models.
@@ -22,7 +22,7 @@ _R2_STEPS = (0.7548776662466927, 0.5698402909980532)
 
 
 def key_frame_indices(num_frames: int, fps: float) -> list[int]:
-    """Every round(fps)-th frame from 0 (METHOD section 4).
+    """Every round(fps)-th frame from 0 (method 4).
 
     Raises:
       ValueError: no frame, or a frame rate that is not a positive number.
@@ -39,7 +39,7 @@ def motion_clip_indices(
     max_clips: int = 10,
     spread: bool = False,
 ) -> np.ndarray:
-    """Frame numbers of the motion clips (METHOD section 4).
+    """Frame numbers of the motion clips (method 4).
 
     Clip k is `clip_len` consecutive frames from k * round(fps), filled up with the last frame;
     there is one for each full second, at least one.
@@ -75,6 +75,13 @@ def tile_positions(height: int, width: int, pre: Preprocess) -> list[tuple[int, 
         (int((0.5 + i * _R2_STEPS[1]) % 1.0 * free_y), int((0.5 + i * _R2_STEPS[0]) % 1.0 * free_x))
         for i in range(pre.num_tiles)
     ]
+
+
+def tile_frames(num_frames: int, fps: float, pre: Preprocess) -> list[int]:
+    """Number of the frame that each tile of a video's crops view is cut from."""
+    keys = key_frame_indices(num_frames, fps)
+    keys = [keys[k] for k in _thinned(len(keys), pre.max_key_frames)]
+    return [keys[i * len(keys) // pre.num_tiles] for i in range(pre.num_tiles)]
 
 
 def view_frames(key_frames: np.ndarray, pre: Preprocess) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is trained, and AdamW with warm-up and cosine decay over it (METHOD 6)."""
+"""What is trained, and AdamW with warm-up and cosine decay over it (method 6)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import optax
 
+from vqa_jax.errors import VqaError
 from vqa_jax.settings import OptimConfig, Trainable
 
 Tree = Mapping[str, Any]
 
 
-class TrainableError(ValueError):
+class TrainableError(VqaError, ValueError):
     """The rules of what is trained do not fit the student; the message names rules and leaves."""
 
 

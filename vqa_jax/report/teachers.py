@@ -14,20 +14,19 @@ import numpy as np
 
 from vqa_jax.benchmarks import metrics
 from vqa_jax.benchmarks.score_tables import ScoresError, read_human_scores, read_scores
-from vqa_jax.jobs.files import write_json, written
+from vqa_jax.jobs.files import write_json
 from vqa_jax.pairs.levels import LEVELS
-from vqa_jax.report import plots
-from vqa_jax.report.data import number
-from vqa_jax.report.document import document
-from vqa_jax.report.parts import (
+from vqa_jax.report import html, plots
+from vqa_jax.report.html import (
     NOTHING,
+    Cell,
+    Figure,
+    Table,
     correlation,
     count,
-    figure,
     heat_cell,
+    number,
     percent,
-    section,
-    text,
 )
 from vqa_jax.teachers import agreement
 
@@ -68,9 +67,9 @@ def write(facts: Sequence[Facts], out: str) -> str:
     """Writes both files to folder `out`; returns the page's path."""
     os.makedirs(out, exist_ok=True)
     path = os.path.join(out, PAGE)
-    title = "Teachers: agreement and labels"
-    with written(path) as f:
-        f.write(document(title, f"<h1>{title}</h1>{section('teachers', 'Sets', body(facts))}"))
+    html.write(
+        path, "teachers.html", title="Teachers: agreement and labels", teachers=contents(facts)
+    )
     write_json(os.path.join(out, FACTS), {"sets": list(facts)})
     return path
 
@@ -92,100 +91,85 @@ def text_tables(facts: Sequence[Facts]) -> str:
     return "\n".join(lines)
 
 
-def body(facts: Sequence[Facts]) -> str:
-    """HTML of a section: label precision of all sets, then each set's details."""
-    return _precision(facts) + "".join(_details(of) for of in facts)
+def contents(facts: Sequence[Facts]) -> dict[str, Any]:
+    """Values of `teachers_sets.html`: precision of all sets, then each set's details."""
+    return {"precision": _precision(facts), "sets": [_details(of) for of in facts]}
 
 
-def _table(head: Sequence[str], rows: Sequence[str], kind: str = "heat") -> str:
-    cells = "".join(f"<th>{text(h)}</th>" for h in head)
-    return (
-        f'<div class="scroll"><table class="{kind}"><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _precision(facts: Sequence[Facts]) -> str:
+def _precision(facts: Sequence[Facts]) -> Table | None:
     rows = []
     for of in facts:
         if "precision" in of:
-            cells = ""
+            cells: list[str | Cell] = [of["name"]]
             for entry in reversed(of["precision"]):
-                shown = f"{percent(entry['right'])}<small>{percent(entry['share'], 0)}</small>"
-                cells += heat_cell(number(entry["right"]), 0.5, shown)
-            rows.append(f'<tr><th scope="row">{text(of["name"])}</th>{cells}</tr>')
-    if not rows:
-        return "<p>No human scores are at hand: the labels cannot be checked against people.</p>"
-    return (
-        "<h3>Label precision by level</h3>"
-        "<p>Teachers label random pairs by D and s_D; a label is right if the human scores of "
-        "the two videos are in the order of the teachers' means. Both videos are drawn "
-        "independently, equal human scores count as wrong; 50% is chance. Small: share of the "
-        "pairs that get this label.</p>" + _table(["", *reversed(agreement.KINDS)], rows)
-    )
+                shown, share = percent(entry["right"]), percent(entry["share"], 0)
+                cells.append(heat_cell(number(entry["right"]), 0.5, shown, share))
+            rows.append(cells)
+    kinds = ["", *reversed(agreement.KINDS)]
+    return Table("Label precision by level", kinds, rows, "heat") if rows else None
 
 
-def _details(of: Facts) -> str:
-    complete = f"{count(of['complete'])} of {count(of['videos'])} videos are scored by all"
-    return (
-        f"<details open><summary>{text(of['name'])}: {complete}; united by "
-        f"{text(of['method'])}</summary>"
-        f"{_agreement(of)}{_leave_one_out(of)}{_scales(of)}{_disputed(of)}</details>"
-    )
+def _details(of: Facts) -> dict[str, Any]:
+    return {
+        "title": f"{of['name']}: {count(of['complete'])} of {count(of['videos'])} videos are "
+        f"scored by all; united by {of['method']}",
+        "agreement": _agreement(of),
+        "pairs": count(of.get("label_pairs")),
+        "leave_one_out": _leave_one_out(of),
+        "scales": _scales(of),
+        "disputed": _disputed(of),
+    }
 
 
-def _agreement(of: Facts) -> str:
+def _agreement(of: Facts) -> Table:
     names = [teacher["name"] for teacher in of["teachers"]]
     rows = []
     for teacher, values in zip(of["teachers"], of["agreement"], strict=True):
-        rest = teacher["rest_srcc"], teacher["mos_srcc"]
-        cells = "".join(_srcc_cell(v) for v in (*values, *rest))
-        odd = " <b class='down'>odd</b>" if teacher["odd"] else ""
-        rows.append(f'<tr><th scope="row">{text(teacher["name"])}{odd}</th>{cells}</tr>')
-    return "<h3>Agreement (SRCC)</h3>" + _table(["", *names, "mean of the others", "people"], rows)
+        name = Cell(teacher["name"], "odd: disagrees with the others" if teacher["odd"] else "")
+        every = (*values, teacher["rest_srcc"], teacher["mos_srcc"])
+        rows.append([name, *map(_srcc_cell, every)])
+    head = ["", *names, "mean of the others", "people"]
+    return Table(f"Agreement of the teachers, {of['name']}", head, rows, "heat")
 
 
-def _srcc_cell(value: Any) -> str:
+def _srcc_cell(value: Any) -> Cell:
     """A correlation, tinted by its sign and size."""
     known = number(value)
     return heat_cell(None if known is None else (known + 1) / 2, 0.5, correlation(value))
 
 
-def _leave_one_out(of: Facts) -> str:
+def _leave_one_out(of: Facts) -> Table | None:
     if "leave_one_out" not in of:
-        return ""
-    levels = of["labels"]
-    cells = "".join(f"<td>{percent(levels[level])}</td>" for level in LEVELS)
-    rows = [f'<tr><th scope="row">all teachers</th><td></td><td></td>{cells}{_right(of)}</tr>']
-    for entry in of["leave_one_out"]:
-        cells = "".join(f"<td>{percent(entry['labels'][level])}</td>" for level in LEVELS)
-        rows.append(
-            f'<tr><th scope="row">without {text(entry["teacher"])}</th>'
-            f"<td>{percent(entry['changed'])}</td><td>{percent(entry['reversed'])}</td>"
-            f"{cells}{_right(entry)}</tr>"
-        )
+        return None
+
+    def shares(entry: Facts) -> list[str]:
+        right = [percent(e["right"]) for e in reversed(entry.get("precision", ()))]
+        return [*(percent(entry["labels"][level]) for level in LEVELS), *right]
+
+    rows = [["all teachers", "", "", *shares(of)]]
+    rows += [
+        [
+            f"without {entry['teacher']}",
+            percent(entry["changed"]),
+            percent(entry["reversed"]),
+            *shares(entry),
+        ]
+        for entry in of["leave_one_out"]
+    ]
     head = ["", "labels changed", "reversed", *LEVELS]
     if "precision" in of:
         head += [f"{kind} right" for kind in reversed(agreement.KINDS)]
+    lonely = len(of["teachers"]) == 2 and not of["std_floor"]
     note = (
-        "<p class='caption'>One teacher alone has no deviation: without a floor of s_D it never "
-        "says <i>similar</i>.</p>"
-        if len(of["teachers"]) == 2 and not of["std_floor"]
+        "One teacher alone has no deviation: without a floor of s_D it never says “similar”."
+        if lonely
         else ""
     )
-    return (
-        f"<h3>Leave one out, on {count(of['label_pairs'])} random pairs</h3>"
-        + _table(head, rows, "wide")
-        + note
-    )
+    return Table(f"Labels without one teacher, {of['name']}", head, rows, note=note)
 
 
-def _right(of: Facts) -> str:
-    return "".join(f"<td>{percent(e['right'])}</td>" for e in reversed(of.get("precision", ())))
-
-
-def _scales(of: Facts) -> str:
-    panels = ""
+def _scales(of: Facts) -> list[Figure]:
+    figures = []
     for index, teacher in enumerate(of["teachers"]):
         scale = teacher["scale"]
         low, high = (number(scale["quantiles"].get(k)) for k in ("0", "100"))
@@ -199,25 +183,18 @@ def _scales(of: Facts) -> str:
         y = metrics.logistic(sign * x, (top, bottom, sign * centre, abs(width)))
         constants = f"centre {centre:.3g}, width {width:.3g}"
         curve = plots.lines([plots.Series(x, np.clip(y, 0, 100), index)], "raw score", (0, 100))
-        panels += figure(curve, teacher["name"], constants, f"united score of {teacher['name']}")
-    if not panels:
-        return ""
-    return (
-        "<h3>Four-parameter logistic to the common scale</h3><p>From each teacher's raw score to "
-        "the mean percentile rank over all of them. A teacher without a curve disagrees with the "
-        "others, and its ranks would be used.</p>"
-        f'<div class="panels">{panels}</div>'
-    )
+        name = teacher["name"]
+        figures.append(Figure(curve, name, constants, f"united score of {name}"))
+    return figures
 
 
-def _disputed(of: Facts) -> str:
+def _disputed(of: Facts) -> Table | None:
     names = [teacher["name"] for teacher in of["teachers"]]
     rows = []
     for entry in of["disputed"][:_SHOWN_DISPUTED]:
-        values = (number(entry["scores"].get(name)) for name in names)
-        cells = "".join(f"<td>{NOTHING if v is None else f'{v:.2f}'}</td>" for v in values)
-        rows.append(f"<tr><td>{text(entry['video'])}</td><td>{entry['std']:.2f}</td>{cells}</tr>")
-    if not rows:
-        return ""
+        values = [number(entry["scores"].get(name)) for name in names]
+        cells = [NOTHING if v is None else f"{v:.2f}" for v in values]
+        rows.append([Cell(entry["video"], kind="file"), f"{entry['std']:.2f}", *cells])
     head = ["video", "deviation", *names]
-    return "<h3>Videos that teachers disagree about most</h3>" + _table(head, rows, "wide text")
+    label = f"Videos that teachers disagree about most, {of['name']}"
+    return Table(label, head, rows) if rows else None
