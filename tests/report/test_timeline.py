@@ -1,6 +1,6 @@
 """The page of a timeline."""
 
-from tests.fixtures.made_pages import timeline_of
+from tests.fixtures.made_pages import EVIL_FILE, timeline_of
 from tests.fixtures.page_reader import EVIL, inert
 from vqa_jax.report import timeline
 from vqa_jax.scoring.timeline import Moment
@@ -9,9 +9,9 @@ from vqa_jax.scoring.timeline import Moment
 def test_names_and_reasons_are_text_and_the_rule_is_said(tmp_path):
     with open(timeline_of(tmp_path), encoding="utf-8") as f:
         parsed = inert(f.read())
-    # The browser's title and the heading, the scale, the reason.
-    assert parsed.text.count(EVIL) == 4
-    assert f"score of {EVIL} over time" in parsed.values
+    assert parsed.text.count(EVIL_FILE) == 2  # the browser's title and the heading
+    assert parsed.text.count(EVIL) == 2  # the scale and the reason
+    assert f"score of {EVIL_FILE} over time" in parsed.values
     assert "of the 12 small tiles" in parsed.text and "1:1" in parsed.text
     assert "1 passages from 0:39.0 on" in parsed.text
     assert sum(u.startswith("data:image/jpeg") for u in parsed.urls) == 6

@@ -19,7 +19,16 @@ from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.jobs.files import read_json
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import html, plots
-from vqa_jax.report.html import NOTHING, Cell, Figure, Table, count, heat_cell, percent, text_table
+from vqa_jax.report.html import (
+    NOTHING,
+    Cell,
+    Figure,
+    Table,
+    count,
+    heat_cell,
+    percent,
+    text_table,
+)
 from vqa_jax.report.run_data import Thumbnail, corpus_thumbnails
 from vqa_jax.report.run_results import confusion_table, videos_of
 

@@ -41,7 +41,7 @@ Facts = Mapping[str, Any]
 def describe_tables(
     paths: Sequence[str], lower_is_better: Collection[str], unite: str, std_floor: float
 ) -> list[dict[str, Any]]:
-    """Facts of each table, see `ensemble.describe`; human scores are its column `mos`.
+    """Facts of each table, see `agreement.describe`; human scores are its column `mos`.
 
     Raises:
       ScoresError: a table that cannot be used, or a name in `lower_is_better` that none holds.

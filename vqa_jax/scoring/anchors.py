@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs.files import read_json, write_json
-
 from vqa_jax.scoring.engine import VideoInput
 
 ANCHOR_FILE = "anchors.json"
