@@ -78,7 +78,7 @@ def written(path: str, newline: str | None = None) -> Iterator[Any]:
         return
     with (
         replacing(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline=newline) as f,
+        outputs.text_file(temporary, newline) as f,
     ):
         yield f
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import sys
@@ -63,15 +64,29 @@ def is_stream(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
+def text_file(place: str | int, newline: str | None = None) -> IO[str]:
+    """Opens a path or descriptor for text, in which file names may be any bytes."""
+    return open(place, "w", encoding="utf-8", errors="surrogateescape", newline=newline)
+
+
 @contextlib.contextmanager
 def stream(path: str, newline: str | None = None) -> Iterator[IO[str]]:
     """Opens a stream (`is_stream`) for text; closing it leaves standard output open."""
     number = _descriptor(path)
-    if number == 1:
-        sys.stdout.flush()  # what was printed before comes before
-    place = path if number is None else os.dup(number)
     try:
-        with open(place, "w", encoding="utf-8", errors="surrogateescape", newline=newline) as file:
+        if number == 1:
+            sys.stdout.flush()  # what was printed before comes before
+            file = io.TextIOWrapper(
+                sys.stdout.buffer, "utf-8", "surrogateescape", newline, write_through=True
+            )
+            try:
+                yield file
+                file.flush()
+            finally:
+                with contextlib.suppress(OSError):
+                    file.detach()
+            return
+        with text_file(path if number is None else os.dup(number), newline) as file:
             yield file
     except OSError as error:
         error.filename = path if error.filename is None else error.filename
