@@ -53,13 +53,13 @@ def _choose(args: argparse.Namespace) -> command.Result:
 def _sensitivity(args: argparse.Namespace) -> command.Result:
     from vqa_jax import loading
     from vqa_jax.media.find import find_videos
-    from vqa_jax.scoring import sensitivity
+    from vqa_jax.report import anchors as page
 
     student = loading.load(args.student, anchors=args.anchors)
     probabilities, failed = student.anchor_probabilities(find_videos(args.paths))
     rows = [f"no score: {error}" for error in failed]
     try:
-        found = sensitivity.examine(student.scale, probabilities, args.out)
+        found = page.examine(student.scale, probabilities, args.out)
     except ValueError as error:
         return "\n".join([str(error), *rows]), 2
-    return "\n".join([sensitivity.render(found, args.out), *rows]), 0
+    return "\n".join([page.render(found, args.out), *rows]), 0

@@ -43,9 +43,10 @@ def add(commands: Any) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> command.Result:
-    from vqa_jax import loading, report
+    from vqa_jax import loading
     from vqa_jax.jobs import ranges
     from vqa_jax.loop import evaluate
+    from vqa_jax.report import run as report
 
     share = ranges.Share(args.process, args.processes)
     student = loading.load(args.student)
@@ -83,7 +84,7 @@ def _relabel(args: argparse.Namespace) -> command.Result:
 
 
 def _report(args: argparse.Namespace) -> command.Result:
-    from vqa_jax import report
+    from vqa_jax.report import run as report
 
     command.say(args, report.summary_table(args.run))  # before the page, which may fail
     return f"report: {report.build_report(args.run)}", 0

@@ -96,10 +96,12 @@ def _score(args: argparse.Namespace) -> command.Result:
 
 def _timeline(args: argparse.Namespace) -> command.Result:
     from vqa_jax import loading
+    from vqa_jax.report import timeline as page
     from vqa_jax.scoring import timeline
 
     student = loading.load(args.student)
     with command.told_as_settings():
         found = timeline.run(student, args.video, args.out, args.window, args.stride)
-    status = 0 if any(m.error is None for m in found.moments) else 1
-    return timeline.render(found, args.out), status
+    command.say(args, page.render(found, args.out))  # before the page, which may fail
+    page.write(found, args.out)
+    return 0 if any(m.error is None for m in found.moments) else 1

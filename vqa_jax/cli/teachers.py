@@ -141,7 +141,7 @@ def _score(args: argparse.Namespace) -> command.Result:
 
 
 def _agree(args: argparse.Namespace) -> command.Result:
-    from vqa_jax.report import ensemble as report
+    from vqa_jax.report import teachers as report
 
     facts = report.describe_tables(args.scores, _names(args.lower), args.unite, args.std_floor)
     command.say(args, report.text_tables(facts))  # before the page, which may fail

@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from vqa_jax.devices import programs
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion import network, weights
 
 TINY_WEIGHTS = pathlib.Path(__file__).parents[1] / "assets" / "motion_tiny.safetensors"
