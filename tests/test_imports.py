@@ -23,7 +23,8 @@ FLOORS = {
     7: "vqa_jax.loading configs",
     8: "vqa_jax.operators vqa_jax.serving",
     9: "vqa_jax.cli",
-    10: "vqa_jax.__main__ launch",
+    10: "vqa_jax.__main__ data_prep.commands",
+    11: "data_prep.__main__ launch",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 # Light: no file in it imports an accelerator library, nor anything of ours that does.
@@ -33,6 +34,7 @@ LIGHT = (
     *("vqa_jax.teachers.measures", "vqa_jax.teachers.nss", "vqa_jax.teachers.cards"),
     *("vqa_jax.teachers.scales", "vqa_jax.teachers.views", "vqa_jax.teachers.votes"),
     *("vqa_jax.teachers.agreement", "vqa_jax.teachers.job"),
+    *("vqa_jax.cli.command", "vqa_jax.cli.config"),
 )
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER = {"torch", "tensorflow", "pickle"}

@@ -8,6 +8,7 @@ import os
 from flax import nnx
 from jax.sharding import Mesh
 
+from vqa_jax.devices import programs
 from vqa_jax.exchange import exported, student_io
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
@@ -43,6 +44,7 @@ def load(
       exported.ExportError: a damaged export.
       weights.WeightsError: the checkpoint's keys do not fit; all of them are listed.
     """
+    programs.keep()
     found = _load(path, mesh)
     if anchors is not None:
         found.use_anchors(anchors)

@@ -18,6 +18,7 @@ from absl import logging
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vqa_jax.devices import programs
 from vqa_jax.jobs.files import file_sha256
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.motion import weights as slowfast
@@ -118,6 +119,7 @@ def load(
       TeacherError: an unknown name, or weights that are not there.
       WeightsError: a file that does not hold what it should; all keys are named.
     """
+    programs.keep()
     found = check(names, folder)
     devices = devices or jax.local_devices()
     loaded: list[VideoTeacher] = []
