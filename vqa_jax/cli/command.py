@@ -9,13 +9,9 @@ from typing import Any
 
 from absl import flags
 
-from vqa_jax.errors import VqaError
+from vqa_jax.settings import SettingsError as SettingsError
 
 _LEFT = "this process has done its part; the rest is left to other processes"
-
-
-class SettingsError(VqaError):
-    """Settings that do not fit each other."""
 
 
 def _read_config(arguments: Sequence[str]) -> Any:
