@@ -8,6 +8,7 @@ import os
 from flax import nnx
 from jax.sharding import Mesh
 
+from vqa_jax.devices import programs
 from vqa_jax.exchange import exported, student_io
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
@@ -36,7 +37,7 @@ def load(
         LLaVA-OneVision or of the authors (config.json and safetensors); None is the shipped tiny
         student.
       anchors: table of other anchors than its own (`Predictor.use_anchors`).
-      mesh: devices that share every batch (`parallel.make_mesh`); default: one device.
+      mesh: devices that share every batch (`sharding.make_mesh`); default: one device.
 
     Raises:
       anchors.AnchorError: `anchors` cannot be used.
@@ -44,6 +45,7 @@ def load(
       exported.ExportError: a damaged export.
       weights.WeightsError: the checkpoint's keys do not fit; all of them are listed.
     """
+    programs.keep()
     found = _load(path, mesh)
     if anchors is not None:
         found.use_anchors(anchors)
