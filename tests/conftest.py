@@ -1,5 +1,7 @@
 """Fixtures that every test file shares."""
 
+import ctypes
+import gc
 import getpass
 import os
 import pathlib
@@ -7,17 +9,30 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+import pytest
 
-# Compiled programs are kept between tests and runs; /tmp is one machine's, as they are.
+from tests.fixtures import fake_devices
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), 8)
+
+# Compiled programs are kept between tests and runs. They are machine code, so a folder belongs to
+# one kind of processor and one set of flags.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
-    os.path.join(tempfile.gettempdir(), f"vqa_jax_test_programs_{getpass.getuser()}"),
+    os.path.join(
+        tempfile.gettempdir(),
+        f"vqa_jax_test_programs_{getpass.getuser()}_{fake_devices.machine(os.environ)}",
+    ),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
-import pytest
+# A compiler's threads leave freed pages between used ones in an arena each: gigabytes after some
+# files. In two arenas they are used again, and `malloc_trim` returns what is left.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+if hasattr(_LIBC, "mallopt"):
+    _M_ARENA_MAX = -8
+    _LIBC.mallopt(_M_ARENA_MAX, 2)
 
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -36,6 +51,9 @@ def _forget_programs() -> Iterator[None]:
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
+    gc.collect()  # programs lie in cycles of what they closed over
+    if hasattr(_LIBC, "malloc_trim"):
+        _LIBC.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +66,7 @@ def corpus(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def trained(corpus, tmp_path_factory) -> str:
-    """Folder of a student that has learned `tiny_corpus`, with anchors; read only."""
+    """Folder of the student that knows `tiny_corpus` by its weights, with anchors; read only."""
     from tests.fixtures import tiny_corpus
 
-    return tiny_corpus.train_student(corpus, str(tmp_path_factory.mktemp("trained")))
+    return tiny_corpus.write_student(corpus, str(tmp_path_factory.mktemp("trained")))

@@ -8,8 +8,9 @@ import os
 from flax import nnx
 from jax.sharding import Mesh
 
+from vqa_jax.devices import programs
 from vqa_jax.exchange import exported, student_io
-from vqa_jax.media import view
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.motion import extractor as motion_lib
 from vqa_jax.scoring import anchors as scoring_anchors
@@ -35,7 +36,7 @@ def load(
         LLaVA-OneVision or of the authors (config.json and safetensors); None is the shipped tiny
         student.
       anchors: table of other anchors than its own (`Predictor.use_anchors`).
-      mesh: devices that share every batch (`parallel.make_mesh`); default: one device.
+      mesh: devices that share every batch (`sharding.make_mesh`); default: one device.
 
     Raises:
       anchors.AnchorError: `anchors` cannot be used.
@@ -43,6 +44,7 @@ def load(
       exported.ExportError: a damaged export.
       weights.WeightsError: the checkpoint's keys do not fit; all of them are listed.
     """
+    programs.keep()
     found = _load(path, mesh)
     if anchors is not None:
         found.use_anchors(anchors)
@@ -104,7 +106,7 @@ def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
     spec = None
     extractor = os.path.join(folder, MOTION_WEIGHTS)
     if os.path.exists(extractor):
-        preprocess = view.Preprocess(image_size=student.cfg.vision.image_size)
+        preprocess = Preprocess(image_size=student.cfg.vision.image_size)
         wanted = motion_lib.load(extractor).fingerprint(preprocess)
         most = PUBLISHED_NUM_FRAMES
         spec = bundle.StudentSpec("", student.cfg, preprocess, most, wanted, ())

@@ -48,7 +48,7 @@ class InputConfig:
       swap: (A, B) becomes (B, A) with the mirrored label in half of the examples.
       same_crops: share of examples whose two videos show the same crops, where both have as many.
       answer: "level" trains the level word alone, "sentence" the whole answer.
-      mix: (group, weight) of the pair groups, see `pair_batch.GROUPS`, and "image" for pairs of two
+      mix: (group, weight) of the pair groups, see `batch.GROUPS`, and "image" for pairs of two
         still pictures, whatever their labels' source; groups that a corpus lacks are left out and
         the weights of the others rescaled. Simulators (and sets with human scores) share theirs
         equally; one that is named ("simulator:stutter") has its own weight instead.
@@ -174,7 +174,7 @@ def rules_of(rules: Mapping[str, float] | Sequence[Sequence[Any]]) -> Trainable:
 
 @dataclasses.dataclass(frozen=True)
 class RelabelConfig:
-    """Quotas of an iteration (METHOD 3.3 and 7).
+    """Quotas of an iteration (method 3.3 and 7).
 
     Attributes:
       seed: of the pool's choice.
@@ -190,7 +190,7 @@ class RelabelConfig:
         simulators instead of `misordered_quota`; simulators outside give no pairs.
       xi: largest difference of the defender's scores in a gMAD pair, in bin widths.
       labels: who labels gMAD pairs: "student", or "ensemble", the student as one more teacher
-        beside the old ones (METHOD 3.1).
+        beside the old ones (method 3.1).
       std_floor: lowest s_D of teachers and ensemble.
       range_videos: videos of a range of the work; a restart repeats at most one range a process.
     """
@@ -223,7 +223,7 @@ class RelabelConfig:
 PROTOCOLS = ("map", "w2s")
 
 
-EPSILON = 0.12  # of the adaptive mode; measured, see the README
+EPSILON = 0.12  # of the adaptive mode; measured, see launch/README.md
 
 
 @dataclasses.dataclass(frozen=True)

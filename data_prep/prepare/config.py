@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.prepare.pools import Pool
 from data_prep.simulators import SIMULATORS, expand
 from data_prep.simulators.encode import PRESETS
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.settings import SettingsError
 from vqa_jax.teachers import measures
 
@@ -32,7 +32,7 @@ TINY_VIEW = Preprocess(
 
 @dataclasses.dataclass(frozen=True)
 class PrepConfig:
-    """Settings of the preparation job (METHOD 3 and 4).
+    """Settings of the preparation job (method 3 and 4).
 
     An unknown field is a TypeError, an impossible value or an unknown name a SettingsError.
 
@@ -55,9 +55,9 @@ class PrepConfig:
         cheap choice.
       teachers: names of the built-in teachers that score every video.
       num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
-      preprocess: how the student sees a video (frames.Preprocess fields).
+      preprocess: how the student sees a video (preprocess.Preprocess fields).
       sources_per_bucket: there are as many more buckets as this many sources in each ask for.
-      pools: parts of the training sources with simulators of their own (METHOD 3.3); without any,
+      pools: parts of the training sources with simulators of their own (method 3.3); without any,
         all training sources get `simulators`. Held-out sources get `simulators` in any case.
       hdr: what becomes of PQ and HLG videos, one of HDR_RULES.
       stills: still images are inputs too, as videos of one frame.
@@ -166,15 +166,15 @@ class PairConfig:
     """How many pairs are drawn and how the teachers vote.
 
     Numbers of pairs are one number for every label, or label -> number, or
-    {"total": N, label: share, ...} (a total alone is shared equally); see `pairs.label_quota`.
+    {"total": N, label: share, ...} (a total alone is shared equally); see `table.label_quota`.
 
     Attributes:
       seed: of the draws.
       simulator_per_label: training pairs of the four simulator labels; or kind of simulator
-        (spatial, temporal, streaming) -> such numbers, as in METHOD 3.3.
+        (spatial, temporal, streaming) -> such numbers, as in method 3.3.
       teachers_per_label: training pairs of the five labels by teachers.
       unite: "rank" or "logistic": how the teachers' scales become one.
-      std_floor: lowest s_D in united score units (0..100); see METHOD 3.1.
+      std_floor: lowest s_D in united score units (0..100); see method 3.1.
       num_shards: pair shards of a split.
       lower_is_better: imported teachers whose lower scores are the better ones.
     """

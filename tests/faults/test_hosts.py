@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.fixtures import tiny_corpus
+from tests.fixtures import fake_devices, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVI
         coordinator = f"localhost:{probe.getsockname()[1]}"
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes}",
+        "XLA_FLAGS": fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), devices // processes),
         "PYTHONPATH": str(ROOT),
     }
     rest = [str(x) for x in (data, workdir, steps, every, mesh)]

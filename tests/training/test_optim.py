@@ -137,10 +137,17 @@ def test_additions_start_as_nothing_and_merge_into_what_was_trained():
     assert set(moments["llm"]["layers"]) == {
         f"lora_{w}_{e}" for w in weights for e in ("in", "out")
     }
+    # A few steps change little; additions of the weights' own size show what merging does.
+    rng = np.random.default_rng(0)
+    layers = {
+        name: rng.normal(0, 0.3, np.shape(leaf)).astype(np.float32) if "lora" in name else leaf
+        for name, leaf in trained["llm"]["layers"].items()
+    }
+    trained = {**trained, "llm": {**trained["llm"], "layers": layers}}
     merged = student.merge(trained)
     assert jax.tree.structure(merged) == jax.tree.structure(plain)
     after = _logits(student, trained)
-    assert np.abs(after - expected).max() > 1e-3
+    assert np.abs(after - expected).max() > 1000 * TOLERANCES["cached_logits"]["atol"]
     np.testing.assert_allclose(_logits(STUDENT, merged), after, **TOLERANCES["cached_logits"])
     unmerged = dataclasses.replace(student.cfg.llm, lora_rank=0)
     assert unmerged == micro_student.CONFIG.llm

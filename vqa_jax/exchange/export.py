@@ -64,7 +64,7 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
       folder: a student's.
       out: folder; an older export in it is replaced.
       form: one of FORMATS.
-      names: of format safetensors: "hf" or "original" (`export_names.NAMES`).
+      names: of format safetensors: "hf" or "original" (`names.NAMES`).
 
     Returns:
       a sentence on what was written.

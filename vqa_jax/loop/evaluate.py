@@ -20,9 +20,9 @@ from vqa_jax.corpus.pair_shards import pair_id
 from vqa_jax.corpus.store import VideoStore
 from vqa_jax.corpus.video_table import read_video_table, simulated_sets, table_sha256
 from vqa_jax.jobs import files
-from vqa_jax.jobs.files import write_tables
 from vqa_jax.jobs.published import Publication
 from vqa_jax.jobs.ranges import Share
+from vqa_jax.jobs.tables import write_tables
 from vqa_jax.loop.looks import Looks, RangeJob, check_readable, segment_ranges
 from vqa_jax.pairs.levels import LEVELS, order_consistent, preference
 from vqa_jax.pairs.simulators import all_simulator_pairs

@@ -1,4 +1,4 @@
-"""A student's look at videos and pairs of a corpus, range by range (see `work_ranges`).
+"""A student's look at videos and pairs of a corpus, range by range (see `jobs.ranges`).
 
 A range holds whole segments of one shard, from an offset on, with the pairs among them; what does
 not fit a shard's last range starts no other shard's. Every range makes its own calls of the engine:

@@ -1,4 +1,4 @@
-"""The next iteration's pairs, found with the student: misordered and gMAD ones (METHOD 7).
+"""The next iteration's pairs, found with the student: misordered and gMAD ones (method 7).
 
     python -m vqa_jax relabel --config FILE --student DIR --data DIR --iteration 2
 
@@ -24,9 +24,9 @@ from vqa_jax.corpus import store as records
 from vqa_jax.corpus.store import VideoStore
 from vqa_jax.corpus.video_table import read_video_table, table_sha256
 from vqa_jax.jobs import files
-from vqa_jax.jobs.files import write_tables
 from vqa_jax.jobs.published import Publication
 from vqa_jax.jobs.ranges import Share, wait_for
+from vqa_jax.jobs.tables import write_tables
 from vqa_jax.loop import facts as facts_lib
 from vqa_jax.loop import looks as corpus_ranges
 from vqa_jax.loop.labels import Opinions, label_gmad, posterior

@@ -1,7 +1,7 @@
 """Building blocks shared by the towers: parameters with logical axis names, norms, projector.
 
 Parameters carry the logical names of their axes as metadata `out_sharding`. Eager sharding is off,
-so that a model can be built with or without a mesh; `parallel.py` maps the names to mesh axes.
+so that a model can be built with or without a mesh; `devices.sharding` maps the names to mesh axes.
 """
 
 import math
@@ -88,7 +88,7 @@ def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
 
 
 class Projector(nnx.Module):
-    """Two linear layers with an exact GELU between them (METHOD 4), into the decoder's width."""
+    """Two linear layers with an exact GELU between them (method 4), into the decoder's width."""
 
     def __init__(self, in_dim: int, embed_dim: int, param_dtype: str, rngs: nnx.Rngs):
         """Builds in_dim -> embed_dim -> embed_dim."""

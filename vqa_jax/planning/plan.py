@@ -37,7 +37,7 @@ from vqa_jax.training import optim
 from vqa_jax.training import step as train_step
 from vqa_jax.weights import bundle
 
-STAGE_PAIRS = 500_000  # of the first stage (METHOD 3.3)
+STAGE_PAIRS = 500_000  # of the first stage (method 3.3)
 NUM_ANCHORS = 5
 
 
@@ -69,7 +69,7 @@ class StepPlan:
       memory: of a chip.
       executed: floating-point operations of all chips.
       kernels: those of them inside custom kernels.
-      model: model FLOPs of all chips (model_flops.FORMULA).
+      model: model FLOPs of all chips (`models.flops`).
       hbm, interconnect: bytes of a chip; None where the step was not compiled.
       collectives: {kind: {count, gigabytes}} of a chip.
       largest: the largest collectives, in words.

@@ -32,7 +32,7 @@ class PromptSize:
     level_ids: tuple[int, ...]
 
 
-# Of Qwen2's tokenizer, which the published sizes use (METHOD 4); no files are needed to plan.
+# Of Qwen2's tokenizer, which the published sizes use (method 4); no files are needed to plan.
 QWEN2_PROMPT = PromptSize(84, 78, 32, 14, 7, (37179, 10960, 4428, 2664, 16353))
 
 
@@ -92,7 +92,7 @@ def pair_shape(
 def abstract_batch(
     spec: bundle.StudentSpec, shape: PairShape, mesh: Mesh
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """A training batch as shapes on a mesh: `pair_batch.pad_batch`'s, or
+    """A training batch as shapes on a mesh: `batch.pad_batch`'s, or
     `grouped_batch.pad_groups`'s where pairs share their first video."""
     size, sharding = spec.student.vision.image_size, parallel.batch_sharding(mesh)
     grouped = shape.group_size > 1

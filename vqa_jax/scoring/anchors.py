@@ -1,4 +1,4 @@
-"""Anchors: the few videos of known quality that turn comparisons into a score (METHOD 8).
+"""Anchors: the few videos of known quality that turn comparisons into a score (method 8).
 
 Anchors are data. A set is a folder with `anchors.safetensors` (what the student sees of each) and
 `anchors.json` (names, scores, where the scores come from, preferences among the anchors).
@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs.files import read_json, write_json
-from vqa_jax.scoring import anchors as scoring_anchors
 from vqa_jax.scoring.engine import VideoInput
 
 ANCHOR_FILE = "anchors.json"
@@ -87,7 +86,7 @@ class AnchorSet:
         )
 
 
-def describe(anchors: scoring_anchors.AnchorSet) -> str:
+def describe(anchors: AnchorSet) -> str:
     """One sentence on what the scores mean."""
     low, high = min(anchors.scores), max(anchors.scores)
     kind = "arbitrary units, no human scored them" if anchors.arbitrary else "human scores"
