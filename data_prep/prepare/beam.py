@@ -21,11 +21,13 @@ from absl import logging
 from apache_beam.options.pipeline_options import PipelineOptions
 from tqdm import tqdm
 
+from vqa_jax.errors import VqaError
+
 DEFAULT_RUNNER = "FnApiRunner"  # in process; DirectRunner would download a binary first
 _PROGRESS_SECONDS = 2.0
 
 
-class UnfinishedWorkError(Exception):
+class UnfinishedWorkError(VqaError):
     """A run ended without a unit's file; the message names it and the remedy."""
 
 

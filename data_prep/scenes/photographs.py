@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from absl import logging
 
+from vqa_jax.errors import VqaError
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 MIN_SIDE = 240  # a smaller picture cannot fill a frame at its own resolution
 MAX_SIDE = 1400  # larger ones are reduced by area, which also removes their grain
@@ -41,7 +43,7 @@ _NUM_BUILTIN_HELDOUT = 3
 _EXTRA_HELDOUT_SHARE = 0.25
 
 
-class PhotographError(Exception):
+class PhotographError(VqaError):
     """A photograph or folder of photographs cannot be used; says which, and what to do."""
 
 

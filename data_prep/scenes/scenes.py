@@ -25,6 +25,7 @@ from absl import logging
 from data_prep.scenes import scene_film
 from data_prep.scenes.photographs import Photograph, find_photographs
 from data_prep.simulators.encode import EncodeConfig, encode_rgb
+from vqa_jax.errors import VqaError
 
 RENDERER = 2  # raise it when the same seed gives other pixels: files of older ones are made anew
 MANIFEST = "scenes.json"
@@ -32,7 +33,7 @@ FRAME_RATES = (24, 25, 30, 50, 60)
 HELDOUT_EVERY = 6
 
 
-class SceneError(Exception):
+class SceneError(VqaError):
     """The scenes cannot be made as asked; says why, and what to change."""
 
 

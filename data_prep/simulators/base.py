@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from vqa_jax.errors import VqaError
+
 KINDS = ("spatial", "temporal", "streaming", "mixed")
 MAX_LEVELS = 5  # a student's severity head has this many classes a simulator
 
 Parameter = float | tuple[float, ...]
 
 
-class SimulatorError(ValueError):
+class SimulatorError(VqaError, ValueError):
     """An unknown simulator or level, or frames of the wrong type; the message names the remedy."""
 
 

@@ -16,6 +16,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
 
+from vqa_jax.errors import VqaError
+
 _ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 # x265 reads and writes out of bounds when the picture is one coding tree block (64 pixels) wide:
 # heap corruption at 48x48, other bytes from run to run at 64x64. SVT-AV1 refuses sides below 4;
@@ -45,7 +47,7 @@ _EXACT = (
 )
 
 
-class EncodeError(ValueError):
+class EncodeError(VqaError, ValueError):
     """Settings or frames that cannot be encoded; the message says what to change."""
 
 

@@ -25,6 +25,8 @@ import numpy as np
 import scipy.io
 from scipy.io.matlab import MatReadError
 
+from vqa_jax.errors import VqaError
+
 VIDEO_COLUMNS = (
     "video", "video_name", "name", "file_name", "filename", "file", "path", "video_path",
     "img_path", "image", "image_path", "vid", "video_id", "flickr_id", "video_list", "dis",
@@ -35,7 +37,7 @@ RATINGS_COLUMNS = ("num_ratings", "ratings", "n_ratings", "num_votes", "votes", 
 _MAX_HEADERLESS = 4  # fields of a table without a header
 
 
-class LabelsError(Exception):
+class LabelsError(VqaError):
     """Labels that cannot be read; the message names file, place and remedy."""
 
 

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from absl import logging
 from pyarrow import csv, json, parquet
 
+from vqa_jax.errors import VqaError
+
 _VIDEO_COLUMNS = ("video", "path", "file", "filename", "name", "video_id")
 _TEACHER_COLUMNS = ("teacher", "model")
 _NOT_TEACHERS = ("mos", "std", "error")
@@ -19,7 +21,7 @@ _MAX_COLUMNS = 1024  # of a CSV file; all are read as text first
 _NAMED_PLACES = 3  # rows that an error about several names
 
 
-class ScoresError(Exception):
+class ScoresError(VqaError):
     """A score table cannot be used; the message names file, place and remedy."""
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from vqa_jax.errors import VqaError
 from vqa_jax.media.container import VIDEO_EXTENSIONS
 
 _ENDINGS = (*VIDEO_EXTENSIONS, ".yuv", ".y4m")
@@ -19,7 +20,7 @@ GROUPS = {"in": "in-domain", "ood": "out of domain", "other": "other"}
 """METHOD section 9 averages the first two groups, each weighted by numbers of videos."""
 
 
-class BenchmarkError(Exception):
+class BenchmarkError(VqaError):
     """A benchmark that is not known or cannot be evaluated; the message says what to do."""
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from absl import flags
 
+from vqa_jax.errors import VqaError
+
 _LEFT = "this process has done its part; the rest is left to other processes"
 
 
-class SettingsError(Exception):
+class SettingsError(VqaError):
     """Settings that do not fit each other."""
 
 

@@ -18,11 +18,13 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+from vqa_jax.errors import VqaError
+
 AUTO = "auto"  # the coordinator is found from the environment
 TIMEOUT = 100  # seconds without a sign of life after which a process counts as lost
 
 
-class HostsError(Exception):
+class HostsError(VqaError):
     """The processes of a run do not find each other, or one was lost; the message says more."""
 
 

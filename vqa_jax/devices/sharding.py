@@ -17,6 +17,8 @@ from flax import nnx
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from vqa_jax.errors import VqaError
+
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 
@@ -38,7 +40,7 @@ LOGICAL_RULES: Rules = MappingProxyType(
 _SPLIT = ("mlp", "heads", "kv_heads", "vocab")  # axes whose parts layers compute apart
 
 
-class ReplicationError(ValueError):
+class ReplicationError(VqaError, ValueError):
     """Too much is held whole by devices that could share it; the message names the arrays."""
 
 

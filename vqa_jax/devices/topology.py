@@ -12,10 +12,12 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from vqa_jax.errors import VqaError
+
 REQUIREMENTS = "launch/requirements-plan.txt"
 
 
-class TopologyError(Exception):
+class TopologyError(VqaError):
     """A topology that cannot be compiled for here; the message says what to do."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from safetensors.numpy import load_file
 
+from vqa_jax.errors import VqaError
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.jobs.files import file_sha256, read_json
 from vqa_jax.models.functional import FunctionalStudent, Params
@@ -30,7 +31,7 @@ MANIFEST, SELFTEST, CALIBRATION, PARAMS = (
 INPUTS = ("frames", "motion", "tokens", "answer_pos", "level_ids")  # of the self-test, in order
 
 
-class ExportError(Exception):
+class ExportError(VqaError):
     """An export cannot be made or used; the message names the file and the remedy."""
 
 

@@ -16,10 +16,10 @@ import pyarrow as pa
 from absl import logging
 from pyarrow import parquet
 
-from vqa_jax.jobs import files
+from vqa_jax.errors import VqaError
 
 
-class CorpusError(Exception):
+class CorpusError(VqaError):
     """A corpus folder is incomplete, inconsistent or damaged; the message names file and remedy."""
 
 
@@ -119,9 +119,9 @@ def remove_temporary(folder: str) -> None:
 
 def write_tables(stem: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows of equal keys as `stem`.parquet and `stem`.csv, whole or not at all."""
-    with files.replacing(stem + ".parquet") as temporary:
+    with replacing(stem + ".parquet") as temporary:
         parquet.write_table(pa.Table.from_pylist(list(rows)), temporary)
-    with files.written(stem + ".csv", newline="") as f:
+    with written(stem + ".csv", newline="") as f:
         writer = csv.DictWriter(f, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

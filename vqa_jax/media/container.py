@@ -17,6 +17,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from vqa_jax.errors import VqaError
+
 VIDEO_EXTENSIONS = tuple(
     "." + e
     for e in ("mp4", "mov", "mkv", "webm", "avi", "ts", "m4v", "mpg", "mpeg", "flv", "wmv", "3gp")
@@ -43,7 +45,7 @@ _STILL_BRANDS = ("avif", "heic", "heix", "heim", "heis", "mif1")
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
-class MediaError(Exception):
+class MediaError(VqaError):
     """A file that cannot be used. `path`, `stage` ("probe", "decode", "limit") and a `reason`."""
 
     def __init__(self, path: str, stage: str, reason: str) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 
 import cv2
 
+from vqa_jax.errors import VqaError
 from vqa_jax.media.container import MediaError
 
 _POLL_SECONDS = 0.05  # how often memory is looked at: a gigabyte takes longer to fill
@@ -39,7 +40,7 @@ class LimitError(MediaError):
     """A file that took too long, needed too much memory, or ended its process (stage "limit")."""
 
 
-class ChildStartError(RuntimeError):
+class ChildStartError(VqaError, RuntimeError):
     """The child process did not start: the installation is at fault, not a file."""
 
 

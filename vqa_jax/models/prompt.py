@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vqa_jax.errors import VqaError
 from vqa_jax.pairs.levels import LEVELS
 
 IMAGE_PLACEHOLDER = -200
@@ -44,7 +45,7 @@ _UNKNOWN = "<|unk|>"
 _SPLIT = r" ?[A-Za-z]+| ?[^\sA-Za-z]|\s"
 
 
-class PromptError(ValueError):
+class PromptError(VqaError, ValueError):
     """A prompt, a tokenizer or a layout that does not fit the method."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from vqa_jax.errors import VqaError
 from vqa_jax.jobs.files import read_json, write_json
 from vqa_jax.scoring import anchors as scoring_anchors
 from vqa_jax.scoring.engine import VideoInput
@@ -21,7 +22,7 @@ ANCHOR_FILE = "anchors.json"
 FRAMES_FILE = "anchors.safetensors"
 
 
-class AnchorError(Exception):
+class AnchorError(VqaError):
     """An anchor set cannot be used; the message names the file and the remedy."""
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vqa_jax.benchmarks.published import published
+from vqa_jax.errors import VqaError
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.teachers import measures
 from vqa_jax.teachers.views import View
@@ -39,7 +40,7 @@ _MINIMALISTIC = "https://github.com/sunwei925/MinimalisticVQA"
 _Q_ALIGN = "https://github.com/Q-Future/Q-Align"
 
 
-class TeacherError(Exception):
+class TeacherError(VqaError):
     """A teacher cannot be used; the message says why and what to do."""
 
 

@@ -16,12 +16,13 @@ from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from vqa_jax.devices import hosts
+from vqa_jax.errors import VqaError
 from vqa_jax.jobs.files import read_json, write_json
 
 KEEP_LATEST = 2  # the newest, and one to fall back on
 
 
-class CheckpointError(Exception):
+class CheckpointError(VqaError):
     """A checkpoint cannot be written or used; the message names the folder and the remedy."""
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from vqa_jax.errors import VqaError
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.training.batch import PromptGeometry, pad_batch
 
 _OF_PAIRS = ("answer_pos", "answer_ids", "loss_mask", "level_probs", "severity", "group")
 
 
-class GroupError(ValueError):
+class GroupError(VqaError, ValueError):
     """Pairs that do not form a group: they are too many, none, or differ in their first video."""
 
 

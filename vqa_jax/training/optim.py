@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import optax
 
+from vqa_jax.errors import VqaError
 from vqa_jax.settings import OptimConfig, Trainable
 
 Tree = Mapping[str, Any]
 
 
-class TrainableError(ValueError):
+class TrainableError(VqaError, ValueError):
     """The rules of what is trained do not fit the student; the message names rules and leaves."""
 
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from vqa_jax.corpus import shards, store
 from vqa_jax.devices import hosts, topology
 from vqa_jax.devices import sharding as parallel
+from vqa_jax.errors import VqaError
 from vqa_jax.jobs import files
 from vqa_jax.models import flops as model_flops
 from vqa_jax.models.functional import FunctionalStudent, with_additions
@@ -37,7 +38,7 @@ from vqa_jax.training import step as step_lib
 from vqa_jax.weights import bundle
 
 
-class TrainingError(Exception):
+class TrainingError(VqaError):
     """Training cannot go on; the message says what was kept."""
 
 

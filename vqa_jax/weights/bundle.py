@@ -18,6 +18,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
 
+from vqa_jax.errors import VqaError
 from vqa_jax.jobs.files import read_json, write_json
 from vqa_jax.media.view import Preprocess
 from vqa_jax.models import prompt
@@ -34,7 +35,7 @@ CONFIG_FILE = "student.json"
 WEIGHTS_FILE = "student.safetensors"
 
 
-class BundleError(Exception):
+class BundleError(VqaError):
     """A student folder is incomplete or damaged; the message names the file and the remedy."""
 
 

@@ -10,13 +10,15 @@ import pathlib
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from vqa_jax.errors import VqaError
+
 INDEX_NAME = "model.safetensors.index.json"
 
 # Bytes of a number of the types that weights are stored in.
 _ITEMSIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "U8": 1, "BOOL": 1}
 
 
-class WeightsError(ValueError):
+class WeightsError(VqaError, ValueError):
     """A checkpoint that does not fit: says which file, which keys, and what to do."""
 
     def __init__(self, path: pathlib.Path, problems: dict[str, list[str]], remedy: str):
