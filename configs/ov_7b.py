@@ -3,7 +3,7 @@
     python -m vqa_jax train --config configs/ov_7b.py:authors --data CORPUS --workdir DIR \
         --config.train.init_from=STUDENT --config.train.mesh=1,-1,1
 
-After the colon comes what is trained and how (METHOD 6): `paper` (everything, at the paper's
+After the colon comes what is trained and how (method 6): `paper` (everything, at the paper's
 rates), `authors` (their script: vision tower and projectors), `projectors` or `lora`. The corpus is
 that of configs/paper.py. On more than 8 devices raise train.input.batch_size to a multiple of
 their number, and divide the steps by as much.

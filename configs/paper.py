@@ -1,4 +1,4 @@
-"""The paper's amounts (METHOD 3.3): every simulator group has its own sources and its hard pairs.
+"""The paper's amounts (method 3.3): every simulator group has its own sources and its hard pairs.
 
     bash launch/prep.sh RUNNER --config configs/paper.py:1 --videos LISTING --data CORPUS
 

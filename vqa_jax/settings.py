@@ -132,7 +132,7 @@ def rules_of(rules: Mapping[str, float] | Sequence[Sequence[Any]]) -> Trainable:
 
 @dataclasses.dataclass(frozen=True)
 class RelabelConfig:
-    """Quotas of an iteration (METHOD 3.3 and 7).
+    """Quotas of an iteration (method 3.3 and 7).
 
     Attributes:
       seed: of the pool's choice.
@@ -148,7 +148,7 @@ class RelabelConfig:
         simulators instead of `misordered_quota`; simulators outside give no pairs.
       xi: largest difference of the defender's scores in a gMAD pair, in bin widths.
       labels: who labels gMAD pairs: "student", or "ensemble", the student as one more teacher
-        beside the old ones (METHOD 3.1).
+        beside the old ones (method 3.1).
       std_floor: lowest s_D of teachers and ensemble.
       range_videos: videos of a range of the work; a restart repeats at most one range a process.
     """

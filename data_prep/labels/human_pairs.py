@@ -2,7 +2,7 @@
 
     python -m data_prep human-pairs --config configs/finetune.py --data DIR --mos NAME=FILE
 
-METHOD 3.1 with people in the teachers' place: D = MOS_B - MOS_A against s_D = sqrt(s_A^2 + s_B^2).
+Method 3.1 with people in the teachers' place: D = MOS_B - MOS_A against s_D = sqrt(s_A^2 + s_B^2).
 s is the standard deviation of a *mean* opinion: that of the ratings over the square root of their
 number, where the table tells. The deviation of single ratings, four to six times as wide, would
 call nearly every pair similar. Where the table has no deviation, s_D is a share (`margin`) of the

@@ -20,7 +20,7 @@ DUPLICATE_RULES = ("near", "exact", "off")
 
 @dataclasses.dataclass(frozen=True)
 class PrepConfig:
-    """Settings of the preparation job (METHOD 3 and 4).
+    """Settings of the preparation job (method 3 and 4).
 
     An unknown field is a TypeError, an impossible value or an unknown name a ValueError.
 
@@ -45,7 +45,7 @@ class PrepConfig:
       num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
       preprocess: how the student sees a video (frames.Preprocess fields).
       sources_per_bucket: there are as many more buckets as this many sources in each ask for.
-      pools: parts of the training sources with simulators of their own (METHOD 3.3); without any,
+      pools: parts of the training sources with simulators of their own (method 3.3); without any,
         all training sources get `simulators`. Held-out sources get `simulators` in any case.
       hdr: what becomes of PQ and HLG videos, one of HDR_RULES.
       stills: still images are inputs too, as videos of one frame.
@@ -141,10 +141,10 @@ class PairConfig:
     Attributes:
       seed: of the draws.
       simulator_per_label: training pairs of the four simulator labels; or kind of simulator
-        (spatial, temporal, streaming) -> such numbers, as in METHOD 3.3.
+        (spatial, temporal, streaming) -> such numbers, as in method 3.3.
       teachers_per_label: training pairs of the five labels by teachers.
       unite: "rank" or "logistic": how the teachers' scales become one.
-      std_floor: lowest s_D in united score units (0..100); see METHOD 3.1.
+      std_floor: lowest s_D in united score units (0..100); see method 3.1.
       num_shards: pair shards of a split.
       lower_is_better: imported teachers whose lower scores are the better ones.
     """

@@ -1,6 +1,6 @@
 """Which sources are held out, and which of the others get which simulators.
 
-METHOD 3.3 gives every group of simulators its own videos. Both choices go by key hash, so neither
+Method 3.3 gives every group of simulators its own videos. Both choices go by key hash, so neither
 depends on the order of the listing.
 """
 

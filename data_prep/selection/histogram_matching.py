@@ -1,4 +1,4 @@
-"""Chooses n of N rows so that many histograms match their targets at once (METHOD 2).
+"""Chooses n of N rows so that many histograms match their targets at once (method 2).
 
 The programme of Vonikakis, Subramanian, Arnfred & Winkler 2017: x in {0, 1}^N, exactly q_s rows
 of every source s, and the least

@@ -1,4 +1,4 @@
-"""Measures the nine low-level metrics of METHOD 2 on every input of a listing.
+"""Measures the nine low-level metrics of method 2 on every input of a listing.
 
     python -m data_prep metrics --videos LISTING --out metrics.parquet [Beam options]
 

@@ -1,6 +1,6 @@
 """Low-level metrics of one frame: blockiness, blur, contrast, noise, colourfulness, luminance, SI.
 
-Functions of uint8 RGB [H, W, 3], any size, to one number (METHOD 2). They describe material, so
+Functions of uint8 RGB [H, W, 3], any size, to one number (method 2). They describe material, so
 that a selection can follow a target corpus; none of them is a quality score.
 """
 
@@ -162,7 +162,7 @@ def colourfulness(frame: np.ndarray) -> float:
 
 
 def luminance(frame: np.ndarray) -> float:
-    """Mean of R + G + B, 0 to 765 (METHOD 2)."""
+    """Mean of R + G + B, 0 to 765 (method 2)."""
     return float(sum(cv2.mean(frame)[:3]))
 
 

@@ -1,4 +1,4 @@
-"""Low-level metrics of the change between frames: flicker and TI (METHOD 2)."""
+"""Low-level metrics of the change between frames: flicker and TI (method 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selects videos whose low-level metrics are distributed as a target's (METHOD 2).
+"""Selects videos whose low-level metrics are distributed as a target's (method 2).
 
     python -m data_prep select --metrics metrics.parquet --target lsvq_metrics.parquet --num 200000
         --quotas bilibili=0.2,youku=0.2,youtube=0.25,tiktok=0.35 --out selected.csv

@@ -1,4 +1,4 @@
-"""Distortion simulators: their severity order labels pairs (METHOD 3.2).
+"""Distortion simulators: their severity order labels pairs (method 3.2).
 
 All take and return uint8 RGB frames [T, H, W, 3] of one size, count levels from 1 (mild), and
 are pure functions of (frames, fps, level, seed). Each is listed once, at the end of the module of

@@ -1,4 +1,4 @@
-"""H.264, H.265, AV1 and VP9 encodes of RGB arrays in memory, for the simulators (METHOD 3.2).
+"""H.264, H.265, AV1 and VP9 encodes of RGB arrays in memory, for the simulators (method 3.2).
 
 Encoders run on one thread, which makes them byte-identical from run to run (more threads of x264
 and x265 do not). Pixels are converted by swscale with exact rounding: its default rounding

@@ -1,4 +1,4 @@
-"""Chains capture -> compress, as a camera and then a platform make them (beyond METHOD 3.2).
+"""Chains capture -> compress, as a camera and then a platform make them (beyond method 3.2).
 
 Two steps order severities only in part: more noise with less compression is neither better nor
 worse. So a chain's levels only ever add: from one to the next every step keeps its parameter or

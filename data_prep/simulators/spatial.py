@@ -1,4 +1,4 @@
-"""Distortions of every frame by itself (METHOD 3.2). Choices where the method leaves room:
+"""Distortions of every frame by itself (method 3.2). Choices where the method leaves room:
 
 - resize: area average down to round(side / s), bicubic up to the source size.
 - darken, brighten: the curve acts on V = max(R, G, B) of HSV and the three channels are scaled
@@ -50,7 +50,7 @@ def tone_curve(value: np.ndarray, strength: float) -> np.ndarray:
 
     Args:
       value: float array in [0, 1].
-      strength: p of METHOD 3.2, negative to darken.
+      strength: p of method 3.2, negative to darken.
     """
     return np.clip(value + 2 * strength * value * (1 - value), 0, 1)
 

@@ -1,4 +1,4 @@
-"""Real encodes and decodes of the clip: H.264 and H.265 of METHOD 3.2, AV1 and VP9 beyond it.
+"""Real encodes and decodes of the clip: H.264 and H.265 of method 3.2, AV1 and VP9 beyond it.
 
 The CRFs of AV1 and VP9 are on those encoders' own scale, 0 to 63. Their presets are speeds: 8 of
 SVT-AV1's 0 to 13, and libvpx's `cpu-used` 4.

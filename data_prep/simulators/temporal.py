@@ -1,4 +1,4 @@
-"""Distortions of motion (METHOD 3.2, and frame rates beyond it). A one-frame clip has none.
+"""Distortions of motion (method 3.2, and frame rates beyond it). A one-frame clip has none.
 
 - jitter: the visible window is (1 - 2m) of the frame, shifted anew for every frame by up to m of
   the sides: m = 1%, 2.5%, 5%. The random directions are the same at every level.

@@ -141,6 +141,6 @@ def test_pristine_frames_have_no_grain(made):
     for entry in manifest["scenes"]:
         with av.open(str(folder / entry["file"])) as container:
             frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
-        mildest = rng.normal(0, 255 * 0.001**0.5, frame.shape)  # METHOD 3.2's first noise level
+        mildest = rng.normal(0, 255 * 0.001**0.5, frame.shape)  # method 3.2's first noise level
         noisy = np.clip(frame + mildest, 0, 255).astype(np.uint8)
         assert photographs.noise_level(frame) < 0.5 * photographs.noise_level(noisy)

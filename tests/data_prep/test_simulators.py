@@ -58,7 +58,7 @@ def _falling(source, distorted):
     assert ssim[0] < 1
 
 
-METHOD_TABLE = {
+PAPER_TABLE = {
     "resize": (2, 3, 4, 8, 16),
     "gaussian_blur": (0.1, 0.5, 1, 2, 5),
     "gaussian_noise": (0.001, 0.002, 0.003, 0.005, 0.01),
@@ -72,7 +72,7 @@ METHOD_TABLE = {
 
 
 def test_the_table_of_the_method():
-    assert {name: SIMULATORS[name].parameters for name in METHOD_TABLE} == METHOD_TABLE
+    assert {name: SIMULATORS[name].parameters for name in PAPER_TABLE} == PAPER_TABLE
     assert SIMULATORS["h264"].options["preset"] == "fast"
     assert SIMULATORS["h265"].options["preset"] == "veryslow"
     assert {sim.kind for sim in SIMULATORS.values()} == set(KINDS)

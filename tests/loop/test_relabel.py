@@ -246,4 +246,4 @@ def test_paper_adds_a_hundred_thousand_pairs_an_iteration():
         pools = {pool["name"]: pool["pairs"] for pool in settings.misordered_pools}
         assert pools == {"spatial": 5000, "temporal": 5000, "streaming": 5000}
         assert settings.gmad_quota == 85_000 and settings.num_bins == 20
-        assert settings.max_per_video == 8 and settings.xi == 1.0  # METHOD 7's defaults
+        assert settings.max_per_video == 8 and settings.xi == 1.0  # method 7's defaults

@@ -1,4 +1,4 @@
-"""Agreement of predicted scores with human (or other reference) scores (METHOD section 9)."""
+"""Agreement of predicted scores with human (or other reference) scores (method 9)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Evaluates a model's scores on labelled test sets: agreement, its uncertainty, and differences.
 
-Each set stands alone; METHOD section 9's two averages weigh the sets by numbers of scored videos.
+Each set stands alone; method 9's two averages weigh the sets by numbers of scored videos.
 Resamples are drawn set by set, from a seed and the set's name, so that they do not depend on which
 other sets are evaluated.
 """

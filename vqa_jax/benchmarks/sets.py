@@ -1,4 +1,4 @@
-"""The ten test sets of METHOD section 9: names, sizes, how their videos are called, who said what.
+"""The ten test sets of method 9: names, sizes, how their videos are called, who said what.
 
 A video has several names in circulation: below other folders, with another ending, in capitals,
 with what a download script appended. `match` finds them by rules, one file for one label, and
@@ -17,7 +17,7 @@ from vqa_jax.media.container import VIDEO_EXTENSIONS
 
 _ENDINGS = (*VIDEO_EXTENSIONS, ".yuv", ".y4m")
 GROUPS = {"in": "in-domain", "ood": "out of domain", "other": "other"}
-"""METHOD section 9 averages the first two groups, each weighted by numbers of videos."""
+"""method 9 averages the first two groups, each weighted by numbers of videos."""
 
 
 class BenchmarkError(VqaError):

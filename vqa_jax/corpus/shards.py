@@ -1,6 +1,6 @@
 """Record schemas and shards: what is stored, how it is written once, verified and read by key.
 
-Three kinds of record (DESIGN, "small records that change, large ones that do not"): a *video*
+Three kinds of record, so that relabelling rewrites megabytes and never the frames: a *video*
 holds the frames a student looks at, a *motion* record its motion features, a *pair* names two
 videos and carries the label. Clips are temporary input of the motion job. Schemas are TFDS
 features, so that `tfds.builder_from_directory` reads the shards; they are written here because

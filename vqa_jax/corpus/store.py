@@ -28,7 +28,7 @@ class VideoStore:
         self._motion = RecordStore(root, "vqa_motion")
 
     def __getitem__(self, video_id: str) -> tuple[dict[str, Any], np.ndarray]:
-        """Video record and motion features [M, D] of a key; a zero [1, D] for images (METHOD 4).
+        """Video record and motion features [M, D] of a key; a zero [1, D] for images (method 4).
 
         Raises:
           CorpusError: the motion record is missing or of another extractor.

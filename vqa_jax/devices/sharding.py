@@ -1,6 +1,6 @@
 """Where arrays live: the mesh, and the rules from logical axes to mesh axes.
 
-Models name the axes of their parameters (DESIGN, Names); a rule table maps those names to the mesh
+Models name the axes of their parameters (vqa_jax/models/README.md); a table maps those to the mesh
 axes `data`, `fsdp` and `tensor`. The same code runs on one CPU, fake devices and a pod.
 """
 

@@ -1,6 +1,6 @@
 """Student parameters <-> names in the checkpoints that circulate, as one table of rules.
 
-Whole students: `original` (LLaVA-OneVision's own names; the authors of METHOD's source add the
+Whole students: `original` (LLaVA-OneVision's own names; the paper's authors add the
 motion projector), `hf`, `hf_before_4_52` and `hf_5` (the Hugging Face port as its releases wrote
 it). Parts: `siglip` and `siglip_5` (the tower with or without its text model), `qwen2`.
 """

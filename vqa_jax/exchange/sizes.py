@@ -61,7 +61,7 @@ def _tower(raw: Mapping[str, Any], file: pathlib.Path) -> SiglipConfig:
                 file, {"tower": [str(raw.get("mm_vision_tower"))]}, "Add a vision_config."
             )
         return SO400M
-    # The state before the last layer is taken (METHOD 4). LLaVA's own code drops the last layer
+    # The state before the last layer is taken (method 4). LLaVA's own code drops the last layer
     # when it builds the tower, so its files and configs count what is computed; Hugging Face keeps
     # the tower and names the state; SigLIP alone is whole.
     select = -2 if alone else raw.get("vision_feature_layer", -1)

@@ -51,7 +51,7 @@ def pair_rows(
 
 
 def old_labels(found: Sequence[GmadPair], opinions: Opinions, std_floor: float) -> list[str | None]:
-    """What the old teachers say of gMAD pairs (METHOD 3.1); None where none scored both."""
+    """What the old teachers say of gMAD pairs (method 3.1); None where none scored both."""
     row = {key: k for k, key in enumerate(opinions.ids)}
     votes = [
         by_votes(opinions.teachers, row[p.first_id], row[p.second_id], std_floor) for p in found

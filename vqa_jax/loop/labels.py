@@ -1,4 +1,4 @@
-"""Labels of gMAD pairs: by the student, or by it and the old teachers together (METHOD 3.1, 7)."""
+"""Labels of gMAD pairs: by the student, or by it and the old teachers together (method 3.1, 7)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def posterior(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
 def by_votes(
     scores: np.ndarray, first: int, second: int, std_floor: float
 ) -> tuple[str, float, float] | None:
-    """(label, D, s_D) by the teachers, columns of `scores`, that scored both videos (METHOD 3.1).
+    """(label, D, s_D) by the teachers, columns of `scores`, that scored both videos (method 3.1).
 
     None where no teacher did.
     """
@@ -121,7 +121,7 @@ def label_by_student(
     scores: Mapping[str, tuple[float, float]],
     soft: bool = True,
 ) -> list[Pair]:
-    """Label gMAD pairs with the promoted student (METHOD 7).
+    """Label gMAD pairs with the promoted student (method 7).
 
     Args:
       pairs: what `gmad_pairs` found.

@@ -1,4 +1,4 @@
-"""The next iteration's pairs, found with the student: misordered and gMAD ones (METHOD 7).
+"""The next iteration's pairs, found with the student: misordered and gMAD ones (method 7).
 
     python -m vqa_jax relabel --config FILE --student DIR --data DIR --iteration 2
 

@@ -3,7 +3,7 @@ own index agrees with it.
 
 A variable frame rate is one whose frames stray, by more than a frame, from an even spacing. Such
 a file is read as the frames on screen at the even times of its average rate (see `grid_numbers`),
-so that every rule stated in frame numbers holds for it as it stands (METHOD section 4).
+so that every rule stated in frame numbers holds for it as it stands (method 4).
 """
 
 import dataclasses

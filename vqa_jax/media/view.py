@@ -1,4 +1,4 @@
-"""What the student sees of a video: key frames, motion clips, and their sizes (METHOD section 4).
+"""What the student sees of a video: key frames, motion clips, and their sizes (method 4).
 
 One set of rules for training data and for scoring, so that there is no skew between the two. A
 `Preprocess` states the view completely and is stored with records and models. Decoding is in
@@ -119,7 +119,7 @@ class Preprocess:
 
 
 def key_frame_indices(num_frames: int, fps: float) -> list[int]:
-    """Every round(fps)-th frame from 0 (METHOD section 4).
+    """Every round(fps)-th frame from 0 (method 4).
 
     Raises:
       ValueError: no frame, or a frame rate that is not a positive number.
@@ -136,7 +136,7 @@ def motion_clip_indices(
     max_clips: int = 10,
     spread: bool = False,
 ) -> np.ndarray:
-    """Frame numbers of the motion clips (METHOD section 4).
+    """Frame numbers of the motion clips (method 4).
 
     Clip k is `clip_len` consecutive frames from k * round(fps), filled up with the last frame;
     there is one for each full second, at least one.

@@ -88,7 +88,7 @@ def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
 
 
 class Projector(nnx.Module):
-    """Two linear layers with an exact GELU between them (METHOD 4), into the decoder's width."""
+    """Two linear layers with an exact GELU between them (method 4), into the decoder's width."""
 
     def __init__(self, in_dim: int, embed_dim: int, param_dtype: str, rngs: nnx.Rngs):
         """Builds in_dim -> embed_dim -> embed_dim."""

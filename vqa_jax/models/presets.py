@@ -5,7 +5,7 @@ from vqa_jax.models.qwen2 import Qwen2Config
 from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
 
-# SigLIP-so400m-patch14-384: 26 of its 27 layers are computed (METHOD 4).
+# SigLIP-so400m-patch14-384: 26 of its 27 layers are computed (method 4).
 SO400M = SiglipConfig(
     image_size=384, patch_size=14, embed_dim=1152, mlp_dim=4304, num_heads=16, num_layers=26
 )

@@ -1,4 +1,4 @@
-"""The prompt about a pair of videos: text pieces, token ids, answer positions (METHOD 4).
+"""The prompt about a pair of videos: text pieces, token ids, answer positions (method 4).
 
 Two codings occur. *Prompt ids* hold `IMAGE_PLACEHOLDER` four times (frames and motion of the first
 video, then of the second). *Tokens* are laid out for the model: a value >= 0 is a text id, and
@@ -21,7 +21,7 @@ _QUESTION = (
     "Please watch these videos carefully, and then answer the following question: "
     "Comparing with the first video, how do you assess the quality of the second video?"
 )
-# Text between the placeholders. Each piece is tokenized by itself (METHOD 4).
+# Text between the placeholders. Each piece is tokenized by itself (method 4).
 _PIECES = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\nNow you will receive two videos. The first video:\n ",

@@ -1,4 +1,4 @@
-"""Qwen2 decoder with a reusable key/value prefix (METHOD 4; Yang et al. 2024)."""
+"""Qwen2 decoder with a reusable key/value prefix (method 4; Yang et al. 2024)."""
 
 import dataclasses
 import functools

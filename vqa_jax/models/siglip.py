@@ -1,4 +1,4 @@
-"""SigLIP vision tower, without its post-norm and head (METHOD 4; Zhai et al. 2023)."""
+"""SigLIP vision tower, without its post-norm and head (method 4; Zhai et al. 2023)."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The pair student: vision tower, projectors, token merge, decoder, level logits (METHOD 4)."""
+"""The pair student: vision tower, projectors, token merge, decoder, level logits (method 4)."""
 
 import dataclasses
 import functools

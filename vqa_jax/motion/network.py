@@ -1,7 +1,7 @@
 """Fast pathway of SlowFast-R50 (Feichtenhofer et al. 2019), at any width, as a motion extractor.
 
 The published student takes its motion features from a Kinetics-400 SlowFast-R50, fast pathway, last
-stage, averaged over time and space (METHOD section 4). The same topology at stem width 4 is the
+stage, averaged over time and space (method 4). The same topology at stem width 4 is the
 extractor of the small student. Weights keep pytorchvideo's names (`vqa_jax.motion.weights`).
 """
 

@@ -2,7 +2,7 @@
 
 A camera moves over a photograph in front of which other pieces of photographs move; the result is
 shaken, stuttered and degraded with continuous severities, then squashed like any motion clip.
-NumPy and OpenCV only. The distortions are METHOD section 3.2's, with severities between its levels.
+NumPy and OpenCV only. The distortions are method 3.2's, with severities between its levels.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Rule table between pytorchvideo's SlowFast-R50 parameter names and our fast pathway's.
 
 Only the fast pathway is read: the lateral connections of SlowFast run from fast to slow, so nothing
-else has a part in the motion feature (METHOD section 4).
+else has a part in the motion feature (method 4).
 """
 
 import os

@@ -1,4 +1,4 @@
-"""gMAD pairs: where student and weak model disagree most (Ma et al. 2018; METHOD 7b)."""
+"""gMAD pairs: where student and weak model disagree most (Ma et al. 2018; method 7b)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def gmad_pairs(
     uses: Mapping[str, int] | None = None,
     weak_name: str = "",
 ) -> list[GmadPair]:
-    """Pairs on which student and weak model disagree most (gMAD, Ma et al. 2018; METHOD 7b).
+    """Pairs on which student and weak model disagree most (gMAD, Ma et al. 2018; method 7b).
 
     The defender's scores are cut into uniform bins between their 1st and 99th percentile (videos
     outside are left out); inside a bin the pairs that the attacker tells apart most come first,

@@ -1,4 +1,4 @@
-"""The five answer levels: words, weights, and how a pair gets one (METHOD sections 1 and 3).
+"""The five answer levels: words, weights, and how a pair gets one (method 1 and 3).
 
 Every level describes the *second* video of a pair in comparison with the first.
 """
@@ -34,7 +34,7 @@ def teacher_margin(
     second_scores: Sequence[float] | np.ndarray,
     std_floor: float = 0.0,
 ) -> tuple[float, float]:
-    """Difference of the teachers' means and its standard deviation (METHOD 3.1).
+    """Difference of the teachers' means and its standard deviation (method 3.1).
 
     Args:
       first_scores: scores of the first video over teachers [J], one scale, higher is better.
@@ -58,7 +58,7 @@ def teacher_margin(
 
 
 def label_from_margin(difference: float, std: float) -> str:
-    """Level of a pair from D and s_D (METHOD 3.1); a difference of 0 is always `similar`."""
+    """Level of a pair from D and s_D (method 3.1); a difference of 0 is always `similar`."""
     if difference == 0:
         return "similar"
     if difference > 2 * std:
@@ -82,7 +82,7 @@ def label_from_teachers(
 
 
 def label_from_severity(first: int, second: int) -> str:
-    """Level of two simulated versions of one source (METHOD 3.2).
+    """Level of two simulated versions of one source (method 3.2).
 
     Args:
       first: severity number of the first version; 0 is the source, higher is more distorted.
@@ -111,7 +111,7 @@ def level_probs(label: str) -> np.ndarray:
 
 
 def preference(level_logits: np.ndarray, tau: float = 1.0) -> np.ndarray:
-    """Probability that the second video is preferred (METHOD 8).
+    """Probability that the second video is preferred (method 8).
 
     Args:
       level_logits: logits of the five levels [..., 5], in the order of `LEVELS`.

@@ -1,4 +1,4 @@
-"""Pairs that simulators label: pure functions over tables (METHOD 3.2 and 7a).
+"""Pairs that simulators label: pure functions over tables (method 3.2 and 7a).
 
 Everything is a function of its arguments and a seed; the order of the inputs does not matter.
 """
@@ -141,7 +141,7 @@ def all_simulator_pairs(table: Sequence[SimulatedSet], seed: int = 0) -> PairTab
 def sample_simulator_pairs(
     table: Sequence[SimulatedSet], wanted: int | Mapping[str, float], seed: int
 ) -> PairTable:
-    """Draw pairs of versions of the same source and simulator (METHOD 3.2).
+    """Draw pairs of versions of the same source and simulator (method 3.2).
 
     The simulators take turns, so each is equally frequent as long as it has pairs left; no pair
     is drawn twice, not even in the other order.
@@ -226,7 +226,7 @@ def _take_turns(
 def misordered(
     pairs: Sequence[Pair], preference: Sequence[float] | np.ndarray, quota: int | None = None
 ) -> list[Pair]:
-    """Pairs that the student puts in the wrong order or ties (METHOD 7a); labels are kept.
+    """Pairs that the student puts in the wrong order or ties (method 7a); labels are kept.
 
     Args:
       pairs: pairs with a direction (simulator pairs).

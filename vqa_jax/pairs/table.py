@@ -1,4 +1,4 @@
-"""Labelled pairs, one by one and as columns, and how many of each label are wanted (METHOD 3).
+"""Labelled pairs, one by one and as columns, and how many of each label are wanted (method 3).
 
 Simulators label theirs in `simulator_pairs`, teachers in `teacher_pairs`.
 """
@@ -37,7 +37,7 @@ class Pair:
       second_mean: as first_mean.
       second_std: as first_std.
       level_probs: soft label over `LEVELS`, or None for the one-hot of `label`.
-      normalized_margin: margin / s_D, the margin in standard deviations (METHOD 3.1); 0 for
+      normalized_margin: margin / s_D, the margin in standard deviations (method 3.1); 0 for
         simulators and where s_D is 0.
     """
 

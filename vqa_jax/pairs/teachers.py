@@ -1,4 +1,4 @@
-"""Pairs of different videos that teachers label (METHOD 3.1): drawn uniformly label by label.
+"""Pairs of different videos that teachers label (method 3.1): drawn uniformly label by label.
 
 Drawing pairs at random and keeping those of a wanted label fails where a label is rare. Here the
 videos are sorted by mean score, so that the partners of a video that can give a label are a
@@ -34,7 +34,7 @@ def sample_teacher_pairs(
     min_teachers: int | None = None,
     families: Sequence[str] | None = None,
 ) -> PairTable:
-    """Draw pairs of different videos and label them by the teachers (METHOD 3.1).
+    """Draw pairs of different videos and label them by the teachers (method 3.1).
 
     Args:
       scores: [videos, teachers] on one scale, higher is better; NaN where one is missing.

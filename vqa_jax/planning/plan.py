@@ -37,7 +37,7 @@ from vqa_jax.training import optim
 from vqa_jax.training import step as train_step
 from vqa_jax.weights import bundle
 
-STAGE_PAIRS = 500_000  # of the first stage (METHOD 3.3)
+STAGE_PAIRS = 500_000  # of the first stage (method 3.3)
 NUM_ANCHORS = 5
 
 

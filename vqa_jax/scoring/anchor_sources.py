@@ -1,4 +1,4 @@
-"""Anchors that people bring: a table of videos and their scores (METHOD 8).
+"""Anchors that people bring: a table of videos and their scores (method 8).
 
 `anchors.csv` has a column `path` (relative to the table) and either `mos`, what people gave, or
 `score`, anything else: then the scale is arbitrary and every output says so.

@@ -1,4 +1,4 @@
-"""Anchors: the few videos of known quality that turn comparisons into a score (METHOD 8).
+"""Anchors: the few videos of known quality that turn comparisons into a score (method 8).
 
 Anchors are data. A set is a folder with `anchors.safetensors` (what the student sees of each) and
 `anchors.json` (names, scores, where the scores come from, preferences among the anchors).

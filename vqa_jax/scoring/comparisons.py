@@ -1,6 +1,6 @@
 """Ways to score videos against anchors: every anchor, a few, both orders, or the authors' rule.
 
-The default compares a video with every anchor, the anchor first, and solves exactly (METHOD 8).
+The default compares a video with every anchor, the anchor first, and solves exactly (method 8).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vqa_jax.benchmarks import metrics
 from vqa_jax.scoring.engine import EncodedVideo
 from vqa_jax.scoring.scale import Scale
 
-W2S_TAU = 5.0  # of test videos; between anchors it is 1 (METHOD 8)
+W2S_TAU = 5.0  # of test videos; between anchors it is 1 (method 8)
 
 
 def adaptive(

@@ -2,7 +2,7 @@
 
 A video's visual tokens are computed once. Pairs are then decoder work only; and because the anchor
 comes first in a causal prompt, the anchors' keys and values are computed once per run, and a test
-video adds only its suffix (DESIGN, "The anchor is a prefix"). Many videos share a batch: rows of a
+video adds only its suffix (vqa_jax/README.md, 8 Scores). Many videos share a batch: rows of a
 like length go together and are padded to a few sizes, so that little is computed for nothing and
 nothing is compiled twice. On several devices the rows are split over the mesh's `data` and `fsdp`.
 """

@@ -41,7 +41,7 @@ class Scale:
         Args:
           engine: the student.
           anchors: the set.
-          tau: temperature of the level softmax (METHOD 8: 1).
+          tau: temperature of the level softmax (method 8: 1).
 
         Raises:
           AnchorError: the student orders the anchors against their scores.

@@ -1,4 +1,4 @@
-"""Scores from preference probabilities: Thurstone case V, MAP, solved exactly (METHOD section 8).
+"""Scores from preference probabilities: Thurstone case V, MAP, solved exactly (method 8).
 
 The scores maximize sum_ij M_ij log link(q_i - q_j) - sum_i q_i^2 / 2. The problem is strictly
 concave, so a damped Newton iteration reaches the one solution; it runs in float64 with numpy, over
@@ -188,7 +188,7 @@ def average_orders(preferences: np.ndarray) -> np.ndarray:
 
 
 def preference_matrix(test_vs_anchor: np.ndarray, anchor_matrix: np.ndarray) -> np.ndarray:
-    """Matrix of n anchors and one test video, which comes last (METHOD 8).
+    """Matrix of n anchors and one test video, which comes last (method 8).
 
     Args:
       test_vs_anchor: [..., n] probability that the test video is preferred to each anchor (shown

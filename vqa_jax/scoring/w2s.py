@@ -14,7 +14,7 @@ from vqa_jax.scoring import thurstone
 _W2S_STEPS = 50
 
 
-_W2S_RATE = 0.1  # our choice: METHOD 8 tells the steps, not their rate
+_W2S_RATE = 0.1  # our choice: method 8 tells the steps, not their rate
 
 
 def w2s_scores(probabilities: np.ndarray, anchor_matrix: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How teachers agree, who is odd, and what their labels are worth (METHOD 3.1).
+"""How teachers agree, who is odd, and what their labels are worth (method 3.1).
 
 Works on one set of videos at a time: raw scores of several teachers, and human scores where there
 are some. Everything that `describe` returns is plain values, for JSON and for the report.
@@ -106,7 +106,7 @@ def labels(difference: np.ndarray, deviation: np.ndarray) -> np.ndarray:
 def label_precision(
     united: np.ndarray, mos: np.ndarray, std_floor: float = 0.0
 ) -> tuple[Precision, ...]:
-    """Precision of METHOD 3.1's labels by kind, over all pairs of the set: exact, O(V^2) time.
+    """Precision of method 3.1's labels by kind, over all pairs of the set: exact, O(V^2) time.
 
     Args:
       united: [V, J] on one scale, higher is better, complete.

@@ -1,4 +1,4 @@
-"""Weak teachers: the interface, a registry, and built-in measures without weights (METHOD 3.1).
+"""Weak teachers: the interface, a registry, and built-in measures without weights (method 3.1).
 
 A teacher turns a video into one number. The built-in ones are classical signal measures: each sees
 one kind of flaw, is misled by content, and none is a video quality model; they exist so that the

@@ -1,4 +1,4 @@
-"""One scale for all teachers: percentile ranks, or a four-parameter logistic (METHOD 3.1)."""
+"""One scale for all teachers: percentile ranks, or a four-parameter logistic (method 3.1)."""
 
 from __future__ import annotations
 

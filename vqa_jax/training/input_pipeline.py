@@ -30,7 +30,7 @@ from vqa_jax.training import sampling
 from vqa_jax.training.batch import PromptGeometry, label_group, pad_batch
 from vqa_jax.training.grouped_batch import pad_groups
 
-MAX_LEVEL = 5  # most levels that a simulator has (METHOD 3.2)
+MAX_LEVEL = 5  # most levels that a simulator has (method 3.2)
 IMAGES = "image"  # group of the mix
 _MAX_THREADS = 16
 

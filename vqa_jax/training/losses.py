@@ -1,4 +1,4 @@
-"""The confidence-weighted loss of METHOD section 5, in float32.
+"""The confidence-weighted loss of method 5, in float32.
 
 L = (1 - l) CE + l H, where CE is the cross-entropy at the answer tokens, H the mean entropy of
 the predicted distribution there, and l grows with the student's own certainty.

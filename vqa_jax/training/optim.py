@@ -1,4 +1,4 @@
-"""What is trained, and AdamW with warm-up and cosine decay over it (METHOD 6)."""
+"""What is trained, and AdamW with warm-up and cosine decay over it (method 6)."""
 
 from __future__ import annotations
 
