@@ -15,7 +15,7 @@ from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import report
 from vqa_jax.corpus import shards, store
 from vqa_jax.jobs import files
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.report import data, parts, plots
 

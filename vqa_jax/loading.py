@@ -9,7 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from vqa_jax.exchange import exported, student_io
-from vqa_jax.media import view
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.motion import extractor as motion_lib
 from vqa_jax.scoring import anchors as scoring_anchors
@@ -104,7 +104,7 @@ def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
     spec = None
     extractor = os.path.join(folder, MOTION_WEIGHTS)
     if os.path.exists(extractor):
-        preprocess = view.Preprocess(image_size=student.cfg.vision.image_size)
+        preprocess = Preprocess(image_size=student.cfg.vision.image_size)
         wanted = motion_lib.load(extractor).fingerprint(preprocess)
         most = PUBLISHED_NUM_FRAMES
         spec = bundle.StudentSpec("", student.cfg, preprocess, most, wanted, ())

@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.prepare.pools import Pool
 from data_prep.simulators import SIMULATORS, expand
 from data_prep.simulators.encode import PRESETS
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.teachers import measures
 
 HDR_RULES = ("tone_map", "refuse")

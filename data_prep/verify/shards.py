@@ -16,7 +16,7 @@ import numpy as np
 
 from vqa_jax.corpus import store
 from vqa_jax.jobs import files
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 
 # Fields that are handed back, by kind of record.
 _KEPT = {

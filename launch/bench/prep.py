@@ -26,6 +26,7 @@ from data_prep.prepare.segments import prepare_source
 from data_prep.scenes import scenes
 from vqa_jax.corpus import shards
 from vqa_jax.media import find, probe, view
+from vqa_jax.media.preprocess import Preprocess
 
 # Step -> functions whose time, with all they call, is the step's: (end of the file's path, name).
 _STEPS = {
@@ -40,7 +41,7 @@ _STEPS = {
     "write": [("vqa_jax/corpus/shards.py", "write"), ("vqa_jax/corpus/shards.py", "finish")],
 }
 _REPEATS = 3
-_PUBLISHED = view.Preprocess()  # 384-pixel key frames, ten clips of 224
+_PUBLISHED = Preprocess()  # 384-pixel key frames, ten clips of 224
 
 
 def measure(

@@ -24,7 +24,7 @@ from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.jobs import files
 from vqa_jax.media.crops import scoring_groups
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.models.presets import PRESETS

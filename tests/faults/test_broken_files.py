@@ -7,8 +7,9 @@ import pytest
 
 from tests.fixtures import broken_files
 from vqa_jax.media import container, decode, find, probe, view
+from vqa_jax.media.preprocess import Preprocess
 
-PRE = view.Preprocess(image_size=32, motion_size=16, clip_len=4, min_clips=2, max_clips=3)
+PRE = Preprocess(image_size=32, motion_size=16, clip_len=4, min_clips=2, max_clips=3)
 
 
 @pytest.mark.parametrize("name", broken_files.REFUSED)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.fixtures.broken_files import encode, moving_frames
 from vqa_jax.media import container, decode, find, probe, view
+from vqa_jax.media.preprocess import Preprocess
 
 QUICK_THEN_SLOW = [40 * i for i in range(12)] + [480 + 160 * i for i in range(12)]
 
@@ -50,7 +51,7 @@ def test_variable_rate_keeps_the_key_frame_rule(tmp_path):
     """30 frames in a second, then one a second for 9: a key frame for every second of showing."""
     times = [33 * i for i in range(30)] + [1000 * (i + 1) for i in range(9)]
     path = _variable(tmp_path / "v.mkv", times=times)
-    pre = view.Preprocess(image_size=16, motion_size=16, clip_len=2, min_clips=1, max_clips=2)
+    pre = Preprocess(image_size=16, motion_size=16, clip_len=2, min_clips=1, max_clips=2)
     views, _, info = view.video_input(path, pre)
     assert info.num_frames == 39 and abs(info.fps - 38 / 9) < 1e-6 and info.variable_rate
     assert len(views) == 10  # range(0, 39, 4)
@@ -141,7 +142,7 @@ def test_stills_are_videos_of_one_frame(extension, tmp_path):
         assert np.abs(image.astype(int) - picture).mean() < 3
     else:
         np.testing.assert_array_equal(image, picture)
-    pre = view.Preprocess(image_size=16, motion_size=16, clip_len=2, min_clips=2, max_clips=2)
+    pre = Preprocess(image_size=16, motion_size=16, clip_len=2, min_clips=2, max_clips=2)
     views, clips, _ = view.video_input(path, pre)
     assert views.shape == (1, 16, 16, 3) and (clips == clips[0, 0]).all()
     assert find.find_videos([tmp_path]) == []

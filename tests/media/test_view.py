@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures.broken_files import encode, moving_frames
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.media import container, decode, find, probe, view
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 
 CROPS = Preprocess(
     view="crops", image_size=16, tile_size=20, num_tiles=7, motion_size=16, clip_len=4,
@@ -39,18 +39,6 @@ def test_spread_clips_cover_the_whole_video():
 def test_sampling_refuses_nonsense(num_frames, fps):
     with pytest.raises(ValueError, match="num_frames >= 1 and fps > 0"):
         view.key_frame_indices(num_frames, fps)
-
-
-def test_preprocess_json_and_fingerprint():
-    assert Preprocess.from_json(CROPS.to_json()) == CROPS
-    assert CROPS.fingerprint() == Preprocess.from_json(CROPS.to_json()).fingerprint()
-    assert len({CROPS.fingerprint(), SQUASH.fingerprint(), Preprocess().fingerprint()}) == 3
-    with pytest.raises(ValueError, match="no_such_field"):
-        Preprocess.from_json('{"no_such_field": 1}')
-    with pytest.raises(ValueError, match="tile_size"):
-        Preprocess(view="crops", image_size=32, tile_size=16, num_tiles=4)
-    with pytest.raises(ValueError, match="'squash' or 'crops'"):
-        Preprocess(view="stretch")
 
 
 def _resize_matrix(n_in: int, n_out: int, kernel, support: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from tests.fixtures.tolerances import TOLERANCES
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion import extractor as motion
 from vqa_jax.motion import network, weights
 from vqa_jax.weights.reader import WeightsError

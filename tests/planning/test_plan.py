@@ -16,7 +16,7 @@ from vqa_jax.corpus.store import PairCorpus
 from vqa_jax.devices import execution, sharding
 from vqa_jax.devices import topology as topology_lib
 from vqa_jax.devices.topology import CHIPS, Topology, TopologyError
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models import flops
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.planning import hlo, plan, shapes

@@ -131,7 +131,7 @@ def test_the_command_names_what_is_wrong(tmp_path, capsys):
 _GROWTH = """
 import resource, sys
 from vqa_jax import frames, passages
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 pre = Preprocess(image_size=64, motion_size=56, max_key_frames=8)
 count, early = 0, None
 for passage in passages.read(frames.probe(sys.argv[1]), pre, 2.0, 1.0):

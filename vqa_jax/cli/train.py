@@ -13,7 +13,7 @@ from vqa_jax.cli.command import SettingsError, _say
 def _run_of(config: Any, extractor: Callable[[Any], str]) -> tuple[Any, Any]:
     """(TrainConfig, StudentSpec) of a configuration; `extractor`: Preprocess -> fingerprint."""
     from vqa_jax import settings as settings_lib
-    from vqa_jax.media.view import Preprocess
+    from vqa_jax.media.preprocess import Preprocess
     from vqa_jax.training.input_pipeline import MAX_LEVEL
     from vqa_jax.weights import bundle
 

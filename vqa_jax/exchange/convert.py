@@ -15,7 +15,7 @@ from tqdm import tqdm
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import match_student, scratch_params
 from vqa_jax.jobs.files import exclusive, remove_temporary, replacing
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.motion import extractor as motion

@@ -43,6 +43,8 @@ _STILL_READERS = {
 _STILL_BRANDS = ("avif", "heic", "heix", "heim", "heis", "mif1")
 # FFmpeg's own VP8 and VP9 decoders pass over the alpha that WebM keeps beside the picture.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# Tags in other than UTF-8 are no reason to refuse a file. PyAV below 19 has to be told.
+_ANY_TAGS = {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
 
 
 class MediaError(VqaError):
@@ -104,9 +106,7 @@ def opened(path: str, stage: str) -> Iterator[Media]:
     options = {"format_whitelist": reader or _CONTAINERS, "protocol_whitelist": "file"}
     try:
         # "file:" keeps names such as "concat:a.mp4" or "12:30.mp4" from being read as protocols.
-        container = av.open(
-            "file:" + path, format=reader, options=options, metadata_errors="replace"
-        )
+        container = av.open("file:" + path, format=reader, options=options, **_ANY_TAGS)
     except (av.FFmpegError, UnicodeError) as error:
         raise NotAVideoError(path, stage, _why_not_opened(path)) from error
     with container:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 
 
 def crop_tiles(tiles: np.ndarray, size: int, chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:

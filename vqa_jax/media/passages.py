@@ -9,8 +9,9 @@ from PIL import Image
 
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo
-from vqa_jax.media.view import InputCollector, Preprocess, motion_picture
+from vqa_jax.media.view import InputCollector, motion_picture
 
 PICTURE_HEIGHT = 144  # of a passage's picture
 

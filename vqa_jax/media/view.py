@@ -1,121 +1,24 @@
 """What the student sees of a video: key frames, motion clips, and their sizes (method 4).
 
 One set of rules for training data and for scoring, so that there is no skew between the two. A
-`Preprocess` states the view completely and is stored with records and models. Decoding is in
-`vqa_jax.media.decode`; its names are available here too.
+`Preprocess` states the view completely and is stored with records and models.
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vqa_jax.media.container import (
-    STILL_EXTENSIONS,
-    VIDEO_EXTENSIONS,
-    MediaError,
-    NoFrameError,
-    NotAVideoError,
-    TruncatedVideoError,
-    UnreadableFileError,
-)
-from vqa_jax.media.decode import iter_frames, read_frames, read_segment
-from vqa_jax.media.find import find_videos
+from vqa_jax.media.container import STILL_EXTENSIONS, TruncatedVideoError
+from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo, probe
 
-__all__ = [
-    "STILL_EXTENSIONS",
-    "VIDEO_EXTENSIONS",
-    "InputCollector",
-    "MediaError",
-    "NoFrameError",
-    "NotAVideoError",
-    "Preprocess",
-    "TruncatedVideoError",
-    "UnreadableFileError",
-    "VideoInfo",
-    "find_videos",
-    "input_size",
-    "is_image",
-    "iter_frames",
-    "key_frame_indices",
-    "motion_clip_indices",
-    "motion_clips",
-    "motion_picture",
-    "probe",
-    "read_frames",
-    "read_segment",
-    "tile_positions",
-    "video_input",
-    "view_frames",
-]
-
-# Part of every fingerprint: raise it when a rule below changes what the same settings produce.
-_RULES_VERSION = 1
 # Powers of the plastic number's inverse: steps of the R2 low-discrepancy sequence (Roberts 2018).
 _R2_STEPS = (0.7548776662466927, 0.5698402909980532)
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocess:
-    """How a video becomes the student's input; stored in records and models.
-
-    Attributes:
-      view: "squash", every key frame whole, its aspect not kept; "crops", tiles at native scale.
-      image_size: side that the student sees, pixels.
-      tile_size: crops: side of the stored tiles, at least image_size; training draws
-        image_size crops inside them, scoring takes the centre.
-      num_tiles: crops: tiles of a video, spread over its key frames and over positions.
-      max_key_frames: key frames used at most, thinned evenly; 0 for all.
-      motion_size: side of the motion clips, pixels.
-      clip_len: frames of a motion clip.
-      min_clips: fewer clips are filled up with the last one.
-      max_clips: of more clips, the first ones are used (squash) or evenly spread ones (crops).
-    """
-
-    view: str = "squash"
-    image_size: int = 384
-    tile_size: int = 0
-    num_tiles: int = 0
-    max_key_frames: int = 0
-    motion_size: int = 224
-    clip_len: int = 32
-    min_clips: int = 8
-    max_clips: int = 10
-
-    def __post_init__(self) -> None:
-        if self.view not in ("squash", "crops"):
-            raise ValueError(f"view must be 'squash' or 'crops', not {self.view!r}")
-        if min(self.image_size, self.motion_size, self.clip_len) < 1:
-            raise ValueError("image_size, motion_size and clip_len must be at least 1")
-        if self.max_key_frames < 0 or not 0 <= self.min_clips <= self.max_clips:
-            raise ValueError("need max_key_frames >= 0 and 0 <= min_clips <= max_clips")
-        if self.view == "crops" and (self.tile_size < self.image_size or self.num_tiles < 1):
-            raise ValueError("view 'crops' needs tile_size >= image_size and num_tiles >= 1")
-
-    def to_json(self) -> str:
-        """All fields as one JSON object with sorted keys."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Preprocess":
-        """Inverse of `to_json`; unknown fields are an error, missing ones take their defaults."""
-        fields: dict[str, Any] = json.loads(text)
-        unknown = sorted(fields.keys() - {f.name for f in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown preprocessing fields {unknown}: written by a newer version?")
-        return cls(**fields)
-
-    def fingerprint(self) -> str:
-        """16 hex digits that differ whenever the same file may give another input."""
-        text = f"{_RULES_VERSION}:{self.to_json()}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def key_frame_indices(num_frames: int, fps: float) -> list[int]:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion import network, weights
 
 TINY_WEIGHTS = pathlib.Path(__file__).parents[1] / "assets" / "motion_tiny.safetensors"

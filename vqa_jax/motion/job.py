@@ -22,7 +22,7 @@ from tqdm import tqdm
 from vqa_jax.corpus import shards as records
 from vqa_jax.corpus import store
 from vqa_jax.jobs import files, ranges
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion.extractor import MotionExtractor
 
 MANIFEST = "motion.json"

@@ -77,6 +77,21 @@ def _convolution(equation: Any) -> float:
     return 2.0 * math.prod(equation.outvars[0].aval.shape) * inputs * window
 
 
+def _num_scan_constants(equation: Any) -> int:
+    """How many of a scan's inputs, its first, are the same in each round.
+
+    Told from shapes, since versions of JAX name a scan's parameters differently: inputs are
+    constants, carries, then what is scanned over; outputs are carries, then what is stacked. The
+    body sees what is scanned or stacked without its leading axis.
+    """
+    body = equation.params["jaxpr"]
+
+    def whole(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+        return sum(o.aval.ndim == i.ndim for o, i in zip(outer, inner, strict=True))
+
+    return whole(equation.invars, body.in_avals) - whole(equation.outvars, body.out_avals)
+
+
 def _sub_jaxprs(value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return [found for one in value for found in _sub_jaxprs(one)]
@@ -124,7 +139,7 @@ class _Counter:
         if name == "pallas_call":
             return self.kernel(equation, known, times)
         if name == "scan":
-            consts = list(known[: params["num_consts"]])
+            consts = list(known[: _num_scan_constants(equation)])
             unknown = [None] * (len(known) - len(consts))
             return self.jaxpr(params["jaxpr"], consts + unknown, times * params["length"])
         if name == "cond":

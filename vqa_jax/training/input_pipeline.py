@@ -24,7 +24,7 @@ from vqa_jax.devices import sharding
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.media import view
 from vqa_jax.media.crops import training_frames
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.settings import InputConfig
 from vqa_jax.training import sampling
 from vqa_jax.training.batch import PromptGeometry, label_group, pad_batch

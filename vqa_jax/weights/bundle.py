@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs.files import read_json, write_json
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.presets import PRESETS

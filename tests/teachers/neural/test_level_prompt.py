@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.fixtures.micro_student import CONFIG
 from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo
-from vqa_jax.media.view import Preprocess
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.teachers.cards import TeacherError
