@@ -49,7 +49,7 @@ def _sensitivity(args: argparse.Namespace) -> tuple[str, int]:
     probabilities, failed = student.anchor_probabilities(find_videos(args.paths))
     rows = [f"no score: {error}" for error in failed]
     try:
-        found = sensitivity.examine(student.scale, probabilities, args.out)
+        found = sensitivity.examine(student.judge, probabilities, args.out)
     except ValueError as error:
         return "\n".join([str(error), *rows]), 2
     return "\n".join([sensitivity.render(found, args.out), *rows]), 0

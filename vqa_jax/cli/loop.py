@@ -14,9 +14,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     share = ranges.Share(args.process, args.processes)
     student = _load(args.student)
-    found = evaluate.evaluate(
-        student.engine, student.scale, student.fingerprint, args.data, args.out, share
-    )
+    found = evaluate.evaluate(student.judge, args.data, args.out, share)
     _say(report.evaluation_table(found) if found else _LEFT)
     return 0
 
@@ -34,9 +32,7 @@ def _relabel(args: argparse.Namespace) -> int:
         raise SettingsError(f"--config: {error}") from error
     student = _load(args.student)
     facts = relabel.relabel(
-        student.engine,
-        student.scale,
-        student.fingerprint,
+        student.judge,
         args.data,
         args.iteration,
         settings,

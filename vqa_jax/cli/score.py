@@ -70,7 +70,7 @@ def _score(args: argparse.Namespace) -> tuple[str, int]:
     config = ScoreConfig(args.epsilon if args.adaptive else 0.0, args.both_orders, args.protocol)
     student = loading.load(args.student, anchors=args.anchors)
     results = collect(student, paths, args.csv, config)
-    text = render(results, len(student.scale.anchors.names))
+    text = render(results, len(student.judge.anchors.names))
     if args.student is None:
         text = f"No --student given: scored with the shipped tiny student.\n{text}"
     if args.json:

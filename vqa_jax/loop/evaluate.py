@@ -28,8 +28,7 @@ from vqa_jax.loop.looks import Looks, RangeJob, check_readable, segment_ranges
 from vqa_jax.pairs.levels import LEVELS, order_consistent, preference
 from vqa_jax.pairs.simulators import all_simulator_pairs
 from vqa_jax.pairs.table import Pair, PairTable
-from vqa_jax.scoring import scale as anchors_lib
-from vqa_jax.scoring.engine import Engine
+from vqa_jax.scoring.judge import Judge
 from vqa_jax.settings import VIDEOS_A_RANGE
 
 
@@ -139,9 +138,7 @@ def severity_srcc(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def evaluate(
-    engine: Engine,
-    scale: anchors_lib.Scale | None,
-    fingerprint: str,
+    judge: Judge,
     data: str,
     out: str,
     share: Share = Share(),
@@ -150,9 +147,7 @@ def evaluate(
     """Evaluates on the held-out split of a corpus; the work of killed runs is kept.
 
     Args:
-      engine: the student.
-      scale: its anchors, or None to leave scores out.
-      fingerprint: of the student; a finished evaluation of the same student is kept.
+      judge: the student with its anchors; a finished evaluation of the same student is kept.
       data: corpus folder.
       out: folder of the results.
       share: this process's part.
@@ -165,7 +160,7 @@ def evaluate(
       files.CorpusError: there is nothing to evaluate on, or no video can be read.
     """
     target = os.path.join(out, "evaluation.json")
-    identity = {"student": fingerprint, "corpus": table_sha256(data)}
+    identity = {"student": judge.fingerprint, "corpus": table_sha256(data)}
     if done := _done(target, identity):
         logging.info("%s is up to date", target)
         return done
@@ -174,13 +169,13 @@ def evaluate(
     pairs = all_simulator_pairs(simulated_sets(table, "heldout"))
     if not pairs:
         raise files.CorpusError(f"{data}: no held-out simulator pairs to evaluate on")
-    videos = VideoStore(data, engine.spec.extractor)
+    videos = VideoStore(data, judge.engine.spec.extractor)
     check_readable(videos, [r["video_id"] for r in heldout])
     ranges = segment_ranges(videos, heldout, pairs.first_id, pairs.second_id, most)
-    name = f"{sorted(identity.items())} {scale is None} {most}"
+    name = f"{sorted(identity.items())} {most}"
     work = os.path.join(out, f"work_{files.key_hash(name):016x}")
     job = RangeJob(work, "evaluate", ranges)
-    job.run(engine, scale, videos, share)
+    job.run(judge, videos, share)
     missing = job.missing()
     # Another process may have published, and tidied up, at this very moment.
     if missing and not _done(target, identity):
@@ -190,7 +185,7 @@ def evaluate(
         summary = _done(target, identity)
         if summary is None:
             files.remove_temporary(out)
-            summary = _publish(out, identity, pairs, heldout, job.looks(), scale is not None)
+            summary = _publish(out, identity, pairs, heldout, job.looks())
         shutil.rmtree(work, ignore_errors=True)
     return summary
 
@@ -209,7 +204,6 @@ def _publish(
     pairs: PairTable,
     heldout: Sequence[Mapping[str, Any]],
     looks: Looks,
-    scored: bool,
 ) -> dict[str, Any]:
     """Writes the tables, then evaluation.json; returns its content."""
     kept = ("video_id", "source_id", "segment", "simulator", "level")
@@ -222,15 +216,14 @@ def _publish(
     if not len(pairs):
         raise files.CorpusError(f"no held-out pair can be read; the first: {failed[0]['error']}")
     levels_of = {r["video_id"]: r["level"] for r in heldout}
-    good = [r for r in rows if scored and not r["error"]]
+    good = [r for r in rows if not r["error"]]
     summary = {
         **identity,
         **summarize(pairs, levels_of, forward, backward, good),
         "failed_videos": len(failed),
     }
     write_tables(os.path.join(out, "pairs"), _pair_rows(pairs, levels_of, forward, backward))
-    if scored or failed:
-        write_tables(os.path.join(out, "scores"), rows)
+    write_tables(os.path.join(out, "scores"), rows)
     files.write_json(os.path.join(out, "evaluation.json"), summary)
     return summary
 

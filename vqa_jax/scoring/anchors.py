@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs.files import read_json, write_json
-from vqa_jax.scoring import anchors as scoring_anchors
 from vqa_jax.scoring.engine import VideoInput
 
 ANCHOR_FILE = "anchors.json"
@@ -86,9 +85,13 @@ class AnchorSet:
             bool(facts["arbitrary"]),
         )
 
+    @classmethod
+    def beside(cls, folder: str) -> AnchorSet | None:
+        """The set in a student's folder; None where it has none."""
+        return cls.load(folder) if os.path.exists(os.path.join(folder, ANCHOR_FILE)) else None
 
-def describe(anchors: scoring_anchors.AnchorSet) -> str:
-    """One sentence on what the scores mean."""
-    low, high = min(anchors.scores), max(anchors.scores)
-    kind = "arbitrary units, no human scored them" if anchors.arbitrary else "human scores"
-    return f"{anchors.scale}; anchors span {low:g}..{high:g}, higher is better; {kind}"
+    def describe(self) -> str:
+        """One sentence on what the scores mean."""
+        low, high = min(self.scores), max(self.scores)
+        kind = "arbitrary units, no human scored them" if self.arbitrary else "human scores"
+        return f"{self.scale}; anchors span {low:g}..{high:g}, higher is better; {kind}"

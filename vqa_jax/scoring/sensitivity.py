@@ -15,8 +15,8 @@ from vqa_jax.benchmarks import metrics
 from vqa_jax.jobs.files import write_json, written
 from vqa_jax.report import parts, plots
 from vqa_jax.report.document import document
-from vqa_jax.scoring import thurstone
-from vqa_jax.scoring.scale import Scale
+from vqa_jax.scoring.judge import Judge
+from vqa_jax.scoring.scale import AnchorScale
 
 NAME = "anchor_sensitivity"
 
@@ -88,15 +88,13 @@ def leave_one_out(
 def _scores(
     matrix: np.ndarray, scores: Sequence[float] | np.ndarray, probabilities: np.ndarray
 ) -> np.ndarray:
-    scale = thurstone.anchor_scale(thurstone.map_scores(matrix)[0], scores)
-    q = thurstone.map_scores(thurstone.preference_matrix(probabilities, matrix))[0][:, -1]
-    return scale.apply(q)[0]
+    return np.array([found.score for found in AnchorScale(matrix, scores).solve(probabilities)])
 
 
-def examine(scale: Scale, probabilities: np.ndarray, out: str) -> list[LeftOut]:
+def examine(judge: Judge, probabilities: np.ndarray, out: str) -> list[LeftOut]:
     """Leaves every anchor out once and writes the report into the folder `out`."""
-    anchors = scale.anchors
-    found = leave_one_out(anchors.names, anchors.scores, scale.matrix, probabilities)
+    anchors = judge.anchors
+    found = leave_one_out(anchors.names, anchors.scores, judge.scale.matrix, probabilities)
     os.makedirs(out, exist_ok=True)
     facts = {"videos": len(probabilities), "scale": anchors.scale, "arbitrary": anchors.arbitrary}
     path = os.path.join(out, NAME)

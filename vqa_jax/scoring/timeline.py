@@ -22,7 +22,6 @@ from vqa_jax.media import passages
 from vqa_jax.media.probe import probe
 from vqa_jax.report import parts, plots
 from vqa_jax.report.document import document
-from vqa_jax.scoring.anchors import describe
 from vqa_jax.scoring.predictor import Predictor
 
 CSV_FILE, PAGE_FILE = "timeline.csv", "timeline.html"
@@ -82,7 +81,7 @@ def run(student: Predictor, path: str, out: str, length: float, stride: float) -
     os.makedirs(out, exist_ok=True)
     if length < 2:
         logging.warning("passages below 2 s hold a single key frame: expect noisy scores")
-    scale = student.scale
+    judge = student.judge
     moments: list[Moment] = []
     kept: list[tuple[Moment, bytes]] = []
     found = passages.read(info, student.engine.spec.preprocess, length, stride)
@@ -92,12 +91,13 @@ def run(student: Predictor, path: str, out: str, length: float, stride: float) -
         for passage in tqdm(found, total=total, desc="timeline", unit="passage"):
             moment = Moment(passage.start, passage.stop, error=passage.error)
             if passage.error is None:
-                score = scale.score(student.encode_frames(passage.frames, passage.clips))
+                video = student.encode_frames(passage.frames, passage.clips)
+                score = judge.score([video])[0].score
                 moment = dataclasses.replace(moment, **dataclasses.asdict(score))
                 kept = _with_worse(kept, moment, passage.picture)
             moments.append(moment)
             writer.writerow(dataclasses.asdict(moment))
-    timeline = Timeline(path, tuple(moments), tuple(kept), describe(scale.anchors))
+    timeline = Timeline(path, tuple(moments), tuple(kept), judge.anchors.describe())
     with written(os.path.join(out, PAGE_FILE)) as file:
         file.write(_page(timeline))
     return timeline
