@@ -158,7 +158,7 @@ def test_any_videos_of_known_quality_are_anchors(student, tmp_path):
     table.write_text("path,mos\na0.mp4,4.5\na3.mp4,1.0\na1.mp4,3.5\na2.mp4,2\n")
     clip = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
     student.use_anchors(table)
-    assert student.scale.anchors.scores == (1.0, 2.0, 3.5, 4.5)
+    assert student.judge.anchors.scores == (1.0, 2.0, 3.5, 4.5)
     found = student.score(clip)
     assert 1 < found.score < 4.5 and found.comparisons == 4
     assert "human scores" in found.scale and "anchors.csv" in found.scale
