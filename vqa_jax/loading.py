@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from flax import nnx
 from jax.sharding import Mesh
 
+from vqa_jax.devices import programs
 from vqa_jax.exchange import exported, student_io
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.scoring.predictor import Comparison, Path, Predictor, Result, Video
@@ -37,7 +39,7 @@ def load(
         LLaVA-OneVision or of the authors (config.json and safetensors); None is the shipped tiny
         student.
       anchors: table of other anchors than its own (`Predictor.use_anchors`).
-      mesh: devices that share every batch (`parallel.make_mesh`); default: one device.
+      mesh: devices that share every batch (`sharding.make_mesh`); default: one device.
 
     Raises:
       anchors.AnchorError: `anchors` cannot be used.
@@ -45,6 +47,7 @@ def load(
       exported.ExportError: a damaged export.
       weights.WeightsError: the checkpoint's keys do not fit; all of them are listed.
     """
+    programs.keep()
     found = _load(path, mesh)
     if anchors is not None:
         found.use_anchors(anchors)
@@ -130,10 +133,8 @@ def _load(path: Path | None, mesh: Mesh | None) -> Predictor:
 def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
     student = student_io.load_student(folder)
     tokenizer = None
-    if os.path.exists(os.path.join(folder, "tokenizer.json")):
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if os.path.exists(os.path.join(folder, bundle.TOKENIZER_FILE)):
+        tokenizer = Tokenizer.read(os.path.join(folder, bundle.TOKENIZER_FILE))
     spec = None
     if weights := extractor.beside(folder):
         preprocess = Preprocess(image_size=student.cfg.vision.image_size)

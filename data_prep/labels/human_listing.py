@@ -1,7 +1,7 @@
 """Videos with human scores as a listing for `data_prep.prepare.job`, split by content.
 
-    python -m data_prep human-listing --config configs/finetune.py --videos DIR --out DIR \
-        --mos KoNViD-1k=FILE [--mos NAME=FILE ...] [--heldout 0.2] [any Beam option]
+    python -m data_prep human-listing --config finetune --videos DIR --out DIR \
+        --mos KoNViD-1k=FILE [--mos NAME=FILE ...] [--heldout 0.2] [-- BEAM_OPTION ...]
 
 Writes `listing.csv` (path, source = set, split), and each set's labels twice, under the listing's
 paths: `labels/NAME.csv` whole, for pairs, and `heldout/NAME.csv`, for `vqa_jax benchmark`.
@@ -16,17 +16,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import logging
 from scipy import sparse
 
 from data_prep.inputs.deduplicate import Fingerprint, near_pairs
 from data_prep.inputs.listing import Input
-from data_prep.prepare.beam import UnfinishedWorkError
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.pools import assign_splits
 from data_prep.prepare.probing import probe_inputs, read_probed, stamp_inputs
@@ -156,7 +153,7 @@ def make_listing(
 
     Args:
       folder: where the videos are, see `find_videos`.
-      label_specs: label files, see `benchmark_labels.label_files`.
+      label_specs: label files, see `benchmarks.labels.label_files`.
       out: folder to write.
       config: limits under which files are opened.
       heldout: share of each set's contents that is held out.
@@ -242,32 +239,3 @@ def _write_labels(
             spread = (labels.std[row], labels.ratings[row])
             cells = ["" if np.isnan(x) else repr(float(x)) for x in spread]
             writer.writerow([names[place], repr(float(labels.mos[row])), *cells])
-
-
-def main(argv: Sequence[str]) -> None:
-    """Command line; options that are not ours go to Beam."""
-    args = flags.FLAGS
-    try:
-        config = PrepConfig.from_dict(args.config.prep.to_dict())
-        counts = make_listing(args.videos, args.mos, args.out, config, args.heldout, argv[1:])
-    except (
-        BenchmarkError,
-        LabelsError,
-        UnfinishedWorkError,
-        files.CorpusError,
-        OSError,
-        ValueError,
-    ) as error:
-        sys.exit(f"data_prep.labels.human_listing: {error}")
-    for name, count in counts.items():
-        logging.info("%s: %s", name, count)
-
-
-if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "Run configuration.")
-    flags.DEFINE_string("videos", None, "Folder of videos, anywhere below it.")
-    flags.DEFINE_string("out", None, "Folder to write.")
-    flags.DEFINE_multi_string("mos", None, "Human scores: NAME=FILE, NAME.csv, a folder of such.")
-    flags.DEFINE_float("heldout", 0.2, "Share of each set's contents that is held out.")
-    flags.mark_flags_as_required(["config", "videos", "out", "mos"])
-    app.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))

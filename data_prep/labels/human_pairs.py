@@ -1,6 +1,6 @@
 """Labels pairs by human scores, for fine-tuning; they become the corpus's pairs of iteration 1.
 
-    python -m data_prep human-pairs --config configs/finetune.py --data DIR --mos NAME=FILE
+    python -m data_prep human-pairs --config finetune --data DIR --mos NAME=FILE
 
 Method 3.1 with people in the teachers' place: D = MOS_B - MOS_A against s_D = sqrt(s_A^2 + s_B^2).
 s is the standard deviation of a *mean* opinion: that of the ratings over the square root of their
@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import logging
 
+from data_prep.prepare.config import HumanConfig
 from vqa_jax.benchmarks import sets
-from vqa_jax.benchmarks.labels import Labels, LabelsError, label_files, read_labels
+from vqa_jax.benchmarks.labels import Labels, label_files, read_labels
 from vqa_jax.benchmarks.sets import Benchmark
 from vqa_jax.corpus import pair_shards
 from vqa_jax.corpus.shards import MANIFEST
@@ -33,32 +32,6 @@ from vqa_jax.pairs.table import HUMAN, PairTable
 from vqa_jax.pairs.teachers import sample_scored_pairs
 
 SPLITS = ("train", "heldout")
-
-
-@dataclasses.dataclass(frozen=True)
-class HumanConfig:
-    """How pairs follow from human scores.
-
-    Attributes:
-      seed: of the draws.
-      per_label: pairs of each label, set and split, see `pairs.label_quota`; fewer where a set
-        does not hold more.
-      margin: s_D of videos without a known deviation, as a share of the MOS's deviation over the
-        set.
-      ratings: how many ratings a mean opinion is taken to rest on where the table gives their
-        deviation, but not their number.
-      num_shards: pair shards of a split.
-    """
-
-    seed: int
-    per_label: int | Mapping[str, float]
-    margin: float
-    ratings: int
-    num_shards: int
-
-    def __post_init__(self) -> None:
-        if self.margin <= 0 or self.ratings < 1 or self.num_shards < 1:
-            raise ValueError("human.margin must be above 0, ratings and num_shards at least 1")
 
 
 def opinion_std(labels: Labels, margin: float, ratings: int) -> np.ndarray:
@@ -78,7 +51,7 @@ def label_pairs(data: str, config: HumanConfig, label_specs: Sequence[str]) -> d
     Args:
       data: corpus folder that `data_prep.prepare.job` has finished.
       config: see HumanConfig.
-      label_specs: label files, see `benchmark_labels.label_files`.
+      label_specs: label files, see `benchmarks.labels.label_files`.
 
     Returns:
       The manifest of `pair_shards.write` with `human`: set -> {"videos", "deviation_known"}.
@@ -156,23 +129,3 @@ def _draw(
             len(labels.names),
         )
     return {"videos": len(used), "deviation_known": int((labels.std[used] > 0).sum())}
-
-
-def main(argv: Sequence[str]) -> None:
-    """Command line."""
-    del argv
-    args = flags.FLAGS
-    try:
-        config = HumanConfig(**args.config.human.to_dict())
-        manifest = label_pairs(args.data, config, args.mos)
-    except (files.CorpusError, LabelsError, OSError, ValueError) as error:
-        sys.exit(f"data_prep.labels.human_pairs: {error}")
-    logging.info("pairs %s, labels %s", manifest["counts"], manifest["labels"])
-
-
-if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "Run configuration.")
-    flags.DEFINE_string("data", None, "Corpus folder.")
-    flags.DEFINE_multi_string("mos", None, "Human scores: NAME=FILE, NAME.csv, a folder of such.")
-    flags.mark_flags_as_required(["config", "data", "mos"])
-    app.run(main)

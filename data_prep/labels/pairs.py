@@ -1,6 +1,6 @@
 """Labels the first iteration's pairs: by the simulators' order and by the teachers' votes.
 
-    python -m data_prep pairs --config configs/quickstart.py --data DIR [--scores scores.csv ...]
+    python -m data_prep pairs --config quickstart --data DIR [--scores scores.csv ...]
 
 Reads the video table that `data_prep.prepare.job` wrote and writes the dataset `vqa_pairs_1`. Its
 manifest tells the teachers' fitted constants and how many scores each is missing.
@@ -9,13 +9,11 @@ manifest tells the teachers' fitted constants and how many scores each is missin
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import logging
 
 from data_prep.prepare.config import PairConfig
 from data_prep.simulators import SIMULATORS
@@ -49,7 +47,7 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
       files.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
       score_tables.ScoresError: a score file cannot be read, or a teacher in it scores none of the
         videos.
-      ValueError: numbers of pairs that cannot be; see `pairs.label_quota`.
+      ValueError: numbers of pairs that cannot be; see `table.label_quota`.
     """
     corpus = files.read_json(os.path.join(data, MANIFEST))
     identity = {
@@ -121,25 +119,3 @@ def _simulator_pairs(sets: SimulatedSets, config: PairConfig) -> PairTable:
 def _count(pairs: PairTable) -> dict[str, int]:
     counts = np.bincount(pairs.label, minlength=len(LEVELS))
     return dict(zip(LEVELS, counts.tolist(), strict=True))
-
-
-def main(argv: Sequence[str]) -> None:
-    """Command line."""
-    del argv
-    args = flags.FLAGS
-    config = PairConfig(**args.config.pairs.to_dict())
-    try:
-        manifest = label_pairs(args.data, config, args.scores)
-    except (files.CorpusError, score_tables.ScoresError, OSError, ValueError) as error:
-        sys.exit(f"data_prep.labels.pairs: {error}")
-    logging.info("pairs %s, labels %s", manifest["counts"], manifest["labels"])
-
-
-if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "Run configuration.")
-    flags.DEFINE_string("data", None, "Corpus folder.")
-    flags.DEFINE_multi_string(
-        "scores", [], "Further teachers' scores: CSV, Parquet or JSON lines; may be repeated."
-    )
-    flags.mark_flags_as_required(["config", "data"])
-    app.run(main)

@@ -1,7 +1,7 @@
 """The preparation job: a listing of videos in, a verified corpus of shards out.
 
-    python -m data_prep build --config configs/quickstart.py --videos LISTING --data DIR \
-        [--runner=FnApiRunner] [any Beam option]
+    python -m data_prep build --config quickstart --videos LISTING --data DIR \
+        [-- BEAM_OPTION ...]
 
 Two Beam pipelines of one leaf each: probe every input, then build one bucket of sources at a time.
 Both leave files in DIR/work that a rerun takes up. The manifest is written last of all.
@@ -14,16 +14,13 @@ import dataclasses
 import itertools
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import logging
 
 from data_prep.inputs import listing, source
 from data_prep.inputs.deduplicate import Duplicate, Fingerprint, find_duplicates
-from data_prep.prepare.beam import UnfinishedWorkError
 from data_prep.prepare.buckets import (
     KINDS,
     bucket_rows,
@@ -247,24 +244,3 @@ def _write_left_out(
         for copy in duplicates:
             paths = [source.printable(copy.key), source.printable(copy.of)]
             writer.writerow([*paths, copy.kind, f"{copy.distance:.2f}"])
-
-
-def main(argv: Sequence[str]) -> None:
-    """Command line; options that are not ours go to Beam."""
-    args = flags.FLAGS
-    try:
-        config = PrepConfig.from_dict(args.config.prep.to_dict())
-        # Absolute: workers may have another current folder.
-        videos = args.videos if listing.is_remote(args.videos) else os.path.abspath(args.videos)
-        manifest = build(videos, os.path.abspath(args.data), config, argv[1:])
-    except (files.CorpusError, UnfinishedWorkError) as error:
-        sys.exit(f"data_prep.prepare.job: {error}")
-    logging.info("corpus %s: %s", args.data, manifest["counts"])
-
-
-if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "Run configuration.")
-    flags.DEFINE_string("videos", None, "Folder, glob or table (.csv, .jsonl, .parquet) of videos.")
-    flags.DEFINE_string("data", None, "Corpus folder to write.")
-    flags.mark_flags_as_required(["config", "videos", "data"])
-    app.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))

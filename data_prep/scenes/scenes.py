@@ -7,7 +7,6 @@ from them make content that does not run out. Every sixth scene is held out, and
 photographs only. DIR/scenes.json lists the files; a rerun makes only what is missing.
 """
 
-import argparse
 import concurrent.futures
 import contextlib
 import hashlib
@@ -15,6 +14,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -214,8 +214,11 @@ def make_scenes(config: SceneConfig, out: str, workers: int = 1) -> dict:
             # Spawned, not forked: the caller may have started threads.
             spawn = multiprocessing.get_context("spawn")
             pool_of_processes = stack.enter_context(
-                concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn)
+                concurrent.futures.ProcessPoolExecutor(
+                    workers, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)
+                )
             )
+            stack.callback(pool_of_processes.shutdown, cancel_futures=True)
             futures = [pool_of_processes.submit(_make, job, out) for job in todo]
             results = (future.result() for future in concurrent.futures.as_completed(futures))
         else:
@@ -226,29 +229,3 @@ def make_scenes(config: SceneConfig, out: str, workers: int = 1) -> dict:
             if number % 12 == 0 or number == len(todo):
                 logging.info("scenes: %d of %d made", number, len(todo))
     return _write_manifest(manifest_path, config, pool, done.values())
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="data_prep.scenes.scenes", description="Make built-in scenes."
-    )
-    parser.add_argument("--out", required=True, help="folder for the mp4 files and scenes.json")
-    parser.add_argument("--num", type=int, default=SceneConfig.num)
-    parser.add_argument("--seed", type=int, default=SceneConfig.seed)
-    parser.add_argument("--photos", help="folder of further jpg or png pictures")
-    parser.add_argument("--size", default=f"{SceneConfig.width}x{SceneConfig.height}")
-    parser.add_argument("--seconds", type=float, default=SceneConfig.seconds)
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    args = parser.parse_args(argv)
-    try:
-        width, height = (int(side) for side in args.size.lower().split("x"))
-    except ValueError:
-        parser.error(f"--size {args.size}: write it as 384x288")
-    logging.set_verbosity(logging.INFO)
-    config = SceneConfig(args.num, args.seed, args.photos, width, height, args.seconds)
-    make_scenes(config, args.out, args.workers)
-
-
-if __name__ == "__main__":
-    main()

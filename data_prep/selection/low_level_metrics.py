@@ -1,6 +1,6 @@
 """Measures the nine low-level metrics of method 2 on every input of a listing.
 
-    python -m data_prep metrics --videos LISTING --out metrics.parquet [Beam options]
+    python -m data_prep metrics --videos LISTING --out metrics.parquet [-- BEAM_OPTION ...]
 
 The table has one row for each usable input; `metrics.parquet.quarantine.csv` says why the others
 are not in it. A killed run resumes: ranges of inputs that are finished lie in
@@ -16,13 +16,12 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from absl import app, flags, logging
+from absl import logging
 
 from data_prep.inputs import source
 from data_prep.inputs.listing import Input, is_remote, local_copy, read_listing
@@ -271,25 +270,3 @@ def _merge(out: str, identity: str, parts: Sequence[str]) -> tuple[int, int]:
             writer.write_table(part.replace_schema_metadata(schema.metadata))
     os.replace(temporary, out)
     return rows, quarantined
-
-
-def main(argv: Sequence[str]) -> None:
-    """Command line; options that are not ours go to Beam."""
-    args = flags.FLAGS
-    try:
-        limits = Limits(args.limit_seconds, args.limit_memory_mb)
-        settings = Settings(limits, args.limit_pixels)
-        rows, quarantined = measure_listing(args.videos, args.out, settings, argv[1:])
-    except (CorpusError, ValueError) as error:
-        sys.exit(f"data_prep.selection.low_level_metrics: {error}")
-    logging.info("%s: %d rows, %d quarantined", args.out, rows, quarantined)
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("videos", None, "Folder, glob or table of paths.")
-    flags.DEFINE_string("out", None, "Parquet table to write.")
-    flags.DEFINE_float("limit_seconds", 300, "Longest time that one file may take.")
-    flags.DEFINE_integer("limit_memory_mb", 4096, "Most memory of the process that decodes.")
-    flags.DEFINE_integer("limit_pixels", 36_000_000, "Most pixels of a frame; 8K fits.")
-    flags.mark_flags_as_required(["videos", "out"])
-    app.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))

@@ -16,13 +16,12 @@ import csv
 import dataclasses
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
 import numpy as np
 import pyarrow as pa
-from absl import app, flags, logging
+from absl import logging
 
 from data_prep.selection.histogram_matching import Matching, match_histograms
 from data_prep.selection.low_level_metrics import METRICS, read_metrics
@@ -194,7 +193,12 @@ def _values(table: pa.Table) -> list[np.ndarray]:
     return [table[name].to_numpy() for name in METRICS]
 
 
-def _parse_quotas(text: str) -> dict[str, float]:
+def parse_quotas(text: str) -> dict[str, float]:
+    """Source -> share of "name=share,name=share".
+
+    Raises:
+      ValueError: anything else.
+    """
     quotas: dict[str, float] = {}
     for item in filter(None, text.split(",")):
         name, _, share = item.rpartition("=")
@@ -207,24 +211,37 @@ def _parse_quotas(text: str) -> dict[str, float]:
     return quotas
 
 
-def main(argv: Sequence[str]) -> None:
-    """Command line."""
-    args = flags.FLAGS
-    try:
-        quotas = _parse_quotas(args.quotas)
-        target = read_target(args.target)
-        table = read_metrics(args.metrics)
-        result = select(table, target, args.num, quotas, args.seed)
-    except (CorpusError, ValueError) as error:
-        sys.exit(f"data_prep.selection.select: {error}")
-    plot(args.out + ".png", table, result.chosen, target)
+def select_listing(
+    metrics: str, target: str, num: int, quotas: Mapping[str, float], out: str, seed: int = 0
+) -> str:
+    """Selects from a table of metrics; writes the listing, its report and its picture.
+
+    Args:
+      metrics: table of `low_level_metrics` to select from.
+      target: of `read_target`.
+      num: rows to choose, at least 1.
+      quotas: see `select`.
+      out: listing to write; beside it `out`.json and `out`.png.
+      seed: of the rounding.
+
+    Returns:
+      a sentence on how well the histograms match.
+
+    Raises:
+      CorpusError: a table that cannot be read, or too few rows.
+      ValueError: quotas that are no shares.
+    """
+    wanted = read_target(target)
+    table = read_metrics(metrics)
+    result = select(table, wanted, num, quotas, seed)
+    plot(out + ".png", table, result.chosen, wanted)
     write_json(
-        args.out + ".json",
+        out + ".json",
         {
             "rows": len(table),
-            "selected": args.num,
-            "quotas": quotas,
-            "seed": args.seed,
+            "selected": num,
+            "quotas": dict(quotas),
+            "seed": seed,
             "exact": result.exact,
             "total_variation": dict(zip(METRICS, result.distances.tolist(), strict=True)),
             "mean_total_variation": float(result.distances.mean()),
@@ -232,27 +249,9 @@ def main(argv: Sequence[str]) -> None:
             "gap_to_the_bound": result.gap,
         },
     )
-    write_selection(args.out, table, result.chosen)
-    logging.info(
-        "%s: %d of %d rows; histograms off by %.3g%% at most, %.3g%% in the mean; no selection is"
-        " below %.3g%%",
-        args.out,
-        args.num,
-        len(table),
-        100 * result.distances.max(),
-        100 * result.distances.mean(),
-        100 * result.bound,
+    write_selection(out, table, result.chosen)
+    most, mean, bound = result.distances.max(), result.distances.mean(), result.bound
+    return (
+        f"{out}: {num} of {len(table)} rows; histograms off by {100 * most:.3g}% at most,"
+        f" {100 * mean:.3g}% in the mean; no selection is below {100 * bound:.3g}%"
     )
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string(
-        "metrics", None, "Table of data_prep.selection.low_level_metrics to select from."
-    )
-    flags.DEFINE_string("target", None, "Table of a target corpus, or JSON with histograms.")
-    flags.DEFINE_integer("num", None, "Videos to select.", lower_bound=1)
-    flags.DEFINE_string("quotas", "", "Share of each source: name=share,name=share; empty: none.")
-    flags.DEFINE_string("out", None, "Listing (.csv) to write.")
-    flags.DEFINE_integer("seed", 0, "Of the rounding.")
-    flags.mark_flags_as_required(["metrics", "target", "num", "out"])
-    app.run(main)

@@ -16,14 +16,14 @@ import contextlib
 import csv
 import multiprocessing
 import os
-import sys
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import app, flags, logging
+from absl import logging
 from tqdm import tqdm
 
 from data_prep.verify import contact_sheet as contact_sheet_lib
@@ -313,13 +313,16 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
         yield map
         return
     context = multiprocessing.get_context("spawn")  # threads of libraries do not survive a fork
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+    ignore = (signal.signal, (signal.SIGINT, signal.SIG_IGN))  # Ctrl-C is the parent's to handle
+    with concurrent.futures.ProcessPoolExecutor(workers, context, *ignore) as pool:
         try:
             yield pool.map
         except concurrent.futures.process.BrokenProcessPool as e:
             raise CorpusError(
                 "a process that read shards was killed: is memory short? Use fewer --workers"
             ) from e
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def verify(data: str, workers: int = 1, contact_sheet: str | None = None) -> dict[str, Any]:
@@ -353,25 +356,3 @@ def verify(data: str, workers: int = 1, contact_sheet: str | None = None) -> dic
     if contact_sheet:
         verifier.draw(contact_sheet)
     return {"counts": manifest["counts"], "labels": labels}
-
-
-def main(argv: Sequence[str]) -> None:
-    """Command line."""
-    args = flags.FLAGS
-    if len(argv) != 2:
-        sys.exit("data_prep verify: name one corpus folder: python -m data_prep verify DIR")
-    data = argv[1]
-    sheet = args.contact_sheet or os.path.join(data, "contact_sheet.png")
-    try:
-        summary = verify(data, args.workers, sheet)
-    except CorpusError as error:
-        sys.exit(f"data_prep verify: {error}")
-    logging.info("%s is intact: %s", data, summary["counts"])
-    for iteration, labels in summary["labels"].items():
-        logging.info("pairs of iteration %d: %s", iteration, labels)
-
-
-if __name__ == "__main__":
-    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that read shards.", 1)
-    flags.DEFINE_string("contact_sheet", None, "PNG to draw; in the corpus folder by default.")
-    app.run(main)

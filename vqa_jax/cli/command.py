@@ -1,64 +1,227 @@
-"""What all commands share: configs, errors of one line, exit codes."""
+"""What all commands share: their parser, the check of their outputs, errors of one line.
+
+Nothing here imports JAX or a model, so that help and mistakes are fast.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import re
+import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from absl import flags
+from absl import logging
 
+from vqa_jax.cli import config
 from vqa_jax.errors import VqaError
+from vqa_jax.jobs import outputs
+from vqa_jax.settings import SettingsError
 
-_LEFT = "this process has done its part; the rest is left to other processes"
+LEFT = "this process has done its part; the rest is left to other processes"
+RESUMES = "what is finished is kept; the same command goes on from there"
+INTERRUPTED = 130  # exit status after Ctrl-C
+_CLOSED = 141  # exit status, as a shell's tools have it, where nobody reads the output any more
 
-
-class SettingsError(VqaError):
-    """Settings that do not fit each other."""
-
-
-def _read_config(arguments: Sequence[str]) -> Any:
-    """The ml_collections config named by --config, with --config.a.b=value overrides."""
-    from ml_collections import config_flags
-
-    argv = ["vqa_jax", *map(_with_folder, arguments)]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, "Run configuration.", flag_values=values, sys_argv=argv
-    )
-    values(argv)
-    values.config.keys()  # a file that could not be loaded says so here, not somewhere later
-    return values.config
+# (text for the person, exit status), or the status alone where the command has said its text
+Result = int | tuple[str, int]
+Handler = Callable[[argparse.Namespace], Result]
 
 
-def _with_folder(argument: str) -> str:
-    """A configuration named without folder and ending, as "ov_7b:paper", is one of configs/."""
-    option, equals, value = argument.rpartition("=")
-    name, colon, detail = value.partition(":")
-    if option not in ("", "--config") or not name.isidentifier():
-        return argument
-    return f"{option}{equals}configs/{name}.py{colon}{detail}"
+@contextlib.contextmanager
+def told_as_settings(prefix: str = "") -> Iterator[None]:
+    """Turns a ValueError or TypeError about given settings into a SettingsError."""
+    try:
+        yield
+    except VqaError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{prefix}{error}") from error
 
 
-def _say(text: str) -> None:
-    # File names may be bytes that are no text.
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+class Parser(argparse.ArgumentParser):
+    """Parser that offers the nearest name for an unknown one; `-` and `_` are the same in names.
+
+    Attributes:
+      outputs: kind of each option that names an output.
+      takes_beam: what follows "--" is Beam's; it becomes `beam` of the arguments.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.outputs: dict[str, outputs.Kind] = {}
+        self.takes_beam = False
+        self._commands: Any = None
+
+    def add_subparsers(self, **kwargs: Any) -> Any:
+        """As argparse does."""
+        self._commands = super().add_subparsers(**kwargs)
+        return self._commands
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, after names are put right."""
+        given = list(sys.argv[1:] if args is None else args)
+        beam: list[str] = []
+        if self.takes_beam and "--" in given:
+            place = given.index("--")
+            given, beam = given[:place], given[place + 1 :]
+        for place, token in enumerate(given):
+            if token == "--":
+                break
+            if token.startswith("--"):
+                given[place] = self._option(token)
+            elif self._commands is not None and not token.startswith("-"):
+                given[place] = self._command(token)
+                break
+        found, rest = super().parse_known_args(given, namespace)
+        if self.takes_beam:
+            found.beam = beam
+        return found, rest
+
+    def _option(self, token: str) -> str:
+        name, equals, value = token.partition("=")
+        known = sorted(set(re.findall(r"--\w+", self.format_help())))
+        right = "--" + name[2:].replace("-", "_")
+        if right not in known:
+            beam = "; options of Beam come after --" if self.takes_beam else ""
+            self.error(f"unknown option {name}{config.nearest(right, known)}{beam}")
+        return right + equals + value
+
+    def _command(self, token: str) -> str:
+        known = list(self._commands.choices)
+        for name in (token, token.replace("-", "_"), token.replace("_", "-")):
+            if name in known:
+                return name
+        hint = config.nearest(token, known) or f": one of {', '.join(known)}"
+        self.error(f"unknown command {token!r}{hint}")
 
 
-def _load(folder: str | None) -> Any:
-    from vqa_jax import loading
+def parser(prog: str, description: str) -> tuple[Parser, Any]:
+    """The parser of a program and argparse's sub-commands, for `add`."""
+    from vqa_jax import __version__
 
-    return loading.load(folder)
-
-
-def _run(args: argparse.Namespace) -> int:
-    text, status = args.run(args)
-    _say(text)
-    return status
+    found = Parser(prog=prog, description=description)
+    found.add_argument("--version", action="version", version=f"vqa_jax {__version__}")
+    found.add_argument("--quiet", action="store_true", help="only warnings, errors and the result")
+    return found, found.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 
-def _shared(command: argparse.ArgumentParser) -> None:
+def add(
+    commands: Any,
+    name: str,
+    handler: Handler,
+    text: str,
+    *,
+    kept: str = "nothing is kept; the same command starts again",
+    takes_config: bool = False,
+    takes_beam: bool = False,
+) -> Parser:
+    """Adds a command.
+
+    Args:
+      commands: of `parser`, or of a command's own `add_subparsers`.
+      name: of the command.
+      handler: does the work; gets the parsed arguments.
+      text: what it does, one sentence.
+      kept: after Ctrl-C: what is kept, and how to go on; {option} is the option's value.
+      takes_config: it has the option --config.
+      takes_beam: what follows "--" goes to Beam.
+    """
+    usage = "%(prog)s [OPTION ...] [-- BEAM_OPTION ...]" if takes_beam else None
+    command: Parser = commands.add_parser(name, help=text, description=text, usage=usage)
+    command.takes_beam = takes_beam
+    command.set_defaults(handler=handler, parser=command, kept=kept, configured=takes_config)
+    quiet = {"action": "store_true", "default": argparse.SUPPRESS}
+    command.add_argument("--quiet", help="only warnings, errors and the result", **quiet)
+    if takes_config:
+        command.add_argument("--config", required=True, metavar="NAME", help=config.HELP)
+    return command
+
+
+def add_output(command: Parser, option: str, kind: outputs.Kind, text: str, **more: Any) -> None:
+    """Adds an option that names an output; it is checked before the command's work."""
+    command.add_argument(option, help=text, **more)
+    command.outputs[option.lstrip("-")] = kind
+
+
+def add_shares(command: Parser) -> None:
+    """Adds the options of work that several processes share."""
     command.add_argument("--processes", type=int, default=1, help="how many share the work")
     command.add_argument("--process", type=int, default=0, help="number of this one, from 0")
+
+
+def say(args: argparse.Namespace, text: str) -> None:
+    """Prints the text for the person: to standard error where standard output takes a table."""
+    taken = any(outputs.is_stdout(getattr(args, name)) for name in args.parser.outputs)
+    file = sys.stderr if taken else sys.stdout
+    # File names may be bytes that are no text.
+    encoding = file.encoding or "utf-8"
+    file.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    file.flush()
+
+
+def run(program: Parser, argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status. Known errors are one line, not a traceback."""
+    rest, changes = config.split(sys.argv[1:] if argv is None else list(argv))
+    args = program.parse_args(rest)
+    if args.configured:
+        try:
+            args.config = config.read(args.config, changes)
+        except config.ConfigError as error:
+            args.parser.error(str(error))
+    elif changes:
+        args.parser.error(f"{args.command} takes no --config")
+    _be_quiet(args.quiet)
+    try:
+        for name, kind in args.parser.outputs.items():
+            if path := getattr(args, name):
+                outputs.check_output(path, kind)
+        result = args.handler(args)
+        if isinstance(result, int):
+            return result
+        text, status = result
+        say(args, text)
+        return status
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\ninterrupted: {args.kept.format_map(vars(args))}\n")
+        return INTERRUPTED
+    except BrokenPipeError as error:
+        return _CLOSED if _left_by_reader() else _complain(outputs.describe(error))
+    except VqaError as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(outputs.describe(error))
+
+
+def _be_quiet(quiet: bool) -> None:
+    logging.set_verbosity("warning" if quiet else os.environ.get("VQA_JAX_LOG", "info"))
+    # Orbax tells every step of a save at the level of our own messages.
+    logging.get_absl_logger().addFilter(
+        lambda record: record.levelname != "INFO" or "orbax" not in record.pathname
+    )
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported, also by child processes
+
+
+def _complain(message: str) -> int:
+    text = f"error: {message}\n"
+    encoding = sys.stderr.encoding or "utf-8"
+    sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    return 1
+
+
+def _left_by_reader() -> bool:
+    """Whether nobody reads standard output any more, as after "| head".
+
+    If so it leads nowhere from now on: else Python's exit would complain of what is left to write.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        ask = select.poll()
+        ask.register(sys.stdout.fileno(), 0)
+        if any(event & select.POLLERR for _, event in ask.poll(0)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return True
+    return False

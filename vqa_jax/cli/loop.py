@@ -1,36 +1,70 @@
-"""Commands of an iteration: evaluate, relabel, report."""
+"""Commands of an iteration: `evaluate`, `relabel`, `report`."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from vqa_jax.cli.command import _LEFT, SettingsError, _load, _say
+from vqa_jax.cli import command
 
 
-def _evaluate(args: argparse.Namespace) -> int:
-    from vqa_jax import report
+def add(commands: Any) -> None:
+    """Adds the commands to argparse's sub-commands."""
+    sub = command.add(
+        commands, "evaluate", _evaluate, "Evaluate on held-out sources.", kept=command.RESUMES
+    )
+    sub.add_argument("--student", required=True, help="student's folder")
+    sub.add_argument("--data", required=True, help="corpus folder")
+    command.add_output(sub, "--out", "folder", "folder to write", required=True)
+    command.add_shares(sub)
+
+    sub = command.add(
+        commands,
+        "relabel",
+        _relabel,
+        "Write the next iteration's pairs.",
+        kept=command.RESUMES,
+        takes_config=True,
+    )
+    sub.add_argument("--student", required=True, help="folder of the student that relabels")
+    command.add_output(sub, "--data", "folder", "corpus folder; gets the pairs", required=True)
+    command.add_shares(sub)
+    sub.add_argument("--iteration", type=int, required=True, help="number of the new pairs")
+    sub.add_argument(
+        "--scores",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="further teachers' scores: CSV, Parquet or JSON lines; may be repeated",
+    )
+
+    sub = command.add(commands, "report", _report, "Write report.html of a run.")
+    command.add_output(sub, "--run", "folder", "folder of the run; gets the page", required=True)
+
+
+def _evaluate(args: argparse.Namespace) -> command.Result:
+    from vqa_jax import loading
     from vqa_jax.jobs import ranges
     from vqa_jax.loop import evaluate
+    from vqa_jax.report import run as report
 
     share = ranges.Share(args.process, args.processes)
-    student = _load(args.student)
+    student = loading.load(args.student)
     found = evaluate.evaluate(student.judge, args.data, args.out, share)
-    _say(report.evaluation_table(found) if found else _LEFT)
-    return 0
+    return report.evaluation_table(found) if found else command.LEFT, 0
 
 
-def _relabel(args: argparse.Namespace) -> int:
+def _relabel(args: argparse.Namespace) -> command.Result:
+    from vqa_jax import loading
     from vqa_jax import settings as vqa_jax_settings
     from vqa_jax.jobs import ranges
     from vqa_jax.loop import relabel
     from vqa_jax.report import relabelling
 
     share = ranges.Share(args.process, args.processes)
-    try:
+    with command.told_as_settings("--config: "):
         settings = vqa_jax_settings.RelabelConfig(**args.config.relabel.to_dict())
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"--config: {error}") from error
-    student = _load(args.student)
+    student = loading.load(args.student)
     facts = relabel.relabel(
         student.judge,
         args.data,
@@ -40,17 +74,13 @@ def _relabel(args: argparse.Namespace) -> int:
         share,
     )
     if facts is None:
-        _say(_LEFT)
-    else:
-        _say(relabelling.text_table_of(facts))
-        _say(f"report: {relabelling.write(args.data, args.iteration)}")
-    return 0
+        return command.LEFT, 0
+    command.say(args, relabelling.text_table_of(facts))
+    return f"report: {relabelling.write(args.data, args.iteration)}", 0
 
 
-def _report(args: argparse.Namespace) -> int:
-    from vqa_jax import report
+def _report(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.report import run as report
 
-    path = report.build_report(args.run)
-    _say(report.summary_table(args.run))
-    _say(f"report: {path}")
-    return 0
+    command.say(args, report.summary_table(args.run))  # before the page, which may fail
+    return f"report: {report.build_report(args.run)}", 0

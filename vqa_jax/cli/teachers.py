@@ -1,65 +1,62 @@
-"""Command line of the teachers: `python -m vqa_jax teachers {list,score,agree,view}`."""
+"""The command `teachers` with its actions: list, score, agree, view."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from vqa_jax.teachers import cards as teacher_registry
-from vqa_jax.teachers.cards import BUILT_IN, IMPORTED, TeacherCard
+from vqa_jax.cli import command
+
+if TYPE_CHECKING:  # --help must be fast
+    from vqa_jax.teachers.cards import TeacherCard
 
 
-def add(commands: Any, handler: Callable[[argparse.Namespace], int]) -> None:
-    """Adds the command to argparse's sub-commands.
-
-    Args:
-      commands: of the main parser.
-      handler: gets the arguments, whose `run(args)` gives (text to say, exit status).
-    """
+def add(commands: Any) -> None:
+    """Adds the command to argparse's sub-commands."""
     text = "List teachers, score videos with them, see how they agree."
     parser = commands.add_parser("teachers", help=text, description=text)
-    actions = parser.add_subparsers(dest="action", required=True)
-
-    sub = actions.add_parser("list", help="what there is, and whether its weights are here")
-    sub.add_argument("--json", action="store_true", help="all that is known, as JSON")
-    sub.set_defaults(run=_list)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     weights = "folder of the weights (default: $VQA_JAX_TEACHERS or ~/.cache/vqa_jax/teachers)"
+
+    text = "List what there is, and whether its weights are here."
+    sub = command.add(actions, "list", _list, text)
+    text = "all that is known, as JSON; to the terminal without FILE"
+    command.add_output(sub, "--json", "text", text, nargs="?", const="-", metavar="FILE")
     sub.add_argument("--weights", help=weights)
 
-    sub = actions.add_parser("score", help="write the score table of videos")
+    text = "Write the score table of videos."
+    sub = command.add(actions, "score", _score, text, kept=command.RESUMES)
     sub.add_argument("--teachers", required=True, help="names, with commas between")
     sub.add_argument("--videos", required=True, nargs="+", help="files, folders, globs, tables")
-    sub.add_argument("--out", required=True, help="folder to write")
+    command.add_output(sub, "--out", "folder", "folder to write", required=True)
     sub.add_argument("--weights", help=weights)
     sub.add_argument("--seed", type=int, default=0, help="of what is drawn at random")
     sub.add_argument("--draws", type=int, default=1, help="mean over so many draws")
     sub.add_argument("--unit", type=int, default=64, help="videos that a restart repeats at most")
     sub.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="decoding threads")
-    sub.add_argument("--processes", type=int, default=1, help="how many processes share the work")
-    sub.add_argument("--process", type=int, default=0, help="number of this one, from 0")
-    sub.set_defaults(run=_score)
+    command.add_shares(sub)
 
-    sub = actions.add_parser("agree", help="agreement, odd teachers, worth of their labels")
+    text = "Tell agreement, odd teachers, worth of their labels."
+    sub = command.add(actions, "agree", _agree, text)
     sub.add_argument("--scores", nargs="+", required=True, help="score tables, one a set of videos")
     sub.add_argument("--lower", default="", help="teachers whose lower scores are better")
     sub.add_argument("--unite", default="zscore", choices=("zscore", "rank", "logistic"))
     sub.add_argument("--std_floor", type=float, default=0.0, help="lowest s_D, on that scale")
-    sub.add_argument("--out", required=True, help="folder of teachers.html and ensemble.json")
-    sub.set_defaults(run=_agree)
+    text = "folder of teachers.html and ensemble.json"
+    command.add_output(sub, "--out", "folder", text, required=True)
 
-    sub = actions.add_parser("view", help="picture of a frame and of its fragments")
-    sub.add_argument("video")
-    sub.add_argument("--out", required=True, help="PNG file to write")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.set_defaults(run=_view)
-    parser.set_defaults(handler=handler)
+    sub = command.add(actions, "view", _view, "Draw a frame and its fragments.")
+    sub.add_argument("video", metavar="VIDEO")
+    command.add_output(sub, "--out", "file", "PNG file to write", required=True)
+    sub.add_argument("--seed", type=int, default=0, help="of the patches' places")
 
 
 def _weights_state(card: TeacherCard, folder: str) -> str:
+    from vqa_jax.teachers.cards import BUILT_IN, IMPORTED
+
     if card.kind == BUILT_IN:
         return "needs none"
     if card.kind == IMPORTED:
@@ -69,6 +66,8 @@ def _weights_state(card: TeacherCard, folder: str) -> str:
 
 
 def _facts(card: TeacherCard, folder: str) -> dict[str, Any]:
+    from vqa_jax.teachers.cards import BUILT_IN, IMPORTED
+
     missing = {f.name for f in card.missing(folder)}
     return {
         **dataclasses.asdict(card),
@@ -85,11 +84,16 @@ def _facts(card: TeacherCard, folder: str) -> dict[str, Any]:
     }
 
 
-def _list(args: argparse.Namespace) -> tuple[str, int]:
+def _list(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.jobs.files import write_json
+    from vqa_jax.teachers import cards as teacher_registry
+    from vqa_jax.teachers.cards import BUILT_IN
+
     folder = teacher_registry.weights_folder(args.weights)
     cards = teacher_registry.cards()
     if args.json:
-        return json.dumps([_facts(card, folder) for card in cards], indent=1), 0
+        write_json(args.json, [_facts(card, folder) for card in cards])
+        return 0
     lines = [f"weights are looked for in {folder}"]
     for card in cards:
         direction = "higher" if card.higher_is_better else "lower"
@@ -109,8 +113,10 @@ def _list(args: argparse.Namespace) -> tuple[str, int]:
     return "\n".join(lines), 0
 
 
-def _score(args: argparse.Namespace) -> tuple[str, int]:
+def _score(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.teachers import cards as teacher_registry
     from vqa_jax.teachers import job
+    from vqa_jax.teachers.cards import BUILT_IN
 
     names = _names(args.teachers)
     folder = teacher_registry.weights_folder(args.weights)
@@ -134,15 +140,15 @@ def _score(args: argparse.Namespace) -> tuple[str, int]:
     return "\n".join(lines), 0 if found.scored else 1
 
 
-def _agree(args: argparse.Namespace) -> tuple[str, int]:
-    from vqa_jax.report import ensemble as report
+def _agree(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.report import teachers as report
 
     facts = report.describe_tables(args.scores, _names(args.lower), args.unite, args.std_floor)
-    path = report.write(facts, args.out)
-    return f"{report.text_tables(facts)}\nreport: {path}", 0
+    command.say(args, report.text_tables(facts))  # before the page, which may fail
+    return f"report: {report.write(facts, args.out)}", 0
 
 
-def _view(args: argparse.Namespace) -> tuple[str, int]:
+def _view(args: argparse.Namespace) -> command.Result:
     from vqa_jax.report import fragments
 
     fragments.draw(args.video, args.out, args.seed)

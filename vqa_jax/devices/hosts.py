@@ -113,13 +113,27 @@ def gathered(tree: Any) -> Any:
 
 
 class EndRequest:
-    """Whether the run was told to end, and at which step all of its processes do."""
+    """Whether the run was told to end, and at which step all of its processes do.
+
+    Attributes:
+      interrupted: it was by Ctrl-C.
+    """
 
     def __init__(self) -> None:
+        self.interrupted = False
         self._told = False
 
     def _tell(self, *_: Any) -> None:
         self._told = True
+
+    def _interrupt(self, *_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends at once
+        logging.info("told to end: the step at hand is finished and saved")
+        self.interrupted = True
+        if jax.process_count() > 1:
+            signal.raise_signal(signal.SIGTERM)  # what JAX listens for
+        else:
+            self._told = True
 
     def due(self, step: int) -> bool:
         """Whether the run ends after `step`; ask at every step, on every process."""
@@ -130,19 +144,27 @@ class EndRequest:
 
 @contextlib.contextmanager
 def end_request() -> Iterator[EndRequest]:
-    """Turns SIGTERM into a request while the block runs.
+    """Turns SIGTERM and Ctrl-C into a request while the block runs.
 
-    With many processes JAX's coordination service listens for the signal and lets them agree on a
+    With many processes JAX's coordination service listens for SIGTERM and lets them agree on a
     step; alone, this process listens itself.
+
+    Raises:
+      KeyboardInterrupt: when the block has ended, if it was by Ctrl-C.
     """
     request = EndRequest()
-    alone = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, request._tell) if alone else None
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, request._interrupt)
+        if jax.process_count() == 1:
+            before[signal.SIGTERM] = signal.signal(signal.SIGTERM, request._tell)
     try:
         yield request
     finally:
-        if alone:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if request.interrupted:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

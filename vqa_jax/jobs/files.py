@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
 from absl import logging
-from pyarrow import parquet
 
 from vqa_jax.errors import VqaError
+from vqa_jax.jobs import outputs
 
 
 class CorpusError(VqaError):
@@ -49,12 +47,17 @@ def commit(temporary: str, path: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
-    """Yields a temporary path to write to; it becomes `path` when the block ends well."""
+    """Yields a temporary path to write to; it becomes `path` when the block ends well.
+
+    An OSError that names no file, as that of a full disk, names `path`.
+    """
     temporary = temporary_name(path)
     try:
         yield temporary
         commit(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename in (None, temporary):
+            error.filename = path
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
@@ -62,10 +65,17 @@ def replacing(path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def written(path: str, newline: str | None = None) -> Iterator[Any]:
-    """Opens a text file for writing; it appears under its name only when complete."""
+    """Opens a text file for writing; it appears under its name only when complete.
+
+    A stream ("-", a pipe, a device) is written to as it is.
+    """
+    if outputs.is_stream(path):
+        with outputs.stream(path, newline) as f:
+            yield f
+        return
     with (
         replacing(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline=newline) as f,
+        outputs.text_file(temporary, newline) as f,
     ):
         yield f
 
@@ -115,13 +125,3 @@ def remove_temporary(folder: str) -> None:
         if re.search(r"\.\d+\.tmp$", name):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, name))
-
-
-def write_tables(stem: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows of equal keys as `stem`.parquet and `stem`.csv, whole or not at all."""
-    with replacing(stem + ".parquet") as temporary:
-        parquet.write_table(pa.Table.from_pylist(list(rows)), temporary)
-    with written(stem + ".csv", newline="") as f:
-        writer = csv.DictWriter(f, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -5,15 +5,12 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
 
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.media.view import InputCollector, motion_picture
-
-PICTURE_HEIGHT = 144  # of a passage's picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +19,7 @@ class Passage:
 
     Attributes:
       start, stop: seconds from the video's first frame.
-      frames, clips: as of `frames.video_input` of these frames alone; None with `error`.
-      picture: its middle frame, uint8 RGB [h, w, 3], h <= PICTURE_HEIGHT; None with `error`.
+      frames, clips: as of `view.video_input` of these frames alone; None with `error`.
       error: why it cannot be read.
     """
 
@@ -31,7 +27,6 @@ class Passage:
     stop: float
     frames: np.ndarray | None = None
     clips: np.ndarray | None = None
-    picture: np.ndarray | None = None
     error: str | None = None
 
 
@@ -41,25 +36,14 @@ class _Open:
     def __init__(self, first: int, end: int, fps: float, pre: Preprocess):
         self.first, self.end, self._fps = first, end, fps
         self.collector = InputCollector(end - first, fps, pre)
-        self._middle = (end - first) // 2
-        self._picture: np.ndarray | None = None
 
     def add(self, number: int, frame: np.ndarray, small: np.ndarray | None) -> None:
         self.collector.add(number - self.first, frame, small)
-        if number - self.first == self._middle:
-            self._picture = _reduced(frame)
 
     def finished(self) -> Passage:
         frames, clips = self.collector.collected()
         times = self.first / self._fps, self.end / self._fps
-        return Passage(*times, frames, clips, self._picture)
-
-
-def _reduced(frame: np.ndarray) -> np.ndarray:
-    height, width = frame.shape[:2]
-    scale = min(1.0, PICTURE_HEIGHT / height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR))
+        return Passage(*times, frames, clips)
 
 
 def bounds(num_frames: int, fps: float, length: float, stride: float) -> Iterator[tuple[int, int]]:
@@ -85,10 +69,10 @@ def bounds(num_frames: int, fps: float, length: float, stride: float) -> Iterato
 def read(info: VideoInfo, pre: Preprocess, length: float, stride: float) -> Iterator[Passage]:
     """Yields a video's passages in order while it is decoded once.
 
-    What is held is one passage's resized frames and pictures, whatever the video's length.
+    What is held is one passage's resized frames, whatever the video's length.
 
     Args:
-      info: of `frames.probe`.
+      info: of `probe.probe`.
       pre: how the student sees a video.
       length: of a passage, seconds.
       stride: from one passage's start to the next one's, seconds.

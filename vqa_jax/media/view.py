@@ -78,6 +78,13 @@ def tile_positions(height: int, width: int, pre: Preprocess) -> list[tuple[int, 
     ]
 
 
+def tile_frames(num_frames: int, fps: float, pre: Preprocess) -> list[int]:
+    """Number of the frame that each tile of a video's crops view is cut from."""
+    keys = key_frame_indices(num_frames, fps)
+    keys = [keys[k] for k in _thinned(len(keys), pre.max_key_frames)]
+    return [keys[i * len(keys) // pre.num_tiles] for i in range(pre.num_tiles)]
+
+
 def view_frames(key_frames: np.ndarray, pre: Preprocess) -> np.ndarray:
     """The student's view of a video's key frames.
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from vqa_jax.devices import programs
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion import network, weights
 from vqa_jax.weights.bundle import BundleError, StudentSpec
@@ -105,6 +106,7 @@ def load(
         raise FileNotFoundError(
             f"{path}: no motion weights; make them with vqa_jax.motion.pretrain"
         )
+    programs.keep()
     features = weights.load(path)
     logging.info("motion extractor %s: %d features a clip", path, features.config.motion_dim)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

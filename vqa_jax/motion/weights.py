@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vqa_jax.motion import weights
 from vqa_jax.motion.network import FastPathway, FastPathwayConfig, MotionFeatures
 from vqa_jax.weights.reader import Checkpoint, WeightsError
 
@@ -147,18 +146,16 @@ def load(path: str | os.PathLike, num_blocks: tuple[int, ...] = (3, 4, 6, 3)) ->
         WeightsError: the file lacks keys, has unknown ones or wrong shapes; all are listed.
     """
     checkpoint = Checkpoint(os.fspath(path))
-    cfg = FastPathwayConfig(weights.stem_width(checkpoint), num_blocks)
+    cfg = FastPathwayConfig(stem_width(checkpoint), num_blocks)
     model = nnx.eval_shape(lambda: FastPathway(cfg, nnx.Rngs(0)))
     shapes = {name: leaf.shape for name, leaf in _flat_state(model).items()}
-    _set_flat_state(model, weights.to_ours(checkpoint, shapes))
+    _set_flat_state(model, to_ours(checkpoint, shapes))
     return MotionFeatures(model, cfg)
 
 
 def export(model: FastPathway) -> dict[str, np.ndarray]:
     """The parameters under pytorchvideo's names, as `load` reads them."""
-    return weights.to_foreign(
-        {path: np.asarray(value) for path, value in _flat_state(model).items()}
-    )
+    return to_foreign({path: np.asarray(value) for path, value in _flat_state(model).items()})
 
 
 def _flat_state(model: FastPathway) -> dict[str, jax.Array]:

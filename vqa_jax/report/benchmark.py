@@ -15,9 +15,8 @@ from vqa_jax.benchmarks.bootstrap import interval
 from vqa_jax.benchmarks.run import COMPARED, Comparison, Overall, Run, SetResult
 from vqa_jax.benchmarks.sets import GROUPS
 from vqa_jax.jobs.files import write_json, written
-from vqa_jax.report import plots
-from vqa_jax.report.document import document
-from vqa_jax.report.parts import NOTHING, figure, section, text
+from vqa_jax.report import html, plots
+from vqa_jax.report.html import NOTHING, Cell, Figure
 
 JSON, VIDEOS, PAGE = "benchmark.json", "benchmark_videos.csv", "benchmark.html"
 _TITLES = {
@@ -166,7 +165,7 @@ def write(runs: Sequence[Run], comparisons: Sequence[Comparison], out: str) -> s
 
     Args:
       runs: the evaluated model, and the one it is compared with if any.
-      comparisons: of `benchmark_run.compare`.
+      comparisons: of `run.compare`.
       out: folder; made if it does not exist.
 
     Returns:
@@ -184,8 +183,19 @@ def write(runs: Sequence[Run], comparisons: Sequence[Comparison], out: str) -> s
                     cells = [repr(float(v)) if math.isfinite(v) else "" for v in values]
                     writer.writerow([run.model, s.benchmark.name, video, *cells])
     path = os.path.join(out, PAGE)
-    with written(path) as file:
-        file.write(_page(runs, comparisons).encode("utf-8", "backslashreplace").decode())
+    names = [run.model for run in runs]
+    html.write(
+        path,
+        "benchmark.html",
+        title="Agreement with human scores",
+        names=names,
+        sets=[_cells(sets_table(run), f"Results of {run.model}", NOTES["sets"]) for run in runs],
+        differences=_cells(differences_table(comparisons), "Differences", NOTES["differences"])
+        if comparisons
+        else None,
+        published=_cells(published_table(runs), "Published results", NOTES["published"]),
+        figures=[_figures(run) for run in runs],
+    )
     return path
 
 
@@ -244,33 +254,20 @@ def _as_json(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> dict[str
     }
 
 
-def _cell(shown: str) -> str:
-    """A number on one line, its interval below."""
+def _cells(table: Table, label: str, note: str) -> html.Table:
+    """The page's form of a table: numbers on one line, their intervals below."""
+    head, *rows = table
+    return html.Table(label, head, [[row[0], *map(_cell, row[1:])] for row in rows], note=note)
+
+
+def _cell(shown: str) -> Cell:
     value, bracket, ends = shown.partition(" [")
-    below = f'<span class="interval">{_unbroken("[" + ends)}</span>' if bracket else ""
-    return _unbroken(value) + below
+    return Cell(value, bracket.strip() + ends)
 
 
-def _unbroken(shown: str) -> str:
-    return text(shown).replace(" ", "&nbsp;")
-
-
-def _html(table: Table, note: str) -> str:
-    head = "".join(f"<th>{text(cell)}</th>" for cell in table[0])
-    body = "".join(
-        f'<tr><th scope="row">{text(row[0])}</th>'
-        + "".join(f"<td>{_cell(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in table[1:]
-    )
-    return (
-        f'<div class="scroll"><table class="wide"><thead><tr>{head}</tr></thead>'
-        f'<tbody>{body}</tbody></table></div><p class="caption">{text(note)}</p>'
-    )
-
-
-def _panels(run: Run) -> str:
-    found = ""
+def _figures(run: Run) -> list[Figure]:
+    """Scatter and residuals of every set."""
+    found = []
     for s in run.sets:
         rows = np.flatnonzero(s.scored & np.isfinite(s.fitted))
         if not len(rows):
@@ -281,29 +278,12 @@ def _panels(run: Run) -> str:
         grid = np.linspace(x.min(), x.max(), _CURVE_POINTS)
         curve = (grid, np.interp(grid, x[order], fitted[order]))
         scatter = plots.points(x, y, "score", "MOS", curve)
-        found += figure(scatter, name, title, f"MOS against score, {name}")
+        found.append(Figure(scatter, name, title, f"MOS against score, {name}"))
         ends = np.array([fitted.min(), fitted.max()])
         rest = plots.points(
             fitted, y - fitted, "score on the MOS scale", "residual", (ends, 0 * ends)
         )
         note = f"RMSE {number(s.values['rmse'], 3)}"
-        found += figure(rest, f"{name}: residuals", note, f"residual against fitted score, {name}")
-    return f'<div class="panels">{found}</div>'
-
-
-def _page(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
-    parts = [
-        section(f"sets{k}", text(run.model), _html(sets_table(run), NOTES["sets"]))
-        for k, run in enumerate(runs)
-    ]
-    if comparisons:
-        title = f"{runs[0].model} minus {runs[1].model}"
-        body = _html(differences_table(comparisons), NOTES["differences"])
-        parts.append(section("differences", text(title), body))
-    body = _html(published_table(runs), NOTES["published"])
-    parts.append(section("published", "Beside published results", body))
-    parts += [
-        section(f"plots{k}", f"Scatter and residuals: {text(run.model)}", _panels(run))
-        for k, run in enumerate(runs)
-    ]
-    return document("Benchmarks", f"<h1>Agreement with human scores</h1>{''.join(parts)}")
+        alt = f"residual against fitted score, {name}"
+        found.append(Figure(rest, f"{name}: residuals", note, alt))
+    return found

@@ -131,7 +131,8 @@ def lines(
         )
     axes.set_xlabel(x_label, color=_role("ink"), fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    whole = all(float(x).is_integer() for curve in series for x in curve.x)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     if whole_x:
         axes.set_xticks(sorted({int(x) for curve in series for x in curve.x}))
     if y_range is not None:
@@ -146,6 +147,7 @@ def passages(
     marks: Sequence[tuple[float, float]],
     x_label: str,
     y_label: str,
+    narrow: bool = False,
 ) -> str:
     """A wide curve over time with its band, and numbered points on it.
 
@@ -153,11 +155,12 @@ def passages(
       x, y, spread: [n] places, values and half-widths of the band; NaN leaves a gap.
       marks: (x, y) of the points numbered 1, 2, 3 ...
       x_label, y_label: labels of the axes.
+      narrow: as wide as a phone, so that the text stays legible on it.
 
     Returns:
       Data URI of an SVG.
     """
-    figure, axes = _axes(9.0, 2.8)
+    figure, axes = _axes(4.2, 2.8) if narrow else _axes(11.0, 3.2)
     x, y, spread = (np.asarray(v, float) for v in (x, y, spread))
     colour, mark_colour = _role(series_class(1)), _role(series_class(2))
     axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.16, linewidth=0)
@@ -178,19 +181,7 @@ def passages(
     axes.set_xlabel(x_label, color=_role("ink"), fontsize=9)
     axes.set_ylabel(y_label, color=_role("ink"), fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_locator(MaxNLocator(10))
-    return _data_uri(figure)
-
-
-def bars(names: Sequence[str], values: Sequence[float], index: int, digits: int = 0) -> str:
-    """A small bar chart with the numbers above the bars; data URI of an SVG."""
-    figure, axes = _axes(3.5, 2.0)
-    drawn = axes.bar(names, values, color=_role(series_class(index)), width=0.7)
-    axes.bar_label(
-        drawn, [f"{v:,.{digits}f}" for v in values], color=_role("ink"), fontsize=9, padding=2
-    )
-    axes.set_yticks([])
-    axes.margins(y=0.15)
+    axes.xaxis.set_major_locator(MaxNLocator(5 if narrow else 10))
     return _data_uri(figure)
 
 

@@ -16,24 +16,21 @@ import numpy as np
 from pyarrow import parquet
 
 from vqa_jax.corpus.video_table import read_video_table
-from vqa_jax.jobs.files import read_json, written
+from vqa_jax.jobs.files import read_json
 from vqa_jax.pairs.levels import LEVELS
-from vqa_jax.report import plots
-from vqa_jax.report.data import Thumbnail, corpus_thumbnails
-from vqa_jax.report.document import document
-from vqa_jax.report.parts import (
+from vqa_jax.report import html, plots
+from vqa_jax.report.html import (
     NOTHING,
+    Cell,
+    Figure,
+    Table,
     count,
-    figure,
     heat_cell,
-    jpeg_uri,
-    legend,
     percent,
-    section,
-    text,
     text_table,
 )
-from vqa_jax.report.results import confusion_table
+from vqa_jax.report.run_data import Thumbnail, corpus_thumbnails
+from vqa_jax.report.run_results import confusion_table, videos_of
 
 PAGE = "relabel.html"
 _UNCERTAIN = math.log(len(LEVELS))  # entropy of a student that knows nothing
@@ -41,6 +38,7 @@ _BINS = 20
 _SHOWN_PAIRS = 8  # of each kind, with pictures
 _SHOWN_OF_ONE = 2  # of one simulator, or of one weak model in one role
 _SHOWN_FILES = 15
+_THIRDS = "low middle high"
 _ENTROPIES = (
     ("simulator_pairs", "simulator pairs asked"),
     ("misordered", "misordered ones"),
@@ -68,46 +66,77 @@ def write(data: str, iteration: int) -> str:
     shown_misordered, shown_gmad = _confident(misordered), _widest(found)
     ids = {p[k] for p in (*shown_misordered, *shown_gmad) for k in ("first_id", "second_id")}
     pictures = corpus_thumbnails(data, ids)
-    sections = (
-        ("labels", "Agreement with the old labels", _agreement(facts)),
-        ("entropy", "Entropy", _entropy(facts, misordered, found)),
-        ("hard", "What is hard", _hard(facts) + _files(data, misordered)),
-        ("misordered", "Misordered simulator pairs", _cards(shown_misordered, pictures)),
-        ("gmad", "gMAD pairs", _couples(found) + _cards(shown_gmad, pictures)),
-        ("failed", "Videos that failed", _failed(videos)),
-    )
-    title = f"Relabelling for iteration {iteration}"
-    nav = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in sections)
-    body = "".join(section(*part) for part in sections)
+    failed = [v for v in videos if v["error"]]
     path = os.path.join(folder, PAGE)
-    with written(path) as f:
-        lead = f"<p class='lead'>{_lead(facts)}</p>"
-        f.write(document(title, f"<h1>{title}</h1>{lead}<nav>{nav}</nav>{body}"))
+    html.write(
+        path,
+        "relabelling.html",
+        title=f"Relabelling for iteration {iteration}",
+        facts=facts,
+        wrong=_share_wrong(facts),
+        confusions=_confusions(facts),
+        entropy=_entropy(facts, misordered, found),
+        hard=_hard(facts),
+        files=_files(data, misordered),
+        misordered=_cards(shown_misordered, pictures),
+        couples=_couples(found),
+        gmad=_cards(shown_gmad, pictures),
+        failed=text_table(failed, ("video_id", "error"), "Videos that failed", "videos.csv"),
+    )
     return path
+
+
+def _figures(facts: Facts) -> list[tuple[str, str, str]]:
+    """What relabel_N.json tells, in words: (what, how many, their share); "" where there is none.
+
+    Facts that an older version has not written are dashes.
+    """
+    of = facts.get("agreement", {})
+    simulators, teachers = (of.get(k, {}) for k in ("simulators", "teachers"))
+    rows = [
+        ("videos looked at", count(facts.get("pool_videos")), ""),
+        ("  failed", count(facts.get("failed_videos")), ""),
+        ("simulator pairs asked", count(facts.get("simulator_pairs_tested")), ""),
+        ("  misordered", count(facts.get("misordered")), _share_wrong(facts)),
+        ("  taken", count(facts.get("misordered_taken")), ""),
+    ]
+    rows += [
+        (f"    of {simulator}", count(pairs), "")
+        for simulator, pairs in facts.get("misordered_by_simulator", {}).items()
+    ]
+    rows += [
+        ("  answered as the simulator says", "", percent(simulators.get("same"))),
+        ("gMAD pairs", count(facts.get("gmad")), ""),
+        ("  answered as the old teachers would", "", percent(teachers.get("same"))),
+        ("  in the old teachers' direction", "", percent(teachers.get("direction"))),
+    ]
+    for name, title in _ENTROPIES:
+        mean = _of_uncertain(facts.get("entropy", {}).get(name))
+        rows.append((f"entropy, {title}", "", mean))
+    hard = facts.get("hard", {})
+    if hard:
+        rows.append(("asked by kind of clip, and misordered", "", ""))
+    for kind, tallies in hard.items():
+        for name, tally in _in_order(tallies):
+            share = percent(tally["wrong"] / tally["pairs"])
+            rows.append((f"  {kind} {name}", count(tally["pairs"]), share))
+    return rows
+
+
+def facts_table(facts: Facts) -> Table:
+    """The same figures for the report of a run."""
+    rows = [
+        [Cell(what.strip(), kind=f"depth{(len(what) - len(what.lstrip())) // 2}"), many, share]
+        for what, many, share in _figures(facts)
+    ]
+    return Table("What the relabelling found", ("", "number", "share"), rows)
 
 
 def text_table_of(facts: Facts) -> str:
     """The figures of relabel_N.json for the terminal."""
-    simulators, teachers = (facts["agreement"][k] for k in ("simulators", "teachers"))
-    lines = [
-        f"videos looked at          {facts['pool_videos']:>9,}",
-        f"  failed                  {facts['failed_videos']:>9,}",
-        f"simulator pairs asked     {facts['simulator_pairs_tested']:>9,}",
-        f"  misordered              {facts['misordered']:>9,}  {_share_wrong(facts)}",
-        f"  taken                   {facts['misordered_taken']:>9,}",
-        f"  of the simulator's level{percent(simulators['same']):>9}",
-        f"gMAD pairs                {facts['gmad']:>9,}",
-        f"  of the teachers' level  {percent(teachers['same']):>9}",
-        f"  of their direction      {percent(teachers['direction']):>9}",
-    ]
-    for name, title in _ENTROPIES:
-        lines.append(f"entropy, {title:22}{_of_uncertain(facts['entropy'][name]):>4}")
-    lines.append(f"{'hard: share misordered':26}{'pairs':>9}")
-    for kind, of in facts["hard"].items():
-        for name, tally in of.items():
-            share = percent(tally["wrong"] / tally["pairs"])
-            lines.append(f"  {kind + ' ' + name:24}{tally['pairs']:>9,}{share:>8}")
-    return "\n".join(lines)
+    rows = _figures(facts)
+    width = max(len(what) for what, *_ in rows)
+    return "\n".join(f"{what:{width}}{many:>11}{share:>8}".rstrip() for what, many, share in rows)
 
 
 def _of_uncertain(entropy: float | None) -> str:
@@ -115,39 +144,20 @@ def _of_uncertain(entropy: float | None) -> str:
 
 
 def _share_wrong(facts: Facts) -> str:
-    tested = facts["simulator_pairs_tested"]
+    tested = facts.get("simulator_pairs_tested")
     return percent(facts["misordered"] / tested) if tested else NOTHING
 
 
-def _lead(facts: Facts) -> str:
-    return (
-        f"The student looked at {count(facts['pool_videos'])} videos. It misordered "
-        f"<b>{_share_wrong(facts)}</b> of {count(facts['simulator_pairs_tested'])} simulator pairs "
-        f"that no earlier iteration held; {count(facts['misordered_taken'])} of these join the "
-        f"training pairs, with the simulator's label, and so do {count(facts['gmad'])} gMAD pairs, "
-        "on which it and a weak model disagree most."
-    )
+def _confusions(facts: Facts) -> list[tuple[str, Table]]:
+    of = facts["agreement"]
+    titles = (("Simulators", "simulators"), ("Old teachers, gMAD pairs", "teachers"))
+    return [
+        (title, confusion_table(of[key]["matrix"], f"Old label against the student's: {title}"))
+        for title, key in titles
+    ]
 
 
-def _agreement(facts: Facts) -> str:
-    simulators, teachers = (facts["agreement"][k] for k in ("simulators", "teachers"))
-    whose = "by it and the teachers" if facts["labels"] == "ensemble" else "softly, by itself"
-    return (
-        f"<p>All simulator pairs that were asked: the student gives the simulator's level to "
-        f"{percent(simulators['same'])}, and of the pairs that it does not call similar "
-        f"{percent(simulators['direction'])} point the simulator's way. gMAD pairs, labelled "
-        f"{whose}: it gives the level that the old teachers would (by D and s_D) to "
-        f"{percent(teachers['same'])}, and {percent(teachers['direction'])} point their way. gMAD "
-        "pairs were chosen for disagreement: a low share is no fault of either.</p>"
-        "<p>Rows are the old label, columns the student's most probable level, both orders "
-        "averaged.</p><div class='side'>"
-        f"<div><h3>Simulators</h3>{confusion_table(simulators['matrix'])}</div>"
-        f"<div><h3>Old teachers, gMAD pairs</h3>{confusion_table(teachers['matrix'])}</div></div>"
-    )
-
-
-def _entropy(facts: Facts, misordered: Sequence[Row], found: Sequence[Row]) -> str:
-    means = "; ".join(f"{t} {_of_uncertain(facts['entropy'][name])}" for name, t in _ENTROPIES)
+def _entropy(facts: Facts, misordered: Sequence[Row], found: Sequence[Row]) -> dict[str, Any]:
     edges = np.linspace(0, 1, _BINS + 1)
     curves, keys = [], []
     for index, (name, rows) in enumerate((("misordered", misordered), ("gMAD", found)), 1):
@@ -157,32 +167,32 @@ def _entropy(facts: Facts, misordered: Sequence[Row], found: Sequence[Row]) -> s
             curves.append(plots.Series((edges[1:] + edges[:-1]) / 2, share, index))
             keys.append((plots.series_class(index), name))
     plot = plots.lines(curves, "entropy, 1 = knows nothing")
-    return (
-        "<p>Entropy of the level posterior, both orders averaged, as a share of log 5: 0 is a "
-        f"certain answer. Means: {means}.</p>{legend(keys)}"
-        f'<div class="panels">{figure(plot, "Share of the new pairs by entropy")}</div>'
-    )
+    return {
+        "means": [(t, _of_uncertain(facts["entropy"][name])) for name, t in _ENTROPIES],
+        "legend": keys,
+        "figures": [Figure(plot, "Share of the new pairs by entropy")],
+    }
 
 
-def _hard(facts: Facts) -> str:
-    parts = ""
+def _hard(facts: Facts) -> list[Table]:
+    """A table a property: the share of the asked pairs that was misordered, by class."""
+    tables = []
     for kind, of in facts["hard"].items():
-        head = "".join(f"<th>{text(name)}</th>" for name in of)
-        cells = ""
-        for tally in of.values():
+        tallies = _in_order(of)
+        cells: list[str | Cell] = ["misordered"]
+        for _, tally in tallies:
             share = tally["wrong"] / tally["pairs"]
-            shown = f"{percent(share, 0)}<small>{count(tally['pairs'])}</small>"
-            cells += heat_cell(1 - share, 0.5, shown)
-        parts += f"<tr><th></th>{head}</tr><tr><th scope='row'>{text(kind)}</th>{cells}</tr>"
-    return (
-        "<p>Share of the asked simulator pairs that were misordered, with the number of pairs "
-        "below: by simulator, by distance of the severities, and by thirds of what each built-in "
-        "teacher measures on the undistorted clip (its raw score). Blue: better than a coin.</p>"
-        f'<div class="scroll"><table class="heat"><tbody>{parts}</tbody></table></div>'
-    )
+            cells.append(heat_cell(1 - share, 0.5, percent(share, 0), count(tally["pairs"])))
+        tables.append(Table(f"Share misordered by {kind}", [kind, *dict(tallies)], [cells], "heat"))
+    return tables
 
 
-def _files(data: str, misordered: Sequence[Row]) -> str:
+def _in_order(of: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Classes and their tallies by name, but thirds from low to high."""
+    return sorted(of.items(), key=lambda item: (_THIRDS.find(item[0]), item[0]))
+
+
+def _files(data: str, misordered: Sequence[Row]) -> Table | None:
     ids = {p["first_id"] for p in misordered}
     table = read_video_table(data, ("video_id", "path"))
     path_of = {
@@ -193,9 +203,9 @@ def _files(data: str, misordered: Sequence[Row]) -> str:
     tally = Counter(path_of[p["first_id"]] for p in misordered)
     worst = sorted(tally.items(), key=lambda x: (-x[1], x[0]))[:_SHOWN_FILES]
     if not worst:
-        return ""
-    rows = [{"file": path, "misordered pairs taken": str(n)} for path, n in worst]
-    return "<h3>Files with the most of them</h3>" + text_table(rows, list(rows[0]), "pairs.csv")
+        return None
+    rows = [{"file": path, "misordered pairs taken": n} for path, n in worst]
+    return text_table(rows, list(rows[0]), "Files with the most misordered pairs", "pairs.csv")
 
 
 def _few_of_each(rows: Sequence[Row], kind: Callable[[Row], Hashable]) -> list[Row]:
@@ -224,59 +234,30 @@ def _widest(found: Sequence[Row]) -> list[Row]:
     )
 
 
-def _couples(found: Sequence[Row]) -> str:
+def _couples(found: Sequence[Row]) -> Table | None:
     tally = Counter((p["weak_model"], p["attacker"]) for p in found)
-    body = "".join(
-        f'<tr><th scope="row">{text(weak)}</th><td>{count(tally[weak, "student"])}</td>'
-        f"<td>{count(tally[weak, 'weak'])}</td></tr>"
+    rows = [
+        [weak, count(tally[weak, "student"]), count(tally[weak, "weak"])]
         for weak in sorted({weak for weak, _ in tally})
-    )
-    if not body:
-        return ""
-    return (
-        "<p>The attacker tells the two videos apart, the other one finds them alike.</p>"
-        '<div class="scroll"><table class="wide"><thead><tr><th>weak model</th>'
-        "<th>student attacks</th><th>weak model attacks</th></tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    ]
+    head = ["weak model", "student attacks", "weak model attacks"]
+    return Table("gMAD pairs by weak model", head, rows) if rows else None
 
 
-def _cards(rows: Sequence[Row], pictures: Mapping[str, Thumbnail]) -> str:
-    if not rows:
-        return "<p>None.</p>"
-    cards = "".join(_card(row, pictures) for row in rows)
-    return (
-        "<p>A few of each kind; labels describe the second video, p is the student's probability "
-        "that the second is better. Jitter and stutter show only in motion.</p>"
-        f'<div class="pairs">{cards}</div>'
-    )
-
-
-def _card(row: Row, pictures: Mapping[str, Thumbnail]) -> str:
-    if row["kind"] == "gmad":
-        name = f"{row['weak_model']}: {row['attacker']} attacks"
-        old = row["old_label"] or "nothing"
-        verdict = f"New label <b>{row['label']}</b>; the old teachers say {old}."
-    else:
-        name = row["label_source"].split(":")[1]
-        verdict = f"The simulator says <b>{row['label']}</b>, the student {row['student_label']}."
-    ids = (row["first_id"], row["second_id"])
-    shown = ""
-    for order, key in zip(("First", "Second"), ids, strict=True):
-        found = pictures.get(key)
-        picture = '<div class="none">no picture: its frames are not in the corpus</div>'
-        if found is not None and found.jpeg is not None:
-            picture = f'<img alt="{order} video" src="{jpeg_uri(found.jpeg)}">'
-        shown += f"<p><b>{order}</b>, {text(key)}</p>{picture}"
-    paths = dict.fromkeys(pictures[key].path for key in ids if key in pictures)
-    return (
-        f'<div class="pair"><h3>{text(name)}<span>p = {row["preference"]:.3f}</span></h3>{shown}'
-        f'<p class="verdict">{verdict}</p><p class="muted file">{text(", ".join(paths))}</p></div>'
-    )
-
-
-def _failed(videos: Sequence[Row]) -> str:
-    failed = [v for v in videos if v["error"]]
-    if not failed:
-        return "<p>None.</p>"
-    return text_table(failed, ("video_id", "error"), "videos.csv")
+def _cards(rows: Sequence[Row], pictures: Mapping[str, Thumbnail]) -> list[dict[str, Any]]:
+    cards = []
+    for row in rows:
+        if row["kind"] == "gmad":
+            title = f"{row['weak_model']}: {row['attacker']} attacks"
+        else:
+            title = row["label_source"].split(":")[1]
+        keys = (row["first_id"], row["second_id"])
+        cards.append(
+            {
+                **row,
+                "title": title,
+                "videos": videos_of(keys, keys, pictures),
+                "files": list(dict.fromkeys(pictures[k].path for k in keys if k in pictures)),
+            }
+        )
+    return cards

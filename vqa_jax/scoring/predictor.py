@@ -19,7 +19,6 @@ import math
 import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -31,6 +30,7 @@ from vqa_jax.media.container import MediaError
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import StudentConfig
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.pairs import levels
 from vqa_jax.scoring.anchor_sources import read_anchors
@@ -110,7 +110,7 @@ class Predictor:
         params: Params,
         fingerprint: str,
         spec: StudentSpec | None = None,
-        tokenizer: Any = None,
+        tokenizer: Tokenizer | None = None,
         anchors: AnchorSet | None = None,
         folder: str = "",
         mesh: Mesh | None = None,

@@ -1,7 +1,6 @@
 """Quality over time: scores of a long video's passages, and its worst moments.
 
-timeline.csv   one row a passage, in order
-timeline.html  score with its std over time, and pictures of the worst moments
+Writes timeline.csv, one row a passage, in order.
 """
 
 from __future__ import annotations
@@ -14,20 +13,24 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
-from PIL import Image
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from vqa_jax.jobs.files import written
 from vqa_jax.media import passages
-from vqa_jax.media.probe import probe
-from vqa_jax.report import parts, plots
-from vqa_jax.report.document import document
+from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.preprocess import Preprocess
+from vqa_jax.media.probe import VideoInfo, probe
+from vqa_jax.media.view import tile_frames, tile_positions
+from vqa_jax.scoring.engine import EncodedVideo
 from vqa_jax.scoring.predictor import Predictor
 
-CSV_FILE, PAGE_FILE = "timeline.csv", "timeline.html"
+CSV_FILE = "timeline.csv"
 WORST = 6  # moments that are shown
-_MAX_POINTS = 600  # of the curve; more cannot be seen
-_JPEG_QUALITY = 85
+FRAME_SIDE = 640  # pixels of a shown frame's longer side, at most
+CROP_SIDE = 240  # pixels of the crop
+_FRAME_QUALITY, _CROP_QUALITY = 85, 95  # JPEG; the crop must not hide the distortion
+_MARK = (255, 176, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +56,44 @@ class Moment:
 
 
 @dataclasses.dataclass(frozen=True)
+class Look:
+    """Pictures of one of the worst moments.
+
+    Attributes:
+      moment: the passage.
+      time: seconds from the first frame to the one shown.
+      frame: JPEG, the longer side FRAME_SIDE pixels at most, the crop's place marked.
+      crop: JPEG of a square of the frame around its worst tile, pixel for pixel.
+    """
+
+    moment: Moment
+    time: float
+    frame: bytes
+    crop: bytes
+
+
+@dataclasses.dataclass(frozen=True)
 class Timeline:
-    """A video's moments in order, the worst of them with JPEGs (worst first), the scale."""
+    """A video's moments.
+
+    Attributes:
+      path: of the video.
+      moments: in order.
+      worst: the worst of them, worst first; no two overlap.
+      scale: what the scores mean.
+      tiles: of how many tiles the student chose the worst in each; 0 if it sees whole frames, so
+        that the middle of the middle frame is shown.
+    """
 
     path: str
     moments: tuple[Moment, ...]
-    worst: tuple[tuple[Moment, bytes], ...]
+    worst: tuple[Look, ...]
     scale: str
+    tiles: int
 
 
 def run(student: Predictor, path: str, out: str, length: float, stride: float) -> Timeline:
-    """Scores a video's passages and writes the table and the page to a folder.
+    """Scores a video's passages and writes the table to a folder.
 
     Args:
       student: with anchors.
@@ -83,7 +113,7 @@ def run(student: Predictor, path: str, out: str, length: float, stride: float) -
         logging.warning("passages below 2 s hold a single key frame: expect noisy scores")
     judge = student.judge
     moments: list[Moment] = []
-    kept: list[tuple[Moment, bytes]] = []
+    kept: list[tuple[Moment, EncodedVideo]] = []
     found = passages.read(info, student.engine.spec.preprocess, length, stride)
     with written(os.path.join(out, CSV_FILE), newline="") as file:
         writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Moment)])
@@ -92,109 +122,87 @@ def run(student: Predictor, path: str, out: str, length: float, stride: float) -
             moment = Moment(passage.start, passage.stop, error=passage.error)
             if passage.error is None:
                 video = student.encode_frames(passage.frames, passage.clips)
-                score = judge.score([video])[0].score
-                moment = dataclasses.replace(moment, **dataclasses.asdict(score))
-                kept = _with_worse(kept, moment, passage.picture)
+                moment = dataclasses.replace(
+                    moment, **dataclasses.asdict(judge.score([video])[0].score)
+                )
+                kept = _with_worse(kept, moment, video)
             moments.append(moment)
             writer.writerow(dataclasses.asdict(moment))
-    timeline = Timeline(path, tuple(moments), tuple(kept), judge.anchors.describe())
-    with written(os.path.join(out, PAGE_FILE)) as file:
-        file.write(_page(timeline))
-    return timeline
+    pre = student.engine.spec.preprocess
+    tiles = pre.num_tiles if pre.view == "crops" else 0
+    worst = _looks(student, info, kept) if kept else []
+    return Timeline(path, tuple(moments), tuple(worst), judge.anchors.describe(), tiles)
 
 
 def _with_worse(
-    kept: list[tuple[Moment, bytes]], moment: Moment, picture: np.ndarray
-) -> list[tuple[Moment, bytes]]:
+    kept: list[tuple[Moment, EncodedVideo]], moment: Moment, video: EncodedVideo
+) -> list[tuple[Moment, EncodedVideo]]:
     """The worst moments so far, worst first; of those that overlap the worse one stays."""
     # Passages come in order and are equally long: a new one overlaps at most one that was kept.
     rival = next((k for k in kept if k[0].stop > moment.start), None)
     if rival is not None and rival[0].score <= moment.score:
         return kept
-    if rival is None and len(kept) == WORST and kept[-1][0].score <= moment.score:
-        return kept
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
     others = [k for k in kept if k is not rival]
-    ranked = sorted([*others, (moment, buffer.getvalue())], key=lambda k: k[0].score)
-    return ranked[:WORST]
+    return sorted([*others, (moment, video)], key=lambda k: k[0].score)[:WORST]
 
 
-def clock(seconds: float) -> str:
-    """Seconds as m:ss.s or h:mm:ss.s."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+def _looks(
+    student: Predictor, info: VideoInfo, kept: Sequence[tuple[Moment, EncodedVideo]]
+) -> list[Look]:
+    """Pictures of the kept moments: the file is decoded once more, up to the last of them."""
+    pre = student.engine.spec.preprocess
+    shown: dict[int, list[tuple[int, int | None]]] = {}  # frame -> places in `kept` and their tiles
+    for place, (moment, video) in enumerate(kept):
+        first, end = (round(t * info.fps) for t in (moment.start, moment.stop))
+        number, tile = (end - first) // 2, None
+        if pre.view == "crops":
+            tile = _worst_tile(student, video)
+            number = tile_frames(end - first, info.fps, pre)[tile]
+        shown.setdefault(first + number, []).append((place, tile))
+    looks: dict[int, Look] = {}
+    for number, frame in iter_frames(info.path, shown, info):
+        for place, tile in shown[number]:
+            pictures = _pictures(frame, tile, pre)
+            looks[place] = Look(kept[place][0], number / info.fps, *pictures)
+    return [looks[place] for place in sorted(looks)]
 
 
-def render(timeline: Timeline, out: str) -> str:
-    """What to tell on the terminal."""
-    scores = [m.score for m in timeline.moments if m.error is None]
-    lines = [f"{timeline.path}: {len(scores)} of {len(timeline.moments)} passages scored"]
-    if scores:
-        low, middle, high = np.percentile(scores, [5, 50, 95])
-        lines.append(f"score: median {middle:.2f}, 5% below {low:.2f}, 5% above {high:.2f}")
-    for moment, _ in timeline.worst:
-        span = f"{clock(moment.start)} to {clock(moment.stop)}"
-        lines.append(f"  {moment.score:8.2f} ± {moment.std:.2f}  {span}")
-    failed = [m for m in timeline.moments if m.error is not None]
-    if failed:
-        lines.append(f"no score from {clock(failed[0].start)}: {failed[0].error}")
-    lines.append(f"scale: {timeline.scale}")
-    return "\n".join([*lines, f"page: {os.path.join(out, PAGE_FILE)}"])
+def _worst_tile(student: Predictor, video: EncodedVideo) -> int:
+    """The tile that the student, shown each one alone, prefers least to the anchors."""
+    size = student.engine.spec.student.tokens_per_frame
+    groups = len(video.visual)
+    alone = []
+    for tile in range(groups * video.num_frames):
+        place, group = divmod(tile, groups)  # as `crops.scoring_groups` deals them
+        visual = video.visual[group].copy()
+        visual[:size] = visual[place * size : (place + 1) * size]
+        alone.append(dataclasses.replace(video, visual=visual[None], num_frames=1))
+    return int(student.judge.comparisons.every(alone).mean(axis=1).argmin())
 
 
-def _lowest(moments: Sequence[Moment]) -> tuple[list[Moment], int]:
-    """At most _MAX_POINTS moments, the lowest of every so many; and of how many each is."""
-    size = -(-len(moments) // _MAX_POINTS)
-    groups = [moments[i : i + size] for i in range(0, len(moments), size)]
-    scored = [[m for m in group if m.score is not None] for group in groups]
-    lowest = [
-        min(good, key=lambda m: m.score) if good else group[0]
-        for good, group in zip(scored, groups, strict=True)
-    ]
-    return lowest, size
-
-
-def _page(timeline: Timeline) -> str:
-    name = os.path.basename(timeline.path).encode("utf-8", "replace").decode()
-    drawn, size = _lowest(timeline.moments)
-    minutes = timeline.moments[-1].stop > 180
-    unit = 60 if minutes else 1
-
-    def place(moment: Moment) -> float:
-        return (moment.start + moment.stop) / 2 / unit
-
-    nan = float("nan")
-    curve = plots.passages(
-        [place(m) for m in drawn],
-        [nan if m.score is None else m.score for m in drawn],
-        [nan if m.std is None else m.std for m in drawn],
-        [(place(m), m.score) for m, _ in timeline.worst],
-        "minutes" if minutes else "seconds",
-        "score",
+def _pictures(frame: np.ndarray, tile: int | None, pre: Preprocess) -> tuple[bytes, bytes]:
+    """JPEGs (frame, crop) of a frame uint8 [H, W, 3] and a tile of it; without one, its middle."""
+    height, width = frame.shape[:2]
+    centre_y, centre_x = height / 2, width / 2
+    if tile is not None:
+        enlarged = max(1.0, pre.tile_size / min(height, width))  # as the view does
+        size = (round(side * enlarged) for side in (height, width))
+        y, x = tile_positions(*size, pre)[tile]
+        centre_y, centre_x = ((k + pre.tile_size / 2) / enlarged for k in (y, x))
+    side_y, side_x = min(CROP_SIDE, height), min(CROP_SIDE, width)
+    top = int(np.clip(centre_y - side_y / 2, 0, height - side_y))
+    left = int(np.clip(centre_x - side_x / 2, 0, width - side_x))
+    crop = Image.fromarray(frame[top : top + side_y, left : left + side_x])
+    scale = min(1.0, FRAME_SIDE / max(height, width))
+    small = Image.fromarray(frame).resize(
+        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS
     )
-    length = timeline.moments[0].stop - timeline.moments[0].start
-    note = f"passages of {length:.3g} s, band: ± 1 std"
-    note += f"; each point is the lowest of {size}" if size > 1 else ""
-    body = parts.figure(curve, "Score over time", note, f"score of {name} over time")
-    body += f'<p class="caption">{parts.text(timeline.scale)}</p>'
-    failed = [m for m in timeline.moments if m.error is not None]
-    if failed:
-        what = f"{len(failed)} passages from {clock(failed[0].start)} on: {failed[0].error}"
-        body += f'<p class="absent">Without a score: {parts.text(what)}</p>'
-    shown = "".join(
-        parts.figure(
-            parts.jpeg_uri(jpeg),
-            f"{number}. {clock(moment.start)} to {clock(moment.stop)}",
-            f"{moment.score:.1f} ± {moment.std:.1f}",
-        )
-        for number, (moment, jpeg) in enumerate(timeline.worst, 1)
-    )
-    worst = f'<div class="panels">{shown}</div>' if shown else parts.absent("no passage was scored")
-    return document(
-        f"Quality over time: {name}",
-        f"<h1>{parts.text(name)}</h1>"
-        + parts.section("time", "Quality over time", body)
-        + parts.section("worst", "Worst moments", worst),
-    )
+    box = [scale * k for k in (left, top, left + side_x, top + side_y)]
+    ImageDraw.Draw(small).rectangle([*box[:2], box[2] - 1, box[3] - 1], outline=_MARK, width=2)
+    return _jpeg(small, _FRAME_QUALITY), _jpeg(crop, _CROP_QUALITY)
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()

@@ -1,6 +1,6 @@
 """Trains a student on one corpus: the whole run, on one process or many.
 
-    python -m vqa_jax train --config configs/quickstart.py --data DIR --workdir DIR
+    python -m vqa_jax train --config quickstart --data DIR --workdir DIR
 
 Rerunning the same command resumes; a finished run returns at once.
 """
@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from vqa_jax.corpus import shards, store
-from vqa_jax.devices import hosts, topology
+from vqa_jax.devices import hosts, programs, topology
 from vqa_jax.devices import sharding as parallel
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import files
@@ -112,7 +112,9 @@ def train(
         written.
       files.CorpusError: the corpus lacks pairs, videos or motion features.
       hosts.HostsError: another process was lost.
+      KeyboardInterrupt: told to end by Ctrl-C; saved as for SIGTERM.
     """
+    programs.keep()
     os.makedirs(workdir, exist_ok=True)
     student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
     geometry = pair_batch.PromptGeometry(
@@ -229,7 +231,7 @@ def _run_steps(
             desc="train",
             unit="step",
             mininterval=5,
-            disable=not writes,
+            **({} if writes else {"disable": True}),  # False would outvote TQDM_DISABLE
         ) as bar,
     ):
         for step in range(first + 1, total + 1):

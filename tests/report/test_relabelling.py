@@ -2,29 +2,21 @@
 
 import os
 import re
-import shutil
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tests.fixtures.stub_student import StubEngine, scale_of
-from vqa_jax import settings
+from tests.fixtures.made_pages import relabelled, relabelling_of
+from tests.fixtures.page_reader import EVIL, inert
 from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.jobs import files
-from vqa_jax.loop import relabel
 from vqa_jax.report import relabelling
-
-CONFIG = settings.RelabelConfig(0, 0, 100, 12, 3, 4, "rank", 2)
 
 
 @pytest.fixture(scope="module")
-def data(corpus, tmp_path_factory):
-    data = str(shutil.copytree(corpus, tmp_path_factory.mktemp("page") / "data"))
-    engine = StubEngine()
-    relabel.relabel(engine, scale_of(engine), "student 1", data, 2, CONFIG)
-    return data
+def data(tmp_path_factory):
+    return relabelled(tmp_path_factory.mktemp("page"))
 
 
 def _read(path):
@@ -64,23 +56,30 @@ def test_figures_are_those_of_the_rows(data):
     entropy = np.mean([r["entropy"] for r in gmad])
     assert facts["entropy"]["gmad"] == pytest.approx(entropy)
     said = relabelling.text_table_of(facts)
-    assert re.search(rf"of the teachers' level +{100 * same:.1f}%", said)
+    assert re.search(rf"answered as the old teachers would +{100 * same:.1f}%", said)
     assert re.search(rf"gMAD pairs +{100 * entropy / np.log(5):.0f}%", said)
     assert re.search(rf"distance 1 +{facts['hard']['distance']['1']['pairs']}", said)
     wrong = {k: v["wrong"] for k, v in facts["hard"]["distance"].items()}
     assert sum(wrong.values()) == wrong["1"] == facts["misordered"]
 
 
-def test_failures_and_odd_names_are_text(data, tmp_path):
-    copy = str(shutil.copytree(data, tmp_path / "data"))
-    path = os.path.join(copy, "relabel_2", "videos.parquet")
-    rows = parquet.read_table(path)
-    errors = ["<b>broken</b>", *[None] * (len(rows) - 1)]
-    place = rows.column_names.index("error")
-    parquet.write_table(rows.set_column(place, "error", pa.array(errors, pa.string())), path)
-    page = _read(relabelling.write(copy, 2))
-    assert "&lt;b&gt;broken&lt;/b&gt;" in page and "<b>broken" not in page
-    paths = set(read_video_table(copy).column("path"))
-    assert any(path in page for path in paths)
+def test_labels_models_simulators_and_reasons_are_text(tmp_path):
+    path = relabelling_of(tmp_path)
+    parsed = inert(_read(path))
+    looked = files.read_json(str(tmp_path / "data" / "relabel_2.json"))["pool_videos"]
+    assert parsed.text.count(EVIL) > looked + 10  # each video's reason, and the cards
+    assert f"The simulator says {EVIL}, the student {EVIL}." in parsed.text
+    assert f"New label {EVIL}; the old teachers say {EVIL}." in parsed.text
+    paths = read_video_table(str(tmp_path / "data")).column("path")
+    assert any(path in parsed.text for path in paths)
+
+
+def test_an_iteration_that_was_not_relabelled_is_named(data):
     with pytest.raises(files.CorpusError, match=r"relabel_3\.json"):
-        relabelling.write(copy, 3)
+        relabelling.write(data, 3)
+
+
+def test_facts_of_an_older_version_are_dashes():
+    table = relabelling.facts_table({"misordered": 5})
+    shown = {row[0].text: row[1:] for row in table.rows}
+    assert shown["misordered"] == ["5", "–"] and shown["gMAD pairs"] == ["–", ""]

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from PIL import Image
 
 from vqa_jax.corpus import store as records
 from vqa_jax.jobs import files
+from vqa_jax.report.html import number
 
 STRIP_TILES = 4  # pictures in a thumbnail strip
 _STRIP_HEIGHT = 96  # pixels at most; stored tiles are smaller and stay as they are
@@ -188,18 +188,18 @@ def collect(run: str) -> Run:
         raise FileNotFoundError(f"{run} is not a folder: give the --out folder of a run")
     reader = _Reader(run)
     iterations = []
-    for number in _iteration_numbers(run):
-        folder = f"iteration_{number}"
+    for k in _iteration_numbers(run):
+        folder = f"iteration_{k}"
         identity = reader.json(folder, "checkpoints", "identity.json")
         iterations.append(
             Iteration(
-                number=number,
+                number=k,
                 metrics=reader.json_lines(folder, "metrics.jsonl"),
                 evaluation=reader.json(folder, "evaluation", "evaluation.json"),
                 pairs=reader.rows(folder, "evaluation", "pairs.csv") or [],
                 scores=reader.rows(folder, "evaluation", "scores.csv") or [],
-                pair_manifest=reader.json("corpus", f"pairs_{number}.json"),
-                relabel=reader.json("corpus", f"relabel_{number}.json"),
+                pair_manifest=reader.json("corpus", f"pairs_{k}.json"),
+                relabel=reader.json("corpus", f"relabel_{k}.json"),
                 settings=(identity or {}).get("settings"),
             )
         )
@@ -212,15 +212,6 @@ def collect(run: str) -> Run:
         ensemble=reader.json("ensemble.json"),
         damaged=tuple(reader.damaged),
     )
-
-
-def number(value: Any) -> float | None:
-    """`value` as a finite float, else None."""
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        return None
-    return result if math.isfinite(result) else None
 
 
 def simulators(iterations: Iterable[Iteration]) -> list[str]:

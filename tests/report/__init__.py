@@ -1,0 +1,1 @@
+"""Inputs that are broken, odd or hostile, and what must come of them."""

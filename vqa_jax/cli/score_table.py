@@ -1,0 +1,125 @@
+"""The table that `score` writes and prints: one row a file."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import logging
+
+from vqa_jax.jobs import files, outputs
+
+if TYPE_CHECKING:  # --help must not import JAX
+    from vqa_jax.scoring.predictor import Result
+
+DIRECTION = "higher is better"
+PARTIAL = ".partial"
+
+
+def row_of(result: Result) -> dict[str, Any]:
+    """A row of the CSV and of the JSON."""
+    return {**dataclasses.asdict(result), "direction": DIRECTION}
+
+
+class RowFile:
+    """A CSV whose rows are written as they come.
+
+    They go to `path`.partial, which becomes `path` at the end: what is interrupted keeps its rows.
+    A stream gets them at once. Where a row cannot be written, as on a full disk, the work goes on:
+    `finish` tries to write all rows again.
+    """
+
+    def __init__(self, path: str, columns: Sequence[str]):
+        """Opens the file and writes the header."""
+        self._path, self._columns = path, columns
+        self._rows: list[Mapping[str, Any]] = []
+        self._error: OSError | None = None
+        self._is_stream = outputs.is_stream(path)
+        self._stack = contextlib.ExitStack()
+        enter = self._stack.enter_context
+        if self._is_stream:
+            self._file = enter(outputs.stream(path, newline=""))
+        else:
+            self._file = enter(outputs.text_file(path + PARTIAL, newline=""))
+        self._writer = csv.DictWriter(self._file, columns)
+        self._try(self._writer.writeheader)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Writes a row."""
+        self._rows.append(row)
+        self._try(lambda: self._writer.writerow(row))
+
+    def finish(self) -> None:
+        """Gives the file its name.
+
+        Raises:
+          OSError: it cannot be written; it names the file.
+        """
+        if self._error is None:
+            self._stack.close()
+            if not self._is_stream:
+                files.commit(self._path + PARTIAL, self._path)
+            return
+        if self._is_stream:
+            raise self._error
+        with files.written(self._path, newline="") as file:  # there may be room again
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(self._rows)
+        os.remove(self._path + PARTIAL)
+
+    def _try(self, write: Any) -> None:
+        if self._error is not None:
+            return
+        try:
+            write()
+            self._file.flush()
+        except BrokenPipeError:  # nobody reads: there is nothing to work for
+            raise
+        except OSError as error:
+            error.filename = error.filename or self._path
+            self._error = error
+            logging.warning("%s: the work goes on", outputs.describe(error))
+            with contextlib.suppress(OSError):
+                self._stack.close()
+
+
+def render(results: Sequence[Result], anchors: int) -> str:
+    """The table for the terminal, best first, failures last, with what the numbers mean.
+
+    anchors: how many there are, to tell what was saved.
+    """
+    good = sorted((r for r in results if r.error is None), key=lambda r: -(r.score or 0.0))
+    lines = [f"{'score':>8}  {'std':>6}  path"]
+    for row in good:
+        mark = " (beyond the anchors)" if row.extrapolated else ""
+        std = "-" if row.std is None else f"{row.std:.2f}"
+        lines.append(f"{row.score:8.2f}  {std:>6}  {row.path}{mark}")
+    for row in results:
+        if row.error is not None:
+            lines.append(f"{'-':>8}  {'-':>6}  {row.path}: {row.error}")
+    lines += _notes(good, anchors)
+    lines.append(f"scale: {results[0].scale}")
+    lines.append(
+        f"model: {results[0].model}; {len(good)} scored, {len(results) - len(good)} failed"
+    )
+    return "\n".join(lines)
+
+
+def _notes(good: Sequence[Result], anchors: int) -> list[str]:
+    """What the mode has to tell: comparisons saved, answers that contradict each other."""
+    made = [r.comparisons for r in good if r.comparisons is not None]
+    lines = []
+    if sum(made) < anchors * len(made):
+        saved = 1 - sum(made) / (anchors * len(made))
+        mean = sum(made) / len(made)
+        lines.append(f"{mean:.2f} of {anchors} comparisons a video: {saved:.0%} saved")
+    shares = [r.contradictions for r in good if r.contradictions is not None]
+    if shares:
+        mean = sum(shares) / len(shares)
+        lines.append(f"both orders: the answers contradict each other in {mean:.1%} of the pairs")
+    return lines

@@ -1,0 +1,76 @@
+"""The page of the anchors' sensitivity: what leaving out each of them does to the scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from vqa_jax.jobs.files import write_json
+from vqa_jax.report import html
+from vqa_jax.scoring.judge import Judge
+from vqa_jax.scoring.sensitivity import LeftOut, leave_one_out
+
+NAME = "anchor_sensitivity"
+_COLUMNS = ("anchor", "known", "by the others", "SRCC", "mean shift", "largest shift")
+
+
+def examine(judge: Judge, probabilities: np.ndarray, out: str) -> list[LeftOut]:
+    """Leaves every anchor out once and writes the report into the folder `out`."""
+    anchors = judge.anchors
+    found = leave_one_out(anchors.names, anchors.scores, judge.scale.matrix, probabilities)
+    os.makedirs(out, exist_ok=True)
+    facts = {"videos": len(probabilities), "scale": anchors.scale, "arbitrary": anchors.arbitrary}
+    path = os.path.join(out, NAME)
+    write_json(f"{path}.json", {**facts, "anchors": [dataclasses.asdict(row) for row in found]})
+    shifts = {row.name: row.mean_shift for row in found if row.mean_shift is not None}
+    html.write(
+        f"{path}.html",
+        "anchors.html",
+        title="Anchors left out",
+        videos=len(probabilities),
+        bars=html.bars(
+            "Mean shift of the scores without each anchor",
+            list(shifts),
+            list(shifts.values()),
+            index=1,
+            digits=2,
+        ),
+        table=_table(found),
+    )
+    return found
+
+
+def _cells(row: LeftOut) -> tuple[str, ...]:
+    def shown(value: float | None, digits: int) -> str:
+        return html.NOTHING if value is None else f"{value:.{digits}f}"
+
+    return (
+        row.name,
+        shown(row.known, 1),
+        shown(row.predicted, 1),
+        shown(row.srcc, 4),
+        shown(row.mean_shift, 2),
+        shown(row.largest_shift, 2),
+    )
+
+
+def render(found: Sequence[LeftOut], out: str) -> str:
+    """The table for the terminal."""
+    rows = [_COLUMNS, *map(_cells, found)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(_COLUMNS))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if k == 0 else cell.rjust(w)
+            for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join([*lines, f"page: {os.path.join(out, NAME + '.html')}"])
+
+
+def _table(found: Sequence[LeftOut]) -> html.Table:
+    rows = [[html.Cell(name, kind="file"), *values] for name, *values in map(_cells, found)]
+    return html.Table("What leaving out each anchor does", _COLUMNS, rows)
