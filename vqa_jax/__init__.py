@@ -2,7 +2,7 @@
 
     vqa_jax.score("clip.mp4")                   # -> Result, by the shipped student
     vqa_jax.score(frames, fps=30.0)             # uint8 RGB [T, H, W, 3]
-    vqa_jax.compare("a.mp4", "b.mp4")           # -> Comparison: is the second better?
+    vqa_jax.compare("a.mp4", "b.mp4")           # -> PairResult: is the second better?
     vqa_jax.load("runs/x/student").score(...)   # another student
 
 Importing the package alone imports nothing else; a name brings what it needs when it is used.
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AnchorSet": "vqa_jax.scoring.anchors",
-    "Comparison": "vqa_jax.scoring.predictor",
+    "PairResult": "vqa_jax.scoring.predictor",
     "Predictor": "vqa_jax.scoring.predictor",
     "Result": "vqa_jax.scoring.predictor",
     "ScoreConfig": "vqa_jax.settings",

@@ -20,7 +20,7 @@ from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.scoring.anchors import AnchorSet
-from vqa_jax.scoring.predictor import Comparison, Path, Predictor, Result, Video
+from vqa_jax.scoring.predictor import PairResult, Path, Predictor, Result, Video
 from vqa_jax.settings import ScoreConfig
 from vqa_jax.weights import bundle
 
@@ -73,7 +73,7 @@ def score(
     return _shipped(SHIPPED).score(videos, config, fps=fps)
 
 
-def compare(first: Video, second: Video, *, fps: float | None = None) -> Comparison:
+def compare(first: Video, second: Video, *, fps: float | None = None) -> PairResult:
     """Tells by the shipped student which of two videos is better; see `Predictor.compare`.
 
     Args:

@@ -18,7 +18,9 @@ from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorError, AnchorSet
 
 def test_choice_spreads_anchors_evenly_over_what_the_student_sees():
     qualities = [[-1.5, -1.0, 0.9], [-0.5, 0.6, 0.0], [1.0, 0.2, 1.4]]
-    chosen = anchors.choose(KnowingEngine(), [[video_of(q) for q in step] for step in qualities])
+    chosen = anchors.choose_evenly(
+        KnowingEngine(), [[video_of(q) for q in step] for step in qualities]
+    )
     everything = np.concatenate(qualities)
     gaps = np.subtract.outer(everything, everything)
     q, _ = thurstone.map_scores(stats.norm.cdf(gaps))

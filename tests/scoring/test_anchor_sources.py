@@ -12,18 +12,18 @@ def test_each_bin_gives_the_video_about_which_ratings_agree_most():
     rng = np.random.default_rng(0)
     scores, std = rng.uniform(1, 5, 400), rng.uniform(0.1, 1, 400)
     edges = np.linspace(scores.min(), scores.max(), 6)
-    for k, i in enumerate(anchor_sources.choose(scores, std, 5)):
+    for k, i in enumerate(anchor_sources.choose_from_pool(scores, std, 5)):
         inside = (scores >= edges[k]) & (scores <= edges[k + 1])
         assert inside[i] and std[i] == std[inside].min()
     # Without deviations: the nearest to the bins' middles.
-    assert anchor_sources.choose(np.arange(11.0), np.full(11, np.nan), 2) in (
+    assert anchor_sources.choose_from_pool(np.arange(11.0), np.full(11, np.nan), 2) in (
         [2, 7],
         [3, 7],
         [2, 8],
     )
     for bad, num in ((np.array([1.0, 1.1, 5.0]), 3), (np.array([1.0, 2.0]), 5), (scores, 1)):
         with pytest.raises(ValueError):
-            anchor_sources.choose(bad, np.full(len(bad), np.nan), num)
+            anchor_sources.choose_from_pool(bad, np.full(len(bad), np.nan), num)
 
 
 def test_the_command_writes_a_table_that_scoring_reads(tmp_path, capsys):

@@ -32,7 +32,7 @@ def test_leaving_an_anchor_out_is_scoring_without_it(tmp_path):
     text = page.render(found, str(tmp_path))
     assert "mean shift" in text and len(text.splitlines()) == 7
     with pytest.raises(ValueError, match="three and two"):
-        sensitivity.leave_one_out(["a", "b"], [0, 1], np.eye(2), probabilities[:, :2])
+        sensitivity.without_each_anchor(["a", "b"], [0, 1], np.eye(2), probabilities[:, :2])
 
 
 def test_files_without_a_score_are_told_even_if_too_few_are_left(trained, tmp_path, capsys):

@@ -101,7 +101,7 @@ def _timeline(args: argparse.Namespace) -> command.Result:
 
     student = loading.load(args.student)
     with command.told_as_settings():
-        found = timeline.run(student, args.video, args.out, args.window, args.stride)
+        found = timeline.score_passages(student, args.video, args.out, args.window, args.stride)
     command.say(args, page.render(found, args.out))  # before the page, which may fail
     page.write(found, args.out)
     return 0 if any(m.error is None for m in found.moments) else 1

@@ -71,7 +71,7 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
 
     inputs = [[read(key) for key in step] for step in steps]
     encoded = [list(student.engine.encode(step)) for step in inputs]
-    chosen = choose(student.engine, encoded)
+    chosen = choose_evenly(student.engine, encoded)
     AnchorSet(
         names=tuple(step[i] for step, i in zip(steps, chosen, strict=True)),
         inputs=tuple(step[i] for step, i in zip(inputs, chosen, strict=True)),
@@ -82,7 +82,7 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
     return target
 
 
-def choose(
+def choose_evenly(
     engine: Engine, candidates: Sequence[Sequence[EncodedVideo]], tau: float = 1.0
 ) -> list[int]:
     """Picks one candidate of each quality step, so that the student sees them evenly spread.

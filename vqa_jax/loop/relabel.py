@@ -27,9 +27,9 @@ from vqa_jax.jobs.published import Publication
 from vqa_jax.jobs.ranges import Share, wait_for
 from vqa_jax.jobs.tables import write_tables
 from vqa_jax.loop.facts import (
-    agreement,
     gmad_counts,
     hard_kinds,
+    label_agreement,
     mean_entropy,
     old_labels,
     pair_rows,
@@ -244,8 +244,8 @@ def _publish(
         ),
         **gmad_counts(found, labelled),
         "agreement": {
-            "simulators": agreement([p.label for p in tested], _levels(asked)),
-            "teachers": agreement(old, _levels(probs)),
+            "simulators": label_agreement([p.label for p in tested], _levels(asked)),
+            "teachers": label_agreement(old, _levels(probs)),
         },
         "entropy": {
             "simulator_pairs": mean_entropy(asked),

@@ -4,7 +4,7 @@ p = vqa_jax.load()                              # the shipped tiny student
 p.score("clip.mp4")                             # -> Result(path=..., score=..., std=..., ...)
 p.score(frames, fps=30.0)                       # the same of uint8 [T, H, W, 3]
 p.score(["a.mp4", "b.mkv"])                     # -> [Result, Result], batched, in order
-p.compare("a.mp4", "b.mp4")                     # -> Comparison(second_better=..., ...)
+p.compare("a.mp4", "b.mp4")                     # -> PairResult(second_better=..., ...)
 async for result in p.stream(["a.mp4", ...]):   # without blocking the event loop
 
 From top to bottom: `iter_scores` reads and encodes a batch, and `Judge.score` asks and solves.
@@ -82,7 +82,7 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class PairResult:
     """Which of two videos is better, both orders asked.
 
     Attributes:
@@ -217,7 +217,7 @@ class Predictor:
         while (result := await asyncio.to_thread(next, found, None)) is not None:
             yield result
 
-    def compare(self, first: Video, second: Video, *, fps: float | None = None) -> Comparison:
+    def compare(self, first: Video, second: Video, *, fps: float | None = None) -> PairResult:
         """Tells which of two videos is better; the student is asked in both orders.
 
         Args:
@@ -235,7 +235,7 @@ class Predictor:
             forward, backward = self.engine.compare([(one, other), (other, one)])
         probs = levels.posterior(forward[None], backward[None])[0]
         second_wins, first_wins = levels.preference(np.stack([forward, backward]))
-        return Comparison(
+        return PairResult(
             dict(zip(levels.LEVELS, probs.tolist(), strict=True)),
             float(probs @ np.asarray(levels.LEVEL_WEIGHTS)),
             bool((second_wins > 0.5) == (first_wins > 0.5)),

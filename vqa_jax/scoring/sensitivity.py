@@ -31,7 +31,7 @@ class LeftOut:
     largest_shift: float | None = None
 
 
-def leave_one_out(
+def without_each_anchor(
     names: Sequence[str], scores: Sequence[float], matrix: np.ndarray, probabilities: np.ndarray
 ) -> list[LeftOut]:
     """Scores the videos, and the anchor left out, by the other anchors.

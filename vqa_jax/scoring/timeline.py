@@ -92,7 +92,9 @@ class Timeline:
     tiles: int
 
 
-def run(student: Predictor, path: str, out: str, length: float, stride: float) -> Timeline:
+def score_passages(
+    student: Predictor, path: str, out: str, length: float, stride: float
+) -> Timeline:
     """Scores a video's passages and writes the table to a folder.
 
     Args:
