@@ -81,7 +81,7 @@ def _score(args: argparse.Namespace) -> command.Result:
         results.append(result)
         if table:
             table.add(score_table.row_of(result))
-    text = score_table.render(results, len(student.scale.anchors.names))
+    text = score_table.render(results, len(student.judge.anchors.names))
     if args.student is None:
         text = f"No --student given: scored with the shipped tiny student.\n{text}"
     command.say(args, text)  # before the files, which may fail
