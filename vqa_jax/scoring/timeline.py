@@ -102,7 +102,7 @@ def run(student: Predictor, path: str, out: str, length: float, stride: float) -
       length, stride: of the passages, seconds.
 
     Raises:
-      frames.MediaError: the file is no video that can be opened.
+      container.MediaError: the file is no video that can be opened.
       AnchorError: the student has no anchors.
       ValueError: passages of no length, or with gaps between them.
     """
