@@ -6,6 +6,9 @@
     vqa_jax.load("runs/x/student").score(...)   # another student
 
 Importing the package alone imports nothing else; a name brings what it needs when it is used.
+
+"method 3.1" in a comment is section 3.1 of README.md in this folder, which states the method of
+arXiv 2505.03631 with every constant, and says where the paper, its authors' code and we differ.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def score_passages(
       length, stride: of the passages, seconds.
 
     Raises:
-      frames.MediaError: the file is no video that can be opened.
+      container.MediaError: the file is no video that can be opened.
       AnchorError: the student has no anchors.
       ValueError: passages of no length, or with gaps between them.
     """
