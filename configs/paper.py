@@ -6,9 +6,12 @@ After the colon comes the iteration. LISTING names the selected videos of that i
 104,000 and 54,000 for training, and as many held-out ones on top as wanted.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from configs import base
+from vqa_jax.media.view import Preprocess
 
 # Sources of the spatial, temporal and streaming pools; all others are labelled by models alone.
 _POOLS = {"1": (50_000, 20_000, 10_000), "2": (2_000, 1_000, 1_000), "3": (2_000, 1_000, 1_000)}
@@ -47,17 +50,6 @@ def get_config(iteration: str = "1") -> ConfigDict:
         {"name": name, "simulators": simulators, "sources": sources}
         for (name, simulators), sources in zip(_GROUPS, _POOLS[iteration], strict=True)
     )
-    prep.preprocess = ConfigDict(
-        {
-            "view": "squash",
-            "image_size": 384,
-            "tile_size": 0,
-            "num_tiles": 0,
-            "max_key_frames": 10,
-            "motion_size": 224,
-            "clip_len": 32,
-            "min_clips": 8,
-            "max_clips": 10,
-        }
-    )
+    # The published view, which Preprocess has as its defaults.
+    prep.preprocess = ConfigDict(dataclasses.asdict(Preprocess(max_key_frames=10)))
     return config

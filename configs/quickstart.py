@@ -2,7 +2,7 @@
 
     bash launch/quickstart.sh
 
-or step by step, as in the README. After the colon comes the iteration:
+or step by step, as in launch/README.md. After the colon comes the iteration:
 
     python -m vqa_jax train --config quickstart:2 --data DIR --workdir DIR \
         --config.train.init_from=STUDENT_OF_ITERATION_1

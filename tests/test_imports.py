@@ -13,7 +13,8 @@ PROJECT = ("vqa_jax", "data_prep", "configs", "launch", "tests")
 
 # A module imports its own folder and what stands on lower floors. The longest matching name counts.
 FLOORS = {
-    0: "vqa_jax vqa_jax.errors vqa_jax.settings",
+    -1: "vqa_jax.errors",
+    0: "vqa_jax vqa_jax.settings",
     1: "vqa_jax.media vqa_jax.pairs vqa_jax.jobs vqa_jax.devices",
     2: "vqa_jax.models",
     3: "vqa_jax.corpus vqa_jax.benchmarks vqa_jax.weights",
@@ -39,7 +40,8 @@ LIGHT = (
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER = {"torch", "tensorflow", "pickle"}
 WITHOUT_US = {"launch.serve_exported"}  # ships with exports, to where only JAX is
-PICKLE_READERS = {"launch.convert_slowfast"}  # scripts that turn other people's pickles into ours
+# Scripts that turn other people's pickles into ours, or time other people's models beside ours.
+TORCH_USERS = {"launch.convert_slowfast", "launch.gpu_check.peers"}
 
 
 def place(module: str) -> str:
@@ -98,7 +100,7 @@ def _complaint(module: str, used: str, modules: set[str]) -> str | None:
         return f"{module} imports {used}, but it runs without the project"
     if module in WITHOUT_US:
         return None
-    if top in NEVER and module not in PICKLE_READERS:
+    if top in NEVER and module not in TORCH_USERS:
         return f"{module} imports {used}, which only tests may"
     if is_light(module) and top in HEAVY:
         return f"{module} must stay light, but imports {used}"

@@ -12,6 +12,7 @@ from vqa_jax.devices import programs
 from vqa_jax.exchange import exported, student_io
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor as motion_lib
 from vqa_jax.scoring import anchors as scoring_anchors
 from vqa_jax.scoring.predictor import MOTION_WEIGHTS, Path, Predictor
@@ -36,7 +37,7 @@ def load(
         LLaVA-OneVision or of the authors (config.json and safetensors); None is the shipped tiny
         student.
       anchors: table of other anchors than its own (`Predictor.use_anchors`).
-      mesh: devices that share every batch (`parallel.make_mesh`); default: one device.
+      mesh: devices that share every batch (`sharding.make_mesh`); default: one device.
 
     Raises:
       anchors.AnchorError: `anchors` cannot be used.
@@ -96,10 +97,8 @@ def _load(path: Path | None, mesh: Mesh | None) -> Predictor:
 def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
     student = student_io.load_student(folder)
     tokenizer = None
-    if os.path.exists(os.path.join(folder, "tokenizer.json")):
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if os.path.exists(os.path.join(folder, bundle.TOKENIZER_FILE)):
+        tokenizer = Tokenizer.read(os.path.join(folder, bundle.TOKENIZER_FILE))
     anchors = None
     if os.path.exists(os.path.join(folder, scoring_anchors.ANCHOR_FILE)):
         anchors = scoring_anchors.AnchorSet.load(folder)

@@ -10,7 +10,31 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vqa_jax.errors import VqaError
+
 VIDEOS_A_RANGE = 64  # of a job's work; a restart repeats at most one range a process
+
+
+class SettingsError(VqaError, ValueError):
+    """Settings that are impossible, or that do not fit each other."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What a run's stages share.
+
+    Attributes:
+      student: a preset of `vqa_jax.models`.
+      extractor: SlowFast safetensors; "" is the shipped tiny one.
+      severity_simulators: simulators that single frames show: the auxiliary loss asks for kind and
+        level.
+    """
+
+    student: str = "tiny"
+    extractor: str = ""
+    severity_simulators: tuple[str, ...] = (
+        *("resize", "gaussian_blur", "gaussian_noise", "darken", "brighten", "h264", "h265"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +48,7 @@ class InputConfig:
       swap: (A, B) becomes (B, A) with the mirrored label in half of the examples.
       same_crops: share of examples whose two videos show the same crops, where both have as many.
       answer: "level" trains the level word alone, "sentence" the whole answer.
-      mix: (group, weight) of the pair groups, see `pair_batch.GROUPS`, and "image" for pairs of two
+      mix: (group, weight) of the pair groups, see `batch.GROUPS`, and "image" for pairs of two
         still pictures, whatever their labels' source; groups that a corpus lacks are left out and
         the weights of the others rescaled. Simulators (and sets with human scores) share theirs
         equally; one that is named ("simulator:stutter") has its own weight instead.
@@ -34,13 +58,18 @@ class InputConfig:
       group_size: pairs that share a video are put together, up to this many, that video first.
     """
 
-    batch_size: int
-    num_frames: int
-    swap: bool
-    same_crops: float
-    answer: str
-    mix: tuple[tuple[str, float], ...]
-    seed: int
+    batch_size: int = 32
+    num_frames: int = 4
+    swap: bool = True
+    same_crops: float = 0.5
+    answer: str = "level"
+    mix: tuple[tuple[str, float], ...] = (
+        ("image", 0.1),
+        ("simulator", 0.9),
+        ("student", 0.1),
+        ("teachers", 0.1),
+    )
+    seed: int = 0
     buckets: tuple[tuple[int, int], ...] = ()
     group_size: int = 1
 
@@ -48,15 +77,21 @@ class InputConfig:
     def from_dict(cls, fields: Mapping[str, Any]) -> InputConfig:
         """Builds the config from plain values, as configs/ holds them."""
         fields = dict(fields)
-        fields["mix"] = tuple(sorted(dict(fields["mix"]).items()))
-        fields["buckets"] = tuple((int(f), int(m)) for f, m in fields["buckets"])
+        if "mix" in fields:
+            fields["mix"] = _sorted(fields["mix"])
+        if "buckets" in fields:
+            fields["buckets"] = tuple((int(f), int(m)) for f, m in fields["buckets"])
         return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as configs/ hold them; the inverse of `from_dict`."""
+        return {**dataclasses.asdict(self), "mix": dict(self.mix)}
 
     def __post_init__(self) -> None:
         if self.answer not in ("level", "sentence"):
-            raise ValueError(f"answer must be 'level' or 'sentence', not {self.answer!r}")
+            raise SettingsError(f"answer must be 'level' or 'sentence', not {self.answer!r}")
         if self.group_size < 1 or self.batch_size % self.group_size:
-            raise ValueError(
+            raise SettingsError(
                 f"batch_size {self.batch_size} is not a multiple of group_size {self.group_size}"
             )
 
@@ -69,13 +104,15 @@ class InputConfig:
         """Sizes of all buckets, ascending; each holds all that the ones before it do.
 
         Raises:
-          ValueError: two buckets of which neither holds the other.
+          SettingsError: two buckets of which neither holds the other.
         """
         sizes = sorted({*self.buckets, (self.num_frames, num_motion)})
         if sorted(clips for _, clips in sizes) != [clips for _, clips in sizes]:
-            raise ValueError(f"buckets {sizes}: with the frames, the clips must grow too")
+            raise SettingsError(f"buckets {sizes}: with the frames, the clips must grow too")
         if sizes[-1] != (self.num_frames, num_motion) or min(sizes[0]) < 1:
-            raise ValueError(f"buckets {sizes}: between (1, 1) and {self.num_frames, num_motion}")
+            raise SettingsError(
+                f"buckets {sizes}: between (1, 1) and {self.num_frames, num_motion}"
+            )
         return sizes
 
 
@@ -97,9 +134,9 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.warmup_share <= 1:
-            raise ValueError(f"warmup_share must be in (0, 1], got {self.warmup_share}")
+            raise SettingsError(f"warmup_share must be in (0, 1], got {self.warmup_share}")
         if min(self.start_temperature, self.end_temperature) <= 0:
-            raise ValueError("temperatures must be positive")
+            raise SettingsError("temperatures must be positive")
 
 
 Trainable = tuple[tuple[str, float], ...]
@@ -112,16 +149,21 @@ EVERYTHING: Trainable = (("*", 1.0),)
 class OptimConfig:
     """Schedule and regularisation; `warmup_steps` <= `total_steps`."""
 
-    total_steps: int
-    warmup_steps: int
-    peak_lr: float
-    weight_decay: float
-    grad_clip: float
-    b2: float
+    total_steps: int = 500
+    warmup_steps: int = 25
+    peak_lr: float = 1e-3
+    weight_decay: float = 0.05
+    grad_clip: float = 1.0
+    b2: float = 0.98
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_steps <= self.total_steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} not in 0..{self.total_steps}")
+            raise SettingsError(f"warmup_steps {self.warmup_steps} not in 0..{self.total_steps}")
+
+
+def _sorted(mapping: Any) -> tuple[tuple[str, Any], ...]:
+    """A mapping, or its items, in an order that does not depend on how it was written."""
+    return tuple(sorted(dict(mapping).items()))
 
 
 def rules_of(rules: Mapping[str, float] | Sequence[Sequence[Any]]) -> Trainable:
@@ -153,14 +195,14 @@ class RelabelConfig:
       range_videos: videos of a range of the work; a restart repeats at most one range a process.
     """
 
-    seed: int
-    pool_segments: int
-    misordered_quota: int
-    gmad_quota: int
-    num_bins: int
-    max_per_video: int
-    unite: str
-    num_shards: int
+    seed: int = 0
+    pool_segments: int = 0
+    misordered_quota: int = 5_000
+    gmad_quota: int = 2_000
+    num_bins: int = 20
+    max_per_video: int = 8
+    unite: str = "rank"
+    num_shards: int = 4
     lower_is_better: tuple[str, ...] = ()
     misordered_pools: tuple[dict[str, Any], ...] = ()
     xi: float = 1.0
@@ -170,18 +212,18 @@ class RelabelConfig:
 
     def __post_init__(self) -> None:
         if self.labels not in ("student", "ensemble"):
-            raise ValueError(f"labels must be student or ensemble, got {self.labels!r}")
+            raise SettingsError(f"labels must be student or ensemble, got {self.labels!r}")
         for pool in self.misordered_pools:
             if set(pool) != {"name", "simulators", "pairs"}:
-                raise ValueError(f"misordered_pools have name, simulators and pairs, got {pool}")
+                raise SettingsError(f"misordered_pools have name, simulators and pairs, got {pool}")
         if self.range_videos < 1 or self.xi < 0:
-            raise ValueError("range_videos starts at 1 and xi at 0")
+            raise SettingsError("range_videos starts at 1 and xi at 0")
 
 
 PROTOCOLS = ("map", "w2s")
 
 
-EPSILON = 0.12  # of the adaptive mode; measured, see the README
+EPSILON = 0.12  # of the adaptive mode; measured, see launch/README.md
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,11 +245,11 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
-            raise ValueError(f"protocol {self.protocol!r}: one of {', '.join(PROTOCOLS)}")
+            raise SettingsError(f"protocol {self.protocol!r}: one of {', '.join(PROTOCOLS)}")
         if self.epsilon < 0:
-            raise ValueError(f"epsilon {self.epsilon} is negative")
+            raise SettingsError(f"epsilon {self.epsilon} is negative")
         if (self.epsilon > 0) + self.both_orders + (self.protocol == "w2s") > 1:
-            raise ValueError("adaptive, both orders and w2s exclude one another: choose one")
+            raise SettingsError("adaptive, both orders and w2s exclude one another: choose one")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,16 +270,16 @@ class TrainConfig:
         student that is written.
     """
 
-    pair_datasets: tuple[str, ...]
-    init_from: str
-    severity_weight: float
-    mesh: tuple[int, int, int]
-    log_every: int
-    checkpoint_every: int
-    seed: int
-    input: InputConfig
-    optim: OptimConfig
-    loss: LossConfig
+    pair_datasets: tuple[str, ...] = ("vqa_pairs_1",)
+    init_from: str = ""
+    severity_weight: float = 0.3
+    mesh: tuple[int, int, int] = (-1, 1, 1)
+    log_every: int = 20
+    checkpoint_every: int = 100
+    seed: int = 0
+    input: InputConfig = InputConfig()
+    optim: OptimConfig = OptimConfig()
+    loss: LossConfig = LossConfig()
     trainable: Trainable = EVERYTHING
     sharding: tuple[tuple[str, str], ...] = ()
     attention: str = "auto"
@@ -250,11 +292,25 @@ class TrainConfig:
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainConfig:
         """Builds the config from plain values, as configs/ holds them."""
         fields = dict(fields)
-        fields["pair_datasets"] = tuple(fields["pair_datasets"])
-        fields["mesh"] = tuple(fields["mesh"])
-        fields["input"] = InputConfig.from_dict(fields["input"])
-        fields["optim"] = OptimConfig(**fields["optim"])
-        fields["loss"] = LossConfig(**fields["loss"])
-        fields["trainable"] = rules_of(fields["trainable"])
-        fields["sharding"] = tuple(sorted(dict(fields["sharding"]).items()))
+        built = {
+            "pair_datasets": tuple,
+            "mesh": tuple,
+            "input": InputConfig.from_dict,
+            "optim": lambda part: OptimConfig(**part),
+            "loss": lambda part: LossConfig(**part),
+            "trainable": rules_of,
+            "sharding": _sorted,
+        }
+        for name, build in built.items():
+            if name in fields:
+                fields[name] = build(fields[name])
         return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as configs/ hold them; the inverse of `from_dict`."""
+        return {
+            **dataclasses.asdict(self),
+            "input": self.input.to_dict(),
+            "trainable": dict(self.trainable),
+            "sharding": dict(self.sharding),
+        }

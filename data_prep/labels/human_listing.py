@@ -153,7 +153,7 @@ def make_listing(
 
     Args:
       folder: where the videos are, see `find_videos`.
-      label_specs: label files, see `benchmark_labels.label_files`.
+      label_specs: label files, see `benchmarks.labels.label_files`.
       out: folder to write.
       config: limits under which files are opened.
       heldout: share of each set's contents that is held out.

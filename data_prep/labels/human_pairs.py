@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from data_prep.prepare.config import HumanConfig
 from vqa_jax.benchmarks import sets
 from vqa_jax.benchmarks.labels import Labels, label_files, read_labels
 from vqa_jax.benchmarks.sets import Benchmark
@@ -31,32 +32,6 @@ from vqa_jax.pairs.table import HUMAN, PairTable
 from vqa_jax.pairs.teachers import sample_scored_pairs
 
 SPLITS = ("train", "heldout")
-
-
-@dataclasses.dataclass(frozen=True)
-class HumanConfig:
-    """How pairs follow from human scores.
-
-    Attributes:
-      seed: of the draws.
-      per_label: pairs of each label, set and split, see `pairs.label_quota`; fewer where a set
-        does not hold more.
-      margin: s_D of videos without a known deviation, as a share of the MOS's deviation over the
-        set.
-      ratings: how many ratings a mean opinion is taken to rest on where the table gives their
-        deviation, but not their number.
-      num_shards: pair shards of a split.
-    """
-
-    seed: int
-    per_label: int | Mapping[str, float]
-    margin: float
-    ratings: int
-    num_shards: int
-
-    def __post_init__(self) -> None:
-        if self.margin <= 0 or self.ratings < 1 or self.num_shards < 1:
-            raise ValueError("human.margin must be above 0, ratings and num_shards at least 1")
 
 
 def opinion_std(labels: Labels, margin: float, ratings: int) -> np.ndarray:
@@ -76,7 +51,7 @@ def label_pairs(data: str, config: HumanConfig, label_specs: Sequence[str]) -> d
     Args:
       data: corpus folder that `data_prep.prepare.job` has finished.
       config: see HumanConfig.
-      label_specs: label files, see `benchmark_labels.label_files`.
+      label_specs: label files, see `benchmarks.labels.label_files`.
 
     Returns:
       The manifest of `pair_shards.write` with `human`: set -> {"videos", "deviation_known"}.

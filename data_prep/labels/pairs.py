@@ -47,7 +47,7 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
       files.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
       score_tables.ScoresError: a score file cannot be read, or a teacher in it scores none of the
         videos.
-      ValueError: numbers of pairs that cannot be; see `pairs.label_quota`.
+      ValueError: numbers of pairs that cannot be; see `table.label_quota`.
     """
     corpus = files.read_json(os.path.join(data, MANIFEST))
     identity = {

@@ -1,4 +1,4 @@
-"""What the preparation job reads, samples, distorts and writes."""
+"""Settings of preparation, once: what is read, sampled and distorted, and how pairs are drawn."""
 
 from __future__ import annotations
 
@@ -12,17 +12,29 @@ from data_prep.prepare.pools import Pool
 from data_prep.simulators import SIMULATORS, expand
 from data_prep.simulators.encode import PRESETS
 from vqa_jax.media.preprocess import Preprocess
+from vqa_jax.settings import SettingsError
 from vqa_jax.teachers import measures
 
 HDR_RULES = ("tone_map", "refuse")
 DUPLICATE_RULES = ("near", "exact", "off")
+TINY_VIEW = Preprocess(
+    view="crops",
+    image_size=64,
+    tile_size=80,
+    num_tiles=12,
+    max_key_frames=8,
+    motion_size=56,
+    clip_len=32,
+    min_clips=1,
+    max_clips=2,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepConfig:
     """Settings of the preparation job (method 3 and 4).
 
-    An unknown field is a TypeError, an impossible value or an unknown name a ValueError.
+    An unknown field is a TypeError, an impossible value or an unknown name a SettingsError.
 
     Attributes:
       seed: everything random follows from it and from the keys of what is sampled.
@@ -43,7 +55,7 @@ class PrepConfig:
         cheap choice.
       teachers: names of the built-in teachers that score every video.
       num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
-      preprocess: how the student sees a video (frames.Preprocess fields).
+      preprocess: how the student sees a video (preprocess.Preprocess fields).
       sources_per_bucket: there are as many more buckets as this many sources in each ask for.
       pools: parts of the training sources with simulators of their own (method 3.3); without any,
         all training sources get `simulators`. Held-out sources get `simulators` in any case.
@@ -58,47 +70,53 @@ class PrepConfig:
         takes it along.
     """
 
-    seed: int
-    heldout_fraction: float
-    segments_per_source: int
-    heldout_segments: int
-    segment_seconds: float
-    window: tuple[int, int]
-    simulators: tuple[str, ...]
-    simulators_per_segment: int
-    h265_preset: str
-    teachers: tuple[str, ...]
-    num_buckets: int
-    preprocess: Preprocess
+    seed: int = 0
+    heldout_fraction: float = 0.2
+    segments_per_source: int = 2
+    heldout_segments: int = 1
+    segment_seconds: float = 1.0
+    window: tuple[int, int] = (384, 288)
+    simulators: tuple[str, ...] = (
+        *("resize", "gaussian_blur", "gaussian_noise", "darken", "brighten"),
+        *("jitter", "stutter", "h264", "h265"),
+    )
+    simulators_per_segment: int = 0
+    h265_preset: str = "veryslow"
+    teachers: tuple[str, ...] = (
+        *("niqe", "brisque_distance", "sharpness", "blockiness", "noise", "exposure"),
+        "temporal_smoothness",
+    )
+    num_buckets: int = 16
+    preprocess: Preprocess = TINY_VIEW
     sources_per_bucket: int = 64
     pools: tuple[Pool, ...] = ()
     hdr: str = "tone_map"
     stills: bool = False
     deduplicate: str = "near"
-    limit_seconds: float = 0.0
-    limit_pixels: int = 0
-    limit_memory_mb: int = 0
+    limit_seconds: float = 900.0
+    limit_pixels: int = 8192 * 4608
+    limit_memory_mb: int = 4096
 
     def __post_init__(self) -> None:
         if not 0 <= self.heldout_fraction <= 1:
-            raise ValueError(f"heldout_fraction {self.heldout_fraction} is not in [0, 1]")
+            raise SettingsError(f"heldout_fraction {self.heldout_fraction} is not in [0, 1]")
         if min(self.segments_per_source, self.heldout_segments, self.num_buckets) < 1:
-            raise ValueError("segments_per_source, heldout_segments and num_buckets start at 1")
+            raise SettingsError("segments_per_source, heldout_segments and num_buckets start at 1")
         if min(self.segment_seconds, self.simulators_per_segment, *self.window) < 0:
-            raise ValueError("segment_seconds, simulators_per_segment and window start at 0")
+            raise SettingsError("segment_seconds, simulators_per_segment and window start at 0")
         if self.sources_per_bucket < 1:
-            raise ValueError("sources_per_bucket starts at 1")
+            raise SettingsError("sources_per_bucket starts at 1")
         if min(self.limit_seconds, self.limit_pixels, self.limit_memory_mb) < 0:
-            raise ValueError("limit_seconds, limit_pixels, limit_memory_mb start at 0 (none)")
+            raise SettingsError("limit_seconds, limit_pixels, limit_memory_mb start at 0 (none)")
         if self.hdr not in HDR_RULES or self.deduplicate not in DUPLICATE_RULES:
-            raise ValueError(
+            raise SettingsError(
                 f'hdr "{self.hdr}" is one of {HDR_RULES}, deduplicate "{self.deduplicate}" one of'
                 f" {DUPLICATE_RULES}"
             )
         if self.h265_preset not in PRESETS["h265"]:
-            raise ValueError(f'h265_preset "{self.h265_preset}" is not one of {PRESETS["h265"]}')
+            raise SettingsError(f'h265_preset "{self.h265_preset}" is not one of {PRESETS["h265"]}')
         if len({pool.name for pool in self.pools}) != len(self.pools):
-            raise ValueError(f"pools: repeated names {[pool.name for pool in self.pools]}")
+            raise SettingsError(f"pools: repeated names {[pool.name for pool in self.pools]}")
         for kind, names, known in (
             ("simulator", self.simulators, SIMULATORS),
             *(("simulator", pool.simulators, SIMULATORS) for pool in self.pools),
@@ -106,26 +124,38 @@ class PrepConfig:
         ):
             unknown = sorted(set(names) - set(known))
             if unknown or len(set(names)) != len(names):
-                raise ValueError(f"{kind}s: unknown {unknown} or repeated; known: {sorted(known)}")
+                raise SettingsError(
+                    f"{kind}s: unknown {unknown} or repeated; known: {sorted(known)}"
+                )
 
     @classmethod
     def from_dict(cls, fields: dict) -> PrepConfig:
         """Builds the config from plain values, as configs/ holds them."""
         fields = dict(fields)
-        fields["preprocess"] = Preprocess(**dict(fields["preprocess"]))
-        for name in ("window", "teachers"):
-            fields[name] = tuple(fields[name])
-        fields["simulators"] = expand(fields["simulators"])
-        fields["pools"] = tuple(
-            Pool(**{**dict(pool), "simulators": expand(pool["simulators"])})
-            for pool in fields.get("pools", ())
-        )
+        built = {
+            "preprocess": lambda part: Preprocess(**part),
+            "window": tuple,
+            "teachers": tuple,
+            "simulators": expand,
+            "pools": lambda pools: tuple(map(_pool, pools)),
+        }
+        for name, build in built.items():
+            if name in fields:
+                fields[name] = build(fields[name])
         return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as configs/ hold them; the inverse of `from_dict`."""
+        return dataclasses.asdict(self)
 
     def fingerprint(self) -> str:
         """Short hash of every setting; equal fingerprints and inputs give equal shards."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _pool(fields: Mapping[str, Any]) -> Pool:
+    return Pool(**{**fields, "simulators": expand(fields["simulators"])})
 
 
 Wanted = int | Mapping[str, float]
@@ -136,7 +166,7 @@ class PairConfig:
     """How many pairs are drawn and how the teachers vote.
 
     Numbers of pairs are one number for every label, or label -> number, or
-    {"total": N, label: share, ...} (a total alone is shared equally); see `pairs.label_quota`.
+    {"total": N, label: share, ...} (a total alone is shared equally); see `table.label_quota`.
 
     Attributes:
       seed: of the draws.
@@ -149,14 +179,40 @@ class PairConfig:
       lower_is_better: imported teachers whose lower scores are the better ones.
     """
 
-    seed: int
-    simulator_per_label: Wanted | Mapping[str, Wanted]
-    teachers_per_label: Wanted
-    unite: str
-    std_floor: float
-    num_shards: int
+    seed: int = 0
+    simulator_per_label: Wanted | Mapping[str, Wanted] = 10_000
+    teachers_per_label: Wanted = 1_000
+    unite: str = "rank"
+    std_floor: float = 3.0
+    num_shards: int = 4
     lower_is_better: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a JSON file gives them back."""
         return {**dataclasses.asdict(self), "lower_is_better": sorted(self.lower_is_better)}
+
+
+@dataclasses.dataclass(frozen=True)
+class HumanConfig:
+    """How pairs follow from human scores, for fine-tuning.
+
+    Attributes:
+      seed: of the draws.
+      per_label: pairs of each label, set and split, see `pairs.label_quota`; fewer where a set
+        does not hold more.
+      margin: s_D of videos without a known deviation, as a share of the MOS's deviation over the
+        set.
+      ratings: how many ratings a mean opinion is taken to rest on where the table gives their
+        deviation, but not their number.
+      num_shards: pair shards of a split.
+    """
+
+    seed: int = 0
+    per_label: Wanted = 2_000
+    margin: float = 0.4
+    ratings: int = 30
+    num_shards: int = 4
+
+    def __post_init__(self) -> None:
+        if self.margin <= 0 or self.ratings < 1 or self.num_shards < 1:
+            raise SettingsError("human.margin must be above 0, ratings and num_shards at least 1")

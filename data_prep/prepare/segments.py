@@ -81,7 +81,7 @@ def prepare_source(path: str, source: Source, config: PrepConfig) -> Iterator[Pr
       config: see PrepConfig.
 
     Raises:
-      frames.MediaError: (before the first video) the file cannot be used.
+      container.MediaError: (before the first video) the file cannot be used.
       encode.EncodeError: an encoder refuses it.
     """
     count = config.heldout_segments if source.split == "heldout" else config.segments_per_source

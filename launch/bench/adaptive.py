@@ -22,7 +22,7 @@ def measure(student: str | None, data: str, epsilons: Sequence[float]) -> dict[s
 
     Returns:
       {"machine", "videos", "sources", "model", "rows": those of
-      `score_modes.comparisons_table` with "flops_7b", the cost at published size in units of five
+      `comparisons.comparisons_table` with "flops_7b", the cost at published size in units of five
       full passes}.
 
     Raises:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_prep.labels import human_listing, human_pairs
-from data_prep.labels.human_pairs import HumanConfig
 from data_prep.prepare import job
+from data_prep.prepare.config import HumanConfig
 from tests.fixtures import broken_files, prep_corpus, tiny_corpus
 from vqa_jax.benchmarks import labels as benchmark_labels
 from vqa_jax.corpus import pair_shards, store

@@ -17,10 +17,12 @@ from vqa_jax.scoring import anchors
 from vqa_jax.weights import bundle
 
 
-@pytest.fixture
-def student(trained, monkeypatch):
-    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
-    return loading.load(trained)
+@pytest.fixture(scope="module")
+def student(trained):
+    """The corpus's student, whose motion features say nothing; no test may change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+        yield loading.load(trained)
 
 
 def test_published_names_give_the_published_level_logits(shared):
@@ -151,7 +153,9 @@ def test_a_mesh_gives_the_scores_of_one_device(student, trained, tmp_path):
     assert shared.score == pytest.approx(student.score(path).score, abs=1e-2)
 
 
-def test_any_videos_of_known_quality_are_anchors(student, tmp_path):
+def test_any_videos_of_known_quality_are_anchors(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+    student = loading.load(trained)  # its own: anchors stay
     for level in range(4):
         tiny_corpus.write_video(str(tmp_path / f"a{level}.mp4"), level, source=91)
     table = tmp_path / "anchors.csv"

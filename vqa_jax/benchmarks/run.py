@@ -120,7 +120,7 @@ def read_run(
     Args:
       model: what to call the model.
       predictions: score files (see `score_tables.read_scores`): one for all sets, or one a set as
-        in `benchmark_labels.label_files`.
+        in `benchmarks.labels.label_files`.
       labels: set -> label file. A name that is none of the ten is a set of one's own.
       column: the scores' column, needed where a file has several; "a+b" is the sum of two columns,
         each standardized over the set.

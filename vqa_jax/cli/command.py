@@ -19,6 +19,7 @@ from absl import logging
 from vqa_jax.cli import config
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs
+from vqa_jax.settings import SettingsError
 
 LEFT = "this process has done its part; the rest is left to other processes"
 RESUMES = "what is finished is kept; the same command goes on from there"
@@ -28,10 +29,6 @@ _CLOSED = 141  # exit status, as a shell's tools have it, where nobody reads the
 # (text for the person, exit status), or the status alone where the command has said its text
 Result = int | tuple[str, int]
 Handler = Callable[[argparse.Namespace], Result]
-
-
-class SettingsError(VqaError):
-    """Settings that do not fit each other."""
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def _work(root: str, iteration: int) -> str:
 
 
 def serialize(pair: Pair, iteration: int) -> bytes:
-    """One pair record: the bytes of `records.serialize`, built without TFDS's general encoder.
+    """One pair record: the bytes of `schemas.serialize`, built without TFDS's general encoder.
 
     That takes seven times as long for so small a record, minutes for 700,000.
     """

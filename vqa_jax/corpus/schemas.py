@@ -40,7 +40,7 @@ FEATURES: dict[str, _F.FeaturesDict] = {
                 np.bool_
             ),  # differs, as the student sees it, from the level before
             "parameter": _F.Text(),  # JSON of the simulator's parameters, effective values included
-            "preprocess": _F.Text(),  # JSON of frames.Preprocess
+            "preprocess": _F.Text(),  # JSON of preprocess.Preprocess
             "frames": _array((None, None, None, 3), np.uint8),  # [F, H, W, 3] RGB
         }
     ),

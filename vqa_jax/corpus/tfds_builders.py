@@ -7,7 +7,7 @@
     pairs = tfds.data_source("vqa_pairs/iteration_1", split="train", data_dir=CORPUS)
 
 Without this package, `tfds.builder_from_directory(CORPUS + "/vqa_pairs_1/1.0.0")` reads the same.
-The builders only read: `data_prep` writes the shards (see records). TensorFlow is not needed.
+The builders only read: `data_prep` writes the shards (`corpus.shards`). TensorFlow is not needed.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from vqa_jax.exchange import convert, exported, programs
 from vqa_jax.exchange import names as export_names
 from vqa_jax.exchange.exported import CALIBRATION, MANIFEST, PARAMS, SELFTEST, ExportError
+from vqa_jax.extras import MissingExtraError
 from vqa_jax.jobs.files import (
     exclusive,
     file_sha256,
@@ -29,6 +30,7 @@ from vqa_jax.jobs.files import (
 )
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params, with_additions
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor as motion
 from vqa_jax.motion import network
 from vqa_jax.motion import weights as slowfast
@@ -53,7 +55,7 @@ class _Source:
     spec: bundle.StudentSpec
     student: FunctionalStudent
     params: Params
-    tokenizer: Any
+    tokenizer: Tokenizer
     anchors: AnchorSet | None
 
 
@@ -64,14 +66,15 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
       folder: a student's.
       out: folder; an older export in it is replaced.
       form: one of FORMATS.
-      names: of format safetensors: "hf" or "original" (`export_names.NAMES`).
+      names: of format safetensors: "hf" or "original" (`names.NAMES`).
 
     Returns:
       a sentence on what was written.
 
     Raises:
       BundleError: no student there, or a damaged one.
-      ExportError: a program is wanted and the anchors, the motion weights or a library are missing.
+      ExportError: a program is wanted and the anchors or the motion weights are missing.
+      MissingExtraError: a program is wanted and flatbuffers is not installed.
     """
     if form not in FORMATS or names not in export_names.NAMES:
         raise ValueError(f"{form}, {names}: formats are {FORMATS}, names {[*export_names.NAMES]}")
@@ -79,7 +82,7 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
     if form == "stablehlo" and source.anchors is None:
         raise ExportError(f"{folder} has no anchors: run `python -m vqa_jax anchors` for it")
     if form == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
-        raise ExportError("jax.export needs flatbuffers: pip install -r requirements.txt")
+        raise MissingExtraError("flatbuffers", "serve")  # jax.export writes programs with it
     with exclusive(out):
         remove_temporary(out)
         if os.path.exists(os.path.join(out, MANIFEST)):

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from safetensors.numpy import load_file
 
 from vqa_jax.errors import VqaError
@@ -75,6 +74,8 @@ def read(folder: str) -> Exported:
     spec = StudentSpec.from_dict(manifest["model"]["spec"])
     student = FunctionalStudent(spec.student)
     if manifest["format"] == "orbax":
+        import orbax.checkpoint as ocp  # slow to import, and other students need none of it
+
         with ocp.StandardCheckpointer() as reader:
             place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
             like = jax.tree.map(

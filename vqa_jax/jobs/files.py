@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
 from absl import logging
-from pyarrow import parquet
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs
@@ -128,13 +125,3 @@ def remove_temporary(folder: str) -> None:
         if re.search(r"\.\d+\.tmp$", name):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, name))
-
-
-def write_tables(stem: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows of equal keys as `stem`.parquet and `stem`.csv, whole or not at all."""
-    with replacing(stem + ".parquet") as temporary:
-        parquet.write_table(pa.Table.from_pylist(list(rows)), temporary)
-    with written(stem + ".csv", newline="") as f:
-        writer = csv.DictWriter(f, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

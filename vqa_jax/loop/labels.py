@@ -38,7 +38,7 @@ class Opinions:
 
     @classmethod
     def of(cls, videos: pa.Table, ids: Sequence[str], united: Votes, method: str) -> Opinions:
-        """Joins the student's table (`corpus_ranges.Looks`) and the votes on videos `ids`."""
+        """Joins the student's table (`looks.Looks`) and the votes on videos `ids`."""
         row = {key: k for k, key in enumerate(videos.column("video_id").to_pylist())}
         order = [row[key] for key in ids]
         q, std = (

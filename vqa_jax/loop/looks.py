@@ -1,4 +1,4 @@
-"""A student's look at videos and pairs of a corpus, range by range (see `work_ranges`).
+"""A student's look at videos and pairs of a corpus, range by range (see `jobs.ranges`).
 
 A range holds whole segments of one shard, from an offset on, with the pairs among them; what does
 not fit a shard's last range starts no other shard's. Every range makes its own calls of the engine:
@@ -161,12 +161,12 @@ class RangeJob:
         """The file of each range that is written last."""
         return [f"{stem}.videos.parquet" for stem in self._stems]
 
-    def missing(self) -> int:
-        """How many ranges are not there."""
-        return sum(not os.path.exists(path) for path in self.paths)
+    def run(self, engine: Engine, scale: Scale | None, videos: VideoStore, share: Share) -> int:
+        """Computes this process's ranges that are not there; without a scale, no scores.
 
-    def run(self, engine: Engine, scale: Scale | None, videos: VideoStore, share: Share) -> None:
-        """Computes this process's ranges that are not there; without a scale, no scores."""
+        Returns:
+          How many ranges other processes still have to compute.
+        """
 
         def make(k: int, bar: tqdm) -> None:
             tables = _look(engine, scale, videos, self._ranges[k], bar)
@@ -175,7 +175,7 @@ class RangeJob:
                     parquet.write_table(table, temporary)
 
         sizes = [len(r.video_ids) for r in self._ranges]
-        compute(sizes, lambda k: os.path.exists(self.paths[k]), make, share, self._name)
+        return compute(sizes, self.paths, make, share, self._name)
 
     def looks(self) -> Looks:
         """All ranges together; they must be there."""

@@ -19,7 +19,7 @@ class Passage:
 
     Attributes:
       start, stop: seconds from the video's first frame.
-      frames, clips: as of `frames.video_input` of these frames alone; None with `error`.
+      frames, clips: as of `view.video_input` of these frames alone; None with `error`.
       error: why it cannot be read.
     """
 
@@ -72,7 +72,7 @@ def read(info: VideoInfo, pre: Preprocess, length: float, stride: float) -> Iter
     What is held is one passage's resized frames, whatever the video's length.
 
     Args:
-      info: of `frames.probe`.
+      info: of `probe.probe`.
       pre: how the student sees a video.
       length: of a passage, seconds.
       stride: from one passage's start to the next one's, seconds.

@@ -1,7 +1,7 @@
 """Building blocks shared by the towers: parameters with logical axis names, norms, projector.
 
 Parameters carry the logical names of their axes as metadata `out_sharding`. Eager sharding is off,
-so that a model can be built with or without a mesh; `parallel.py` maps the names to mesh axes.
+so that a model can be built with or without a mesh; `devices.sharding` maps the names to mesh axes.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Labelled pairs, one by one and as columns, and how many of each label are wanted (method 3).
 
-Simulators label theirs in `simulator_pairs`, teachers in `teacher_pairs`.
+Simulators label theirs in `pairs.simulators`, teachers in `pairs.teachers`.
 """
 
 from __future__ import annotations

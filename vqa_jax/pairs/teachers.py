@@ -39,7 +39,7 @@ def sample_teacher_pairs(
     Args:
       scores: [videos, teachers] on one scale, higher is better; NaN where one is missing.
       ids: [videos] unique keys.
-      wanted: number of each label, see `pairs.label_quota`. Fewer come back, with a warning, when
+      wanted: number of each label, see `table.label_quota`. Fewer come back, with a warning, when
         the pool does not hold more; then both directions are cut in proportion.
       seed: of the draw.
       std_floor: lowest s_D, see `levels.teacher_margin`.

@@ -69,7 +69,7 @@ class StepPlan:
       memory: of a chip.
       executed: floating-point operations of all chips.
       kernels: those of them inside custom kernels.
-      model: model FLOPs of all chips (model_flops.FORMULA).
+      model: model FLOPs of all chips (`models.flops`).
       hbm, interconnect: bytes of a chip; None where the step was not compiled.
       collectives: {kind: {count, gigabytes}} of a chip.
       largest: the largest collectives, in words.

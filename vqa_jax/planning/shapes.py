@@ -92,7 +92,7 @@ def pair_shape(
 def abstract_batch(
     spec: bundle.StudentSpec, shape: PairShape, mesh: Mesh
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """A training batch as shapes on a mesh: `pair_batch.pad_batch`'s, or
+    """A training batch as shapes on a mesh: `batch.pad_batch`'s, or
     `grouped_batch.pad_groups`'s where pairs share their first video."""
     size, sharding = spec.student.vision.image_size, parallel.batch_sharding(mesh)
     grouped = shape.group_size > 1

@@ -165,7 +165,7 @@ def write(runs: Sequence[Run], comparisons: Sequence[Comparison], out: str) -> s
 
     Args:
       runs: the evaluated model, and the one it is compared with if any.
-      comparisons: of `benchmark_run.compare`.
+      comparisons: of `run.compare`.
       out: folder; made if it does not exist.
 
     Returns:

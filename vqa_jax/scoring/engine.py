@@ -26,6 +26,7 @@ from vqa_jax.media.crops import scoring_groups
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.qwen2 import KVCache, prefix_positions
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.weights.bundle import StudentSpec
 
 
@@ -116,7 +117,7 @@ class Engine:
         student: FunctionalStudent,
         params: Params,
         spec: StudentSpec,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         batch_size: int = 32,
         execution: Execution | None = None,
     ):

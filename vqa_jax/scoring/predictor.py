@@ -15,7 +15,6 @@ import math
 import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -26,6 +25,7 @@ from vqa_jax.media import container, view
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import StudentConfig
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor as motion_lib
 from vqa_jax.pairs.levels import preference
 from vqa_jax.scoring import anchor_sources
@@ -89,7 +89,7 @@ class Predictor:
         params: Params,
         fingerprint: str,
         spec: bundle.StudentSpec | None = None,
-        tokenizer: Any = None,
+        tokenizer: Tokenizer | None = None,
         anchors: scoring_anchors.AnchorSet | None = None,
         folder: str = "",
         mesh: Mesh | None = None,

@@ -19,8 +19,9 @@ from tqdm import tqdm
 from vqa_jax.jobs.files import written
 from vqa_jax.media import passages
 from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo, probe
-from vqa_jax.media.view import Preprocess, tile_frames, tile_positions
+from vqa_jax.media.view import tile_frames, tile_positions
 from vqa_jax.scoring.anchors import describe
 from vqa_jax.scoring.engine import EncodedVideo
 from vqa_jax.scoring.predictor import Predictor

@@ -80,7 +80,7 @@ def standardized(scored: ScoredSet, method: str) -> np.ndarray:
     Args:
       scored: raw scores.
       method: "zscore": mean 0 and deviation 1 over the set; "rank" or "logistic": 0..100, see
-        `teacher_scales.unite`.
+        `scales.unite`.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")

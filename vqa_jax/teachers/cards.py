@@ -1,6 +1,6 @@
 """All teachers by name: what they are, what they were trained on, whether their weights are here.
 
-Light: listing teachers imports no model. `neural_teachers` loads those that have weights.
+Light: listing teachers imports no model. `neural.load` loads those that have weights.
 """
 
 from __future__ import annotations
@@ -299,7 +299,7 @@ def check(names: Sequence[str], folder: str) -> list[TeacherCard]:
         ]
         raise TeacherError(
             "these weights are missing:\n" + "\n".join(lines) + "\nStore the tensors of each as"
-            " safetensors under that name (see the README), or point --weights or"
+            " safetensors under that name (see vqa_jax/teachers/README.md), or point --weights or"
             f" ${WEIGHTS_VARIABLE} to their folder. Nothing has been scored."
         )
     return found

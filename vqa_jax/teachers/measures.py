@@ -3,7 +3,7 @@
 A teacher turns a video into one number. The built-in ones are classical signal measures: each sees
 one kind of flaw, is misled by content, and none is a video quality model; they exist so that the
 loop runs with nothing downloaded. Scores of real models come in through `score_tables`, and all
-are brought to one scale by `teacher_scales`.
+are brought to one scale by `scales`.
 """
 
 from __future__ import annotations

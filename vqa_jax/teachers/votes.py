@@ -46,7 +46,7 @@ def united_votes(
       rows: rows of the video table (`scores`: built-in teacher -> score), at least one.
       imported: further teachers. A video is named by its id, and an undistorted one also by its
         path or file name.
-      method: "rank" or "logistic", see `teacher_scales.unite`.
+      method: "rank" or "logistic", see `scales.unite`.
 
     Raises:
       ScoresError: an imported teacher scores none of the videos, or has a built-in name.

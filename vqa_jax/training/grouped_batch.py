@@ -48,7 +48,7 @@ def pad_groups(
     """Pads groups of examples to one batch of static shape.
 
     Args:
-      groups: unpadded examples as for `pair_batch.pad_batch`; those of a group have the same
+      groups: unpadded examples as for `batch.pad_batch`; those of a group have the same
         first video (frames and motion).
       geometry: prompts and tokens per frame.
       num_frames: frame bucket F.

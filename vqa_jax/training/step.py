@@ -37,7 +37,7 @@ class StepConfig:
         computed for it, and nothing is differentiated that only it depends on.
       frozen_dtype: storage of what is frozen. Trained weights and moments are in the student's
         `param_dtype`, matmuls in its `compute_dtype`.
-      sharding: changes to `parallel.LOGICAL_RULES`.
+      sharding: changes to `sharding.LOGICAL_RULES`.
       attention: kernel, see `execution.Execution`.
       remat: what the backward pass recomputes, see `execution.Execution`.
     """
@@ -148,7 +148,7 @@ def make_train_step(
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """Jitted step: (state, batch) -> (state, metrics); the state's buffers are donated.
 
-    A batch is of pairs (`pair_batch.pad_batch`) or of groups of pairs that share their first
+    A batch is of pairs (`batch.pad_batch`) or of groups of pairs that share their first
     video (`grouped_batch.pad_groups`); the loss is the mean over pairs either way.
 
     Only what is trained is differentiated and updated. A step whose loss or gradient is not finite

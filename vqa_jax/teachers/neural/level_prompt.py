@@ -49,7 +49,7 @@ class Rating(nnx.Module):
 
 
 class LevelPromptTeacher:
-    """A student's folder as a teacher of video files; see `teacher_registry.VideoTeacher`."""
+    """A student's folder as a teacher of video files; see `cards.VideoTeacher`."""
 
     higher_is_better = True
 

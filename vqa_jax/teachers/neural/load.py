@@ -64,7 +64,7 @@ class NeuralTeacher:
     """Networks, the views that they take, and how their outputs become a video's score.
 
     Attributes:
-      name, fingerprint, higher_is_better: see `teacher_registry.VideoTeacher`.
+      name, fingerprint, higher_is_better: see `cards.VideoTeacher`.
       looks: (info, seed) -> views by name.
       networks: (names of views, network) each; a network maps their arrays [n, ...] to scores [n].
       clips: names of the views whose frames are clips of 32; a network gets them as clips.
@@ -111,7 +111,7 @@ def load(
 
     Args:
       names: of the registry.
-      folder: of the weights, see `teacher_registry.weights_folder`.
+      folder: of the weights, see `cards.weights_folder`.
       batch_size: clips at once on each device.
       devices: None for all local ones. Scores do not depend on their number.
 
