@@ -60,9 +60,9 @@ def test_other_errors_are_ours_and_keep_their_traceback():
 
 
 def test_settings_become_told_errors_and_told_errors_stay():
-    with pytest.raises(command.SettingsError, match="^--config: odd$"):
-        with command.told_as_settings("--config: "):
-            raise ValueError("odd")
+    given = command.told_as_settings("--config: ")
+    with pytest.raises(command.SettingsError, match=r"^--config: odd$"), given:
+        raise ValueError("odd")
     with pytest.raises(_ToldError), command.told_as_settings():
         raise _ToldError("told")
 
