@@ -77,7 +77,8 @@ def _reason(error: Exception) -> str:
     if unknown:
         return f"no field {unknown[2]!r}; did you mean {unknown[1]}?"
     if isinstance(error, AttributeError | LookupError):
-        return "no field " + text.strip("\"'").join("''")
+        name = text.strip("\"'")
+        return f"no field {name!r}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if any("Traceback" in line for line in lines):  # of the file's code: its last line tells
         lines = [lines[0], lines[-1]]
@@ -109,6 +110,6 @@ def _folder() -> pathlib.Path:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """ "; did you mean X?" for a name that is nearly one of those known, else ""."""
+    """What to add to a message on a name: "; did you mean X?", or nothing if none is near."""
     found = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {found[0]}?" if found else ""
