@@ -32,7 +32,7 @@ def measure(student: str | None, data: str, epsilons: Sequence[float]) -> dict[s
     engine, scale = loaded.engine, loaded.scale
     rows = [r for r in read_video_table(data) if r["effective"] and r["split"] == "heldout"]
     if not rows:
-        raise CorpusError(f"{data} has no held-out videos: prepare with configs/evaluation.py")
+        raise CorpusError(f"{data} has no held-out videos: prepare with --config evaluation")
     worst: dict[str, int] = {}
     for row in rows:
         worst[row["simulator"]] = max(worst.get(row["simulator"], 1), row["level"])

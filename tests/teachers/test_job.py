@@ -78,7 +78,7 @@ def test_built_in_teachers_go_through_the_job(folder, tmp_path):
     out = tmp_path / "out"
     built_in = [teacher_registry.built_in(name) for name in NAMES]
     found = job.run(videos, built_in, str(out), _config())
-    assert found == job.Outcome(8, 1, 0)
+    assert found == job.TeacherOutcome(8, 1, 0)
     assert sorted(os.listdir(out)) == [".lock", "scores.csv", "scores.parquet", "teachers.json"]
     table = read_scores(out / "scores.csv", lower_is_better=("noise",))  # what pairs import
     assert table.teachers == tuple(sorted(NAMES)) and len(table.videos) == 8 + 1
@@ -132,7 +132,7 @@ def test_a_score_that_is_no_number_is_an_error_row(folder, tmp_path):
     videos = job.list_videos([str(folder / "0.mp4")])
     odd = SeedTeacher(name="odd", score=float("inf"))
     found = job.run(videos, [SeedTeacher(), odd], str(tmp_path), _config())
-    assert found == job.Outcome(0, 1, 0)
+    assert found == job.TeacherOutcome(0, 1, 0)
     row = parquet.read_table(tmp_path / "scores.parquet").to_pylist()[0]
     assert row["odd"] is None and row["seed"] is not None and "odd" in row["error"]
 

@@ -44,20 +44,30 @@ class Share:
 
 def compute(
     sizes: Sequence[int],
-    is_done: Callable[[int], bool],
+    paths: Sequence[str],
     make: Callable[[int, tqdm], None],
     share: Share,
     desc: str,
-) -> None:
+    is_done: Callable[[int], bool] | None = None,
+) -> int:
     """Computes the ranges of this process's share that are not done yet; shows how far it is.
 
     Args:
       sizes: videos of each range.
-      is_done: whether range k is complete, asked once before the work.
-      make: computes and publishes range k; tells the progress bar of every video.
+      paths: the file of each range that is written last.
+      make: computes and writes range k; tells the progress bar of every video.
       share: of this process.
       desc: title of the progress bar, which tells throughput and time left.
+      is_done: whether range k is complete, asked once before the work; None: its file is there.
+
+    Returns:
+      How many ranges, of all shares, are not there.
     """
+
+    def is_there(k: int) -> bool:
+        return os.path.exists(paths[k])
+
+    is_done = is_done or is_there
     mine = range(share.process, len(sizes), share.processes)
     left = [k for k in mine if not is_done(k)]
     total = sum(sizes[k] for k in mine)
@@ -65,6 +75,7 @@ def compute(
     with tqdm(total=total, initial=ready, desc=desc, unit="video", mininterval=1) as bar:
         for k in left:
             make(k, bar)
+    return sum(not is_there(k) for k in range(len(paths)))
 
 
 def wait_for(paths: Sequence[str], is_over: Callable[[], bool]) -> bool:

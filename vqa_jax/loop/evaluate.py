@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import collections
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from vqa_jax.benchmarks import metrics
 from vqa_jax.corpus.pair_shards import pair_id
 from vqa_jax.corpus.store import VideoStore
 from vqa_jax.corpus.video_table import read_video_table, simulated_sets, table_sha256
 from vqa_jax.jobs import files
-from vqa_jax.jobs.ranges import Share, alone_in
+from vqa_jax.jobs.published import Publication
+from vqa_jax.jobs.ranges import Share
 from vqa_jax.jobs.tables import write_tables
 from vqa_jax.loop.looks import Looks, RangeJob, check_readable, segment_ranges
 from vqa_jax.pairs.levels import LEVELS, order_consistent, preference
@@ -166,8 +165,14 @@ def evaluate(
     """
     target = os.path.join(out, "evaluation.json")
     identity = {"student": fingerprint, "corpus": table_sha256(data)}
-    if done := _done(target, identity):
-        logging.info("%s is up to date", target)
+    name = f"{sorted(identity.items())} {scale is None} {most}"
+    work = os.path.join(out, f"work_{files.key_hash(name):016x}")
+
+    def is_same(done: Mapping[str, Any]) -> bool:
+        return all(done.get(name) == value for name, value in identity.items())
+
+    publication = Publication(target, work, is_same, lock=out)
+    if done := publication.found():
         return done
     table = read_video_table(data)
     heldout = [r for r in table if r["split"] == "heldout" and r["effective"]]
@@ -177,30 +182,13 @@ def evaluate(
     videos = VideoStore(data, engine.spec.extractor)
     check_readable(videos, [r["video_id"] for r in heldout])
     ranges = segment_ranges(videos, heldout, pairs.first_id, pairs.second_id, most)
-    name = f"{sorted(identity.items())} {scale is None} {most}"
-    work = os.path.join(out, f"work_{files.key_hash(name):016x}")
     job = RangeJob(work, "evaluate", ranges)
-    job.run(engine, scale, videos, share)
-    missing = job.missing()
-    # Another process may have published, and tidied up, at this very moment.
-    if missing and not _done(target, identity):
-        logging.info("%d ranges of %s are left to other processes", missing, out)
-        return None
-    with alone_in(out):
-        summary = _done(target, identity)
-        if summary is None:
-            files.remove_temporary(out)
-            summary = _publish(out, identity, pairs, heldout, job.looks(), scale is not None)
-        shutil.rmtree(work, ignore_errors=True)
-    return summary
+    missing = job.run(engine, scale, videos, share)
 
+    def write() -> dict[str, Any]:
+        return _publish(out, identity, pairs, heldout, job.looks(), scale is not None)
 
-def _done(target: str, identity: Mapping[str, str]) -> dict[str, Any] | None:
-    """The evaluation of this very student on this corpus, if it is finished."""
-    if not os.path.exists(target):
-        return None
-    done = files.read_json(target)
-    return done if {k: done[k] for k in identity} == identity else None
+    return publication.publish(missing, write)
 
 
 def _publish(
@@ -212,6 +200,7 @@ def _publish(
     scored: bool,
 ) -> dict[str, Any]:
     """Writes the tables, then evaluation.json; returns its content."""
+    files.remove_temporary(out)
     kept = ("video_id", "source_id", "segment", "simulator", "level")
     by_id = {row["video_id"]: {k: row[k] for k in kept} for row in heldout}
     said = looks.videos.to_pylist()

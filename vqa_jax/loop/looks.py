@@ -161,12 +161,12 @@ class RangeJob:
         """The file of each range that is written last."""
         return [f"{stem}.videos.parquet" for stem in self._stems]
 
-    def missing(self) -> int:
-        """How many ranges are not there."""
-        return sum(not os.path.exists(path) for path in self.paths)
+    def run(self, engine: Engine, scale: Scale | None, videos: VideoStore, share: Share) -> int:
+        """Computes this process's ranges that are not there; without a scale, no scores.
 
-    def run(self, engine: Engine, scale: Scale | None, videos: VideoStore, share: Share) -> None:
-        """Computes this process's ranges that are not there; without a scale, no scores."""
+        Returns:
+          How many ranges other processes still have to compute.
+        """
 
         def make(k: int, bar: tqdm) -> None:
             tables = _look(engine, scale, videos, self._ranges[k], bar)
@@ -175,7 +175,7 @@ class RangeJob:
                     parquet.write_table(table, temporary)
 
         sizes = [len(r.video_ids) for r in self._ranges]
-        compute(sizes, lambda k: os.path.exists(self.paths[k]), make, share, self._name)
+        return compute(sizes, self.paths, make, share, self._name)
 
     def looks(self) -> Looks:
         """All ranges together; they must be there."""

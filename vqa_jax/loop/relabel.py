@@ -12,13 +12,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from vqa_jax.benchmarks import score_tables
 from vqa_jax.corpus import pair_shards, video_table
@@ -26,7 +24,8 @@ from vqa_jax.corpus import store as records
 from vqa_jax.corpus.store import VideoStore
 from vqa_jax.corpus.video_table import read_video_table, table_sha256
 from vqa_jax.jobs import files
-from vqa_jax.jobs.ranges import Share, alone_in, wait_for
+from vqa_jax.jobs.published import Publication
+from vqa_jax.jobs.ranges import Share, wait_for
 from vqa_jax.jobs.tables import write_tables
 from vqa_jax.loop import facts as facts_lib
 from vqa_jax.loop import looks as corpus_ranges
@@ -116,13 +115,13 @@ def relabel(
     facts_path = os.path.join(data, f"relabel_{iteration}.json")
     work = os.path.join(data, f"work_relabel_{iteration}_{job}")
 
-    def is_over() -> bool:
-        return os.path.exists(facts_path) and files.read_json(facts_path)["job"] == job
+    def is_same(facts: Mapping[str, Any]) -> bool:
+        return facts["job"] == job and bool(pair_shards.finished(data, iteration, identity))
 
-    if pair_shards.finished(data, iteration, identity) and is_over():
-        logging.info("pairs of iteration %d are complete", iteration)
-        shutil.rmtree(work, ignore_errors=True)  # of a process killed at its very end
-        return files.read_json(facts_path)
+    pair_shards.finished(data, iteration, identity)  # other pairs are refused before the work
+    publication = Publication(facts_path, work, is_same)
+    if done := publication.found():
+        return done
     seen = _earlier_pairs(data, iteration)
     imported = None
     if score_files:
@@ -141,8 +140,8 @@ def relabel(
     )
     looking = corpus_ranges.RangeJob(work, "look", ranges)
     looking.run(engine, scale, videos, share)
-    if not wait_for(looking.paths, is_over):
-        return files.read_json(facts_path)
+    if not wait_for(looking.paths, lambda: publication.read() is not None):
+        return publication.read()
     looks = looking.looks()
 
     # --- gMAD against every weak model ------------------------------------------------------------
@@ -164,18 +163,13 @@ def relabel(
         "gmad",
         corpus_ranges.pair_ranges([(p.first_id, p.second_id) for p in found], config.range_videos),
     )
-    comparing.run(engine, None, videos, share)
-    missing = comparing.missing()
-    if missing and not is_over():
-        logging.info("%d ranges of iteration %d are left to other processes", missing, iteration)
-        return None
-    with alone_in(work):
-        if not is_over():
-            said = _Said(pool, candidates, looks, found, comparing.looks(), opinions)
-            _publish(data, iteration, config, identity, job, said)
-        facts = files.read_json(facts_path)
-        shutil.rmtree(work, ignore_errors=True)
-    return facts
+    missing = comparing.run(engine, None, videos, share)
+
+    def write() -> dict[str, Any]:
+        said = _Said(pool, candidates, looks, found, comparing.looks(), opinions)
+        return _publish(data, iteration, config, identity, job, said)
+
+    return publication.publish(missing, write)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,8 +191,8 @@ def _publish(
     identity: dict[str, Any],
     job: str,
     said: _Said,
-) -> None:
-    """Writes the tables, the pairs, and last what is told about them."""
+) -> dict[str, Any]:
+    """Writes the tables, the pairs, and last what is told about them; returns that."""
     seen = np.isfinite(said.looks.forward).all(axis=1)
     tested = said.candidates[seen]
     asked = posterior(said.looks.forward[seen], said.looks.backward[seen])
@@ -260,6 +254,7 @@ def _publish(
         "hard": facts_lib.hard_kinds(tested, wrong, said.pool),
     }
     files.write_json(os.path.join(data, f"relabel_{iteration}.json"), facts)
+    return facts
 
 
 def _levels(probs: np.ndarray) -> list[str]:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from vqa_jax.corpus import shards as records
 from vqa_jax.corpus import store
 from vqa_jax.jobs import files, ranges
+from vqa_jax.jobs.published import Publication
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion.extractor import MotionExtractor
 
@@ -31,7 +32,7 @@ _VIDEOS_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class MotionOutcome:
     """What a process found when its share was done.
 
     Attributes:
@@ -53,6 +54,11 @@ class _Task:
     target: str
     videos: int
 
+    @property
+    def last(self) -> str:
+        """The file of the features that is written last."""
+        return self.target + ".json"
+
 
 def run(
     data: str,
@@ -61,7 +67,7 @@ def run(
     process: int = 0,
     processes: int = 1,
     delete_clips: bool = False,
-) -> Outcome:
+) -> MotionOutcome:
     """Writes the motion dataset of a corpus; shards that are done are kept.
 
     The result does not depend on how many processes or devices took part.
@@ -83,30 +89,26 @@ def run(
     identity = {"extractor": fingerprint, "corpus": corpus["video_table_sha256"]}
     work = os.path.join(data, f"work_motion_{files.key_hash(str(identity)):016x}")
     tasks = _tasks(data, corpus, work)
-    manifest = _published(data, identity)
+    publication = Publication(
+        os.path.join(data, MANIFEST), work, lambda found: found["identity"] == identity
+    )
+    clips_are_there = os.path.isdir(records.builder_dir(data, "vqa_clips"))
+    if publication.read() is None and not clips_are_there:
+        raise files.CorpusError(
+            f"{data}: the clips were deleted, and there are no features of extractor"
+            f" {fingerprint}: prepare the corpus again"
+        )
+    manifest = publication.found()
     if manifest is None:
-        if not os.path.isdir(records.builder_dir(data, "vqa_clips")):
-            raise files.CorpusError(
-                f"{data}: the clips were deleted, and there are no features of extractor"
-                f" {fingerprint}: prepare the corpus again"
-            )
-        os.makedirs(work, exist_ok=True)
-        _compute(tasks, extractor, fingerprint, share)
-        missing = sum(not _is_there(task) for task in tasks)
-        # Another process may have published, and tidied up, at this very moment.
-        if missing and _published(data, identity) is None:
-            logging.info("%d shards of %s are left to other processes", missing, data)
-            return Outcome(sum(t.videos for t in tasks if _is_there(t)), missing)
-    with ranges.alone_in(work):
-        manifest = _published(data, identity)
-        if manifest is None:
-            manifest = _publish(data, tasks, identity)
-        else:
-            logging.info("motion features of %s are complete", data)
-        if delete_clips:
+        missing = _compute(tasks, extractor, fingerprint, share)
+        manifest = publication.publish(missing, lambda: _publish(data, tasks, identity))
+    if manifest is None:
+        return MotionOutcome(sum(t.videos for t in tasks if os.path.exists(t.last)), missing)
+    if delete_clips:
+        with ranges.alone_in(work):
             _delete_clips(data, tasks, manifest, work)
-        shutil.rmtree(work, ignore_errors=True)
-    return Outcome(int(manifest["videos"]), 0)
+            shutil.rmtree(work, ignore_errors=True)
+    return MotionOutcome(int(manifest["videos"]), 0)
 
 
 def _tasks(data: str, corpus: Mapping[str, Any], work: str) -> list[_Task]:
@@ -124,23 +126,10 @@ def _tasks(data: str, corpus: Mapping[str, Any], work: str) -> list[_Task]:
     ]
 
 
-def _is_there(task: _Task) -> bool:
-    return os.path.exists(task.target + ".json")
-
-
-def _published(data: str, identity: Mapping[str, str]) -> dict[str, Any] | None:
-    """The manifest of these very features, if they are published."""
-    path = os.path.join(data, MANIFEST)
-    if not os.path.exists(path):
-        return None
-    found = files.read_json(path)
-    return found if found["identity"] == identity else None
-
-
 def _compute(
     tasks: list[_Task], extractor: MotionExtractor, fingerprint: str, share: ranges.Share
-) -> None:
-    """Features of this process's shards; a restart repeats at most the one in hand."""
+) -> int:
+    """Features of this process's shards; returns how many of all shards are not there."""
 
     def is_done(k: int) -> bool:
         return records.finished_shard(tasks[k].target) is not None
@@ -152,7 +141,8 @@ def _compute(
         cost = {"seconds": time.monotonic() - start, "videos": bar.n - before}
         files.write_json(_cost_path(tasks[k]), cost)
 
-    ranges.compute([t.videos for t in tasks], is_done, make, share, "motion")
+    sizes, paths = [t.videos for t in tasks], [t.last for t in tasks]
+    return ranges.compute(sizes, paths, make, share, "motion", is_done)
 
 
 def _features(shard: str, extractor: MotionExtractor, fingerprint: str) -> Iterator[dict[str, Any]]:
@@ -229,7 +219,6 @@ def _delete_clips(data: str, tasks: list[_Task], manifest: Mapping[str, Any], wo
         shard = records.finished_shard(path)
         wanted = files.read_json(task.clips + ".json")["ids"]
         if shard is None or list(shard.ids) != wanted or not _is_sound(path, wanted, manifest):
-            shutil.rmtree(work)  # or the next run would take the same features from there
             raise files.CorpusError(
                 f"{path} does not hold the features of {task.clips}: delete {data}/{MANIFEST} and"
                 " run the motion command again; the clips are kept"

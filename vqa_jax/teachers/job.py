@@ -14,7 +14,6 @@ import concurrent.futures
 import csv
 import dataclasses
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,13 +27,13 @@ from vqa_jax.benchmarks import score_tables
 from vqa_jax.jobs.files import (
     CorpusError,
     key_hash,
-    read_json,
     remove_temporary,
     replacing,
     write_json,
     written,
 )
-from vqa_jax.jobs.ranges import Share, alone_in, compute
+from vqa_jax.jobs.published import Publication
+from vqa_jax.jobs.ranges import Share, compute
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.find import find_videos
 from vqa_jax.media.probe import VideoInfo, probe
@@ -78,7 +77,7 @@ class JobConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class TeacherOutcome:
     """What a process found when its share was done.
 
     Attributes:
@@ -122,7 +121,7 @@ def run(
     config: JobConfig = JobConfig(),
     process: int = 0,
     processes: int = 1,
-) -> Outcome:
+) -> TeacherOutcome:
     """Writes the score table of videos: `scores.csv`, `scores.parquet` and `teachers.json`.
 
     Columns: video, one a teacher (raw scores, empty where there is none), error (why).
@@ -147,12 +146,14 @@ def run(
         "unit": config.unit,
     }
     work = os.path.join(out, f"work_{key_hash(repr(sorted(identity.items()))):016x}")
-    published = _published(out, identity)
-    if published is not None:
-        shutil.rmtree(work, ignore_errors=True)  # of a process killed at its very end
-        logging.info("%s is complete: nothing to score", out)
-        return Outcome(published["scored"], published["failed"], 0)
-    os.makedirs(work, exist_ok=True)
+    publication = Publication(
+        os.path.join(out, MANIFEST),
+        work,
+        lambda found: _is_same(out, found, identity),
+        lock=out,
+    )
+    if manifest := publication.found():
+        return TeacherOutcome(manifest["scored"], manifest["failed"], 0)
     units = [videos[k : k + config.unit] for k in range(0, len(videos), config.unit)]
     paths = [os.path.join(work, f"range-{k:06d}.parquet") for k in range(len(units))]
 
@@ -161,18 +162,11 @@ def run(
         with replacing(paths[k]) as temporary:
             parquet.write_table(rows, temporary)
 
-    compute([len(u) for u in units], lambda k: os.path.exists(paths[k]), make, share, "teachers")
-    missing = sum(not os.path.exists(path) for path in paths)
-    # Another process may have published, and tidied up, at this very moment.
-    if missing and _published(out, identity) is None:
-        logging.info("%d ranges of %s are left to other processes", missing, out)
-        return Outcome(*_counts(paths), missing)
-    with alone_in(out):
-        manifest = _published(out, identity)
-        if manifest is None:
-            manifest = _publish(out, paths, teachers, identity)
-        shutil.rmtree(work, ignore_errors=True)
-    return Outcome(manifest["scored"], manifest["failed"], 0)
+    missing = compute([len(u) for u in units], paths, make, share, "teachers")
+    manifest = publication.publish(missing, lambda: _publish(out, paths, teachers, identity))
+    if manifest is None:
+        return TeacherOutcome(*_counts(paths), missing)
+    return TeacherOutcome(manifest["scored"], manifest["failed"], 0)
 
 
 def _rows(
@@ -256,20 +250,16 @@ def _scored(
         yield row, f"no finite score by {', '.join(bad)}" if bad else None
 
 
-def _published(out: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The manifest of this very table, if it is published.
+def _is_same(out: str, found: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """True: the published table is this one.
 
     Raises:
-      CorpusError: another table is.
+      CorpusError: it is another one.
     """
-    path = os.path.join(out, MANIFEST)
-    if not os.path.exists(path):
-        return None
-    found = read_json(path)
     changed = sorted(k for k in identity if found["identity"].get(k) != identity[k])
     if changed:
         raise CorpusError(f"{out} holds scores of other {', '.join(changed)}: choose another --out")
-    return found
+    return True
 
 
 def _counts(paths: Sequence[str]) -> tuple[int, int]:

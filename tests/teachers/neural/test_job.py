@@ -48,7 +48,7 @@ def test_scores_are_those_of_the_networks_on_the_views(shared, folder, tmp_path)
     videos = [job.Video(str(shared / "clips" / name), name) for name in clips]
     out = tmp_path / "out"
     found = job.run(videos, loaded, str(out), job.JobConfig(seed=5))
-    assert found == job.Outcome(2, 0, 0)
+    assert found == job.TeacherOutcome(2, 0, 0)
     table = read_scores(out / "scores.csv")
     scores = dict(zip(table.teachers, table.scores.T, strict=True))
     row = list(table.videos).index(clips[0])
