@@ -130,10 +130,25 @@ def test_missing_package_names_its_extra():
         raise ModuleNotFoundError("ours", name="vqa_jax.gone")
 
 
+CONFIG = ["--config", "tiny"]
+
+
 @pytest.mark.parametrize(
     ("program", "command", "absent", "extra"),
     [
-        ("data_prep.__main__", ["build", "--help"], "apache_beam", "prep"),
+        (
+            "data_prep.__main__",
+            ["build", *CONFIG, "--videos", "v", "--data", "d"],
+            "apache_beam",
+            "prep",
+        ),
+        (
+            "data_prep.__main__",
+            ["build", *CONFIG, "--videos", "v", "--data", "d"],
+            "ml_collections",
+            "prep",
+        ),
+        ("vqa_jax.__main__", ["plan", *CONFIG, "--topology", "v5e-8"], "cv2", "plan"),
         ("vqa_jax.__main__", ["report", "--run", "gone"], "jinja2", "report"),
     ],
 )
@@ -147,23 +162,3 @@ runpy.run_module({program!r}, run_name="__main__")
     assert ran.returncode == 1
     assert ran.stderr.count("\n") == 1
     assert f'pip install "vqa_jax[{extra}]"' in ran.stderr
-
-
-def test_wheel_holds_the_configurations_within_the_package():
-    """The list of packages as setuptools gets it, against the folders that there are."""
-    code = """
-import os, setuptools
-given = {}
-setuptools.setup = lambda **kwargs: given.update(kwargs)
-exec(open("setup.py").read())
-print(*sorted(given["packages"]))
-"""
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    folders = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for top in ("vqa_jax", "data_prep")
-        for path in (ROOT / top).rglob("__init__.py")
-    }
-    assert set(ran.stdout.split()) == {*folders, "vqa_jax.configs"}
