@@ -90,7 +90,9 @@ def _metrics(args: argparse.Namespace) -> command.Result:
     from vqa_jax.media.isolation import Limits
 
     with command.told_as_settings():
-        limits = Limits(args.limit_seconds, args.limit_memory_mb)
+        limits = Limits(
+            args.limit_seconds, args.limit_memory_mb, ("--limit_seconds", "--limit_memory_mb")
+        )
         settings = low_level_metrics.Settings(limits, args.limit_pixels)
         rows, quarantined = low_level_metrics.measure_listing(
             args.videos, args.out, settings, args.beam
