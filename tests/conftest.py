@@ -57,6 +57,17 @@ def _forget_programs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def micro_student():
+    """The module of `micro_student.MICRO` with random parameters; read only."""
+    from flax import nnx
+
+    from tests.fixtures.micro_student import MICRO
+    from vqa_jax.models.student import Student
+
+    return Student(MICRO, nnx.Rngs(0))
+
+
+@pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> str:
     """Corpus of `tiny_corpus`; read only."""
     from tests.fixtures import tiny_corpus

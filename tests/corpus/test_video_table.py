@@ -7,6 +7,7 @@ import pytest
 from vqa_jax.corpus import video_table
 from vqa_jax.corpus.video_table import read_video_table, write_video_table
 from vqa_jax.jobs.files import CorpusError
+from vqa_jax.pairs import simulators as simulator_pairs
 
 
 def row(k: int, **changes) -> dict:
@@ -102,3 +103,29 @@ def test_missing_or_damaged_tables_are_named(tmp_path):
     (tmp_path / "videos.parquet").write_text("[]")
     with pytest.raises(CorpusError, match=r"videos\.parquet cannot be read"):
         read_video_table(str(tmp_path))
+
+
+def test_the_video_table_is_grouped_by_segment_and_simulator():
+    fields = ("video_id", "source_id", "segment", "simulator", "level", "effective", "split")
+    rows = [
+        dict(zip(fields, row, strict=True))
+        for row in (
+            ("b2", "s", 0, "blur", 2, True, "train"),
+            ("b1", "s", 0, "blur", 1, False, "train"),
+            ("b0", "s", 0, "source", 0, True, "train"),
+            ("c0", "s", 12, "source", 0, True, "train"),
+            ("d0", "t", 0, "source", 0, True, "heldout"),
+            ("n1", "s", 0, "noise", 1, True, "train"),
+            ("c3", "s", 12, "blur", 3, True, "train"),
+            ("c1", "s", 12, "blur", 1, True, "train"),
+            ("d1", "t", 0, "blur", 1, True, "heldout"),
+        )
+    ]
+    assert list(video_table.simulated_sets(rows, "train")) == [
+        simulator_pairs.SimulatedSet("s-000", "blur", ((0, "b0"), (2, "b2"))),
+        simulator_pairs.SimulatedSet("s-012", "blur", ((0, "c0"), (1, "c1"), (3, "c3"))),
+        simulator_pairs.SimulatedSet("s-000", "noise", ((0, "b0"), (1, "n1"))),
+    ]
+    assert len(video_table.simulated_sets(rows, "other")) == 0
+    with pytest.raises(CorpusError, match="segment s-012 has versions, but no source"):
+        video_table.simulated_sets([r for r in rows if r["video_id"] != "c0"], "train")

@@ -5,9 +5,8 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from vqa_jax.loop import facts
+from vqa_jax.loop import labels
 from vqa_jax.pairs import gmad, levels
 
 
@@ -59,13 +58,10 @@ def test_posterior_is_alike_in_both_orders():
     np.testing.assert_allclose(found, levels.posterior(backward, forward)[:, ::-1])
 
 
-def test_agreement_and_entropy():
-    old = ["worse", None, "similar", "better", "superior", "better"]
-    new = ["worse", "better", "better", "inferior", "better", "better"]
-    found = facts.label_agreement(old, new)
-    assert found["pairs"] == 5 and found["same"] == pytest.approx(2 / 5)
-    assert found["direction"] == pytest.approx(3 / 4)
-    assert found["matrix"][3][0] == found["matrix"][2][3] == 1 and np.sum(found["matrix"]) == 5
-    assert facts.label_agreement([None], ["worse"])["same"] is None
-    probs = np.array([[0.2] * 5, [0, 0, 1, 0, 0], [0.1, 0.2, 0.3, 0.2, 0.2]])
-    np.testing.assert_allclose(facts.entropy(probs), stats.entropy(probs, axis=1))
+def test_gmad_pairs_get_the_students_label():
+    found = [gmad.GmadPair("a", "b", "weak", 0, 1.0)]
+    probs = np.array([[0.1, 0.1, 0.2, 0.5, 0.1]])
+    pair = labels.label_by_student(found, probs, {"a": (-0.5, 0.2), "b": (1.0, 0.3)})[0]
+    assert (pair.label, pair.label_source, pair.margin) == ("better", "student", 1.5)
+    assert pair.level_probs == (0.1, 0.1, 0.2, 0.5, 0.1)
+    assert (pair.first_std, pair.second_mean) == (0.2, 1.0)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures.broken_files import encode, moving_frames
 from tests.fixtures.tolerances import TOLERANCES
-from vqa_jax.media import container, decode, find, probe, view
+from vqa_jax.media import decode, probe, view
 from vqa_jax.media.preprocess import Preprocess
 
 CROPS = Preprocess(
@@ -155,49 +155,6 @@ def test_a_file_that_promises_too_much_gives_what_its_frames_give(tmp_path, monk
     assert info == real
 
 
-def test_lossless_frames_come_back_exactly(tmp_path):
-    video = moving_frames(20)
-    path = encode(tmp_path / "a.mkv", video, codec="ffv1", pix_fmt="bgr0")
-    np.testing.assert_array_equal(decode.read_frames(path, [7, 0, 19, 7]), video[[7, 0, 19, 7]])
-    np.testing.assert_array_equal(decode.read_segment(path, 5, 4), video[5:9])
-    with pytest.raises(container.TruncatedVideoError, match="ends after 20 frames") as caught:
-        decode.read_frames(path, [3, 20])
-    assert caught.value.num_frames == 20
-    for wrong in ([], [-1]):
-        with pytest.raises(ValueError, match="frame numbers"):
-            decode.read_frames(path, wrong)
-
-
-@pytest.mark.parametrize("degrees, turns", [(90, 1), (180, 2), (-90, 3)])
-def test_rotation_metadata_is_applied(degrees, turns, tmp_path):
-    """PyAV's angle is counter-clockwise, as numpy's rot90."""
-    plain = decode.read_frames(encode(tmp_path / "plain.mp4"), [3])[0]
-    path = encode(tmp_path / "turned.mp4", rotation=degrees)
-    image = decode.read_frames(path, [3])[0]
-    np.testing.assert_array_equal(image, np.rot90(plain, turns))
-    info = probe.probe(path)
-    assert (info.height, info.width) == image.shape[:2]
-
-
-def test_ten_bits_become_eight(tmp_path):
-    video = moving_frames(4, 96, 128)
-    path = encode(tmp_path / "444.mkv", video, codec="ffv1", pix_fmt="yuv444p10le")
-    np.testing.assert_array_equal(decode.read_segment(path, 0, 4), video)
-    path = encode(tmp_path / "420.mkv", video, codec="ffv1", pix_fmt="yuv420p10le")
-    error = decode.read_segment(path, 0, 4).astype(float) - video
-    np.testing.assert_allclose(error.mean((0, 1, 2)), 0, **TOLERANCES["fast_yuv_mean_levels"])
-
-
-def test_real_clips(shared):
-    """Sizes and rates as stated by the files' publishers; counts by decoding everything."""
-    info = probe.probe(shared / "clips/carphone_pristine.mp4")
-    assert (info.width, info.height, info.num_frames, info.codec) == (176, 144, 120, "h264")
-    assert abs(info.fps - 30000 / 1001) < 1e-9
-    for name in ("carphone_pristine.mp4", "FEQ-gdkTN4Q_000008_000018.mp4", "anchor_1.mp4"):
-        path = shared / "clips" / name
-        assert probe.probe(path).num_frames == sum(1 for _ in decode.iter_frames(path))
-
-
 def test_memory_is_bounded(tmp_path):
     """300 native frames are 69 MB; reading them for a few small tiles takes a few frames' room."""
     path = encode(tmp_path / "long.mp4", moving_frames(10, 240, 320).repeat(30, 0), fps=5)
@@ -207,24 +164,3 @@ def test_memory_is_bounded(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5e6
-
-
-def test_find_videos(tmp_path):
-    (tmp_path / "sub/deeper").mkdir(parents=True)
-    plain = encode(tmp_path / "b.mp4")
-    upper = encode(tmp_path / "plain.mov").rename(tmp_path / "sub/A clip.MOV")
-    hidden_kind = encode(tmp_path / "c.mkv").rename(tmp_path / "sub/deeper/c.bin")
-    broken = tmp_path / "broken.webm"
-    broken.write_text("words")
-    (tmp_path / "notes.txt").write_text("words and numbers\n" * 100)
-    (tmp_path / "table.csv").write_text("a,b\n1,2\n" * 100)
-    everything = sorted(map(str, (plain, upper, hidden_kind, broken)))
-    assert find.find_videos([tmp_path]) == everything
-    assert find.find_videos([tmp_path, plain, str(tmp_path / "sub/A*"), tmp_path]) == everything
-    assert find.find_videos([str(tmp_path / "*.mp4")]) == [str(plain)]
-    assert find.find_videos([str(tmp_path / "**/*.bin")]) == [str(hidden_kind)]
-    assert find.find_videos([tmp_path / "notes.txt"]) == []
-    (tmp_path / "sub/again").symlink_to(tmp_path)  # a loop of folders: each is entered once
-    assert find.find_videos([tmp_path]) == everything
-    missing = str(tmp_path / "missing.mp4")
-    assert find.find_videos([missing]) == [missing]

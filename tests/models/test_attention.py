@@ -142,3 +142,17 @@ def test_a_named_kernel_is_taken_whatever_the_platform(monkeypatch):
     with execution.executing(run):
         out = attention(*inputs)
     np.testing.assert_array_equal(out, xla_attention(*inputs))
+
+
+def test_attention_by_brute_force():
+    rng = np.random.default_rng(1)
+    q = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
+    k, v = rng.normal(size=(2, 2, 5, 2, 3)).astype(np.float32)
+    mask = rng.random((2, 4, 5)) < 0.6
+    mask[..., 0] = True
+    expected = np.zeros_like(q)
+    for b, i, head in np.ndindex(2, 4, 6):
+        seen = np.flatnonzero(mask[b, i])
+        scores = np.exp(k[b, seen, head // 3] @ q[b, i, head] / np.sqrt(3))
+        expected[b, i, head] = scores / scores.sum() @ v[b, seen, head // 3]
+    np.testing.assert_allclose(attention(q, k, v, mask), expected, rtol=1e-5, atol=1e-6)

@@ -176,16 +176,6 @@ def test_a_process_number_out_of_range_is_refused(data):
         motion_job.run(data, MeanExtractor(), process=2, processes=2)
 
 
-def test_several_devices_give_the_bits_of_one():
-    clips = np.random.default_rng(0).integers(0, 256, (5, 4, 16, 16, 3), np.uint8)
-    devices = jax.local_devices()[:2]
-    assert len(devices) == 2
-    one = motion.load(batch_size=2, devices=devices[:1])(clips)
-    two = motion.load(batch_size=2, devices=devices)(clips)
-    np.testing.assert_array_equal(one, two)
-    assert np.ptp(one, axis=0).max() > 0
-
-
 def test_published_geometry_takes_the_same_path(data, tmp_path):
     """Ten clips of 224 pixels through a pathway of width 1, few frames each to spare time."""
     cfg = network.FastPathwayConfig(stem_width=1)

@@ -1,7 +1,6 @@
 """Batches: a function of the step alone, mirrored with their labels, padded without a trace."""
 
 import collections
-import dataclasses
 
 import grain
 import jax
@@ -12,7 +11,6 @@ from tests.fixtures import tiny_corpus
 from vqa_jax.corpus.store import PairCorpus
 from vqa_jax.devices import sharding
 from vqa_jax.jobs import files
-from vqa_jax.media import crops
 from vqa_jax.models import prompt
 from vqa_jax.pairs import levels
 from vqa_jax.training import batch as pair_batch
@@ -93,72 +91,6 @@ def test_soft_labels_are_mirrored_too(pairs):
     pairs.pairs = [{**pairs.pairs[0], "level_probs": probs}]
     seen = {tuple(p) for p in _batches(pairs)[0]["level_probs"]}
     assert seen == {tuple(probs), tuple(probs[::-1])}
-
-
-def _example(num_frames, num_motion, label, rng):
-    size = tiny_corpus.PREPROCESS.image_size
-    return {
-        "frames": tuple(rng.integers(1, 255, (n, size, size, 3), np.uint8) for n in num_frames),
-        "motion": tuple(rng.normal(size=(n, 4)).astype(np.float32) for n in num_motion),
-        "level_probs": levels.level_probs(label),
-        "severity": np.array([0, 1], np.int32),
-        "group": "simulator",
-    }
-
-
-def test_every_real_visual_token_is_referred_to_once_and_padding_never():
-    rng = np.random.default_rng(0)
-    counts = [((3, 1), (1, 2)), ((1, 2), (2, 1)), ((3, 3), (2, 2))]
-    examples = [_example(f, m, "worse", rng) for f, m in counts]
-    geometry = _geometry()
-    batch = pair_batch.pad_batch(examples, geometry, num_frames=3, num_motion=2)
-    # The bank of one example, token by token: (video, "frame" or "motion" or "newline", index).
-    bank = []
-    for video in range(2):
-        bank += [(video, "frame", f) for f in range(3) for _ in range(TOKENS_PER_FRAME)]
-        bank += [(video, "newline", 0)] + [(video, "motion", m) for m in range(2)]
-    for i, (frames, motion) in enumerate(counts):
-        got = [bank[-1 - t] for t in batch["tokens"][i] if t < 0]
-        wanted = []
-        for video in range(2):
-            wanted += [
-                (video, "frame", f) for f in range(frames[video]) for _ in range(TOKENS_PER_FRAME)
-            ]
-            wanted += [(video, "newline", 0)]
-            wanted += [(video, "motion", m) for m in range(motion[video])]
-            np.testing.assert_array_equal(
-                batch["frame_mask"][i, video], [f < frames[video] for f in range(3)]
-            )
-            np.testing.assert_array_equal(
-                batch["frames"][i, video, : frames[video]], examples[i]["frames"][video]
-            )
-            np.testing.assert_array_equal(
-                batch["motion"][i, video, : motion[video]], examples[i]["motion"][video]
-            )
-        assert got == wanted
-        used = {-1 - t for t in batch["tokens"][i] if t < 0}
-        assert len(used) == len(got)  # no token twice
-    # The fullest pair fits exactly, and the others are padded behind their answers.
-    assert batch["answer_pos"].max() < batch["tokens"].shape[1]
-
-
-@pytest.mark.parametrize("answer", ["level", "sentence"])
-def test_answer_tokens_are_those_that_follow_their_positions(answer):
-    tokenizer = prompt.tiny_tokenizer()
-    geometry = PromptGeometry(tokenizer, TOKENS_PER_FRAME, answer)
-    rng = np.random.default_rng(0)
-    examples = [
-        _example((1, 2), (1, 1), label, rng) for label in ("inferior", "similar", "superior")
-    ]
-    batch = pair_batch.pad_batch(examples, geometry, 2, 1)
-    following = np.take_along_axis(batch["tokens"], batch["answer_pos"] + 1, axis=1)
-    np.testing.assert_array_equal(batch["answer_ids"], following)
-    for i, label in enumerate(("inferior", "similar", "superior")):
-        text = tokenizer.decode(batch["answer_ids"][i])
-        sentence = f"The quality of the second video is {label} to the first video.<|im_end|>"
-        assert text == (f" {label}" if answer == "level" else sentence)
-        level_id = batch["answer_ids"][i, geometry.level_index]
-        assert level_id == geometry.level_ids[levels.LEVELS.index(label)]
 
 
 def test_groups_are_mixed_by_weight_and_missing_ones_left_out(pairs):
@@ -301,40 +233,6 @@ def test_missing_or_foreign_motion_is_refused(corpus):
         other.videos["nobody"]
     with pytest.raises(ValueError, match="answer"):
         tiny_corpus.input_config(answer="word")
-
-
-def test_training_crops_lie_inside_their_tiles_and_may_be_shared():
-    pre = tiny_corpus.PREPROCESS
-    tiles = np.arange(4 * 20 * 20 * 3, dtype=np.int64).reshape(4, 20, 20, 3)
-
-    def windows(share, seed):
-        rngs = tuple(np.random.default_rng([seed, k]) for k in range(2))
-        return crops.training_frames(tiles, tiles, pre, 2, share, rngs)
-
-    corners = set()
-    for seed in range(20):
-        first, second = windows(1.0, seed)
-        np.testing.assert_array_equal(first, second)
-        for frame in first:
-            tile, rest = divmod(int(frame[0, 0, 0]), 20 * 20 * 3)
-            y, x = divmod(rest // 3, 20)
-            np.testing.assert_array_equal(frame, tiles[tile, y : y + 16, x : x + 16])
-            corners.add((tile, y, x))
-    assert {c[0] for c in corners} == {0, 1, 2, 3}
-    assert {max(c[1] for c in corners), max(c[2] for c in corners)} == {4}
-    assert any(not np.array_equal(*windows(0.0, seed)) for seed in range(3))
-
-
-def test_scoring_deals_centre_crops_into_groups_that_span_the_video():
-    pre = tiny_corpus.PREPROCESS
-    tiles = np.arange(5 * 20 * 20 * 3).reshape(5, 20, 20, 3)
-    groups = crops.scoring_groups(tiles, pre, 2)
-    assert groups.shape == (2, 2, 16, 16, 3)
-    np.testing.assert_array_equal(groups[0], tiles[[0, 2], 2:18, 2:18])
-    np.testing.assert_array_equal(groups[1], tiles[[1, 3], 2:18, 2:18])
-    squash = dataclasses.replace(pre, view="squash")
-    frames = np.arange(5)[:, None, None, None] * np.ones((1, 16, 16, 3), int)
-    np.testing.assert_array_equal(crops.scoring_groups(frames, squash, 3)[0, :, 0, 0, 0], [0, 2, 4])
 
 
 def test_severity_classes_are_distinct_and_temporal_ones_have_none():

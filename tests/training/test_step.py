@@ -175,12 +175,3 @@ def test_learning_rate_rises_linearly_then_follows_a_cosine():
         np.testing.assert_allclose(schedule(step), expected, atol=1e-6)
     with pytest.raises(ValueError, match="warmup_steps"):
         dataclasses.replace(config, warmup_steps=101)
-
-
-def test_batches_must_divide_and_meshes_must_fit():
-    mesh = sharding.make_mesh((2, 2, -1))
-    assert mesh.shape == {"data": 2, "fsdp": 2, "tensor": 2}
-    with pytest.raises(ValueError, match="change batch_size"):
-        sharding.put_batch({"x": np.zeros((6, 1))}, mesh)
-    with pytest.raises(ValueError, match="devices"):
-        sharding.make_mesh((3, 1, 1))

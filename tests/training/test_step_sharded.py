@@ -1,6 +1,5 @@
 """Meshes compute what one device computes; gradients travel in shards; nothing is held twice."""
 
-import dataclasses
 import math
 import re
 
@@ -10,7 +9,6 @@ import pytest
 
 from tests.fixtures import micro_student
 from tests.fixtures.tolerances import TOLERANCES
-from vqa_jax.devices import execution
 from vqa_jax.devices import sharding as parallel
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.training import step as train_step
@@ -112,9 +110,3 @@ def test_batch_that_is_replicated_by_accident_is_refused():
     }
     with pytest.raises(ValueError, match="sharding"):
         step.lower(state, batch)
-
-
-def test_unknown_settings_are_refused():
-    for field in ("attention", "remat"):
-        with pytest.raises(ValueError, match="surprise"):
-            dataclasses.replace(execution.Execution(), **{field: "surprise"})

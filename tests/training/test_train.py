@@ -5,13 +5,13 @@ import json
 import math
 import os
 import pathlib
-import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from tests.fixtures import tiny_corpus
+from tests.fixtures.tiny_run import CONFIG, SPEC, STEPS, KilledError, kill_before
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import settings
 from vqa_jax.devices import sharding
@@ -20,35 +20,6 @@ from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.training import checkpoint, metric_log, train
 from vqa_jax.training import step as train_step
 from vqa_jax.weights import bundle
-
-STEPS = 7
-SPEC = tiny_corpus.student_spec()
-CONFIG = tiny_corpus.train_config(STEPS, checkpoint_every=3)
-
-
-class KilledError(Exception):
-    """Stands for a signal that ends the process."""
-
-
-def _kill_before(step, monkeypatch):
-    """Makes the trainer die when it asks for the batch of `step` of this process."""
-    real, calls = sharding.put_batch, []
-
-    def put(batch, mesh, size):
-        calls.append(1)
-        if len(calls) == step:
-            raise KilledError
-        return real(batch, mesh, size)
-
-    monkeypatch.setattr(sharding, "put_batch", put)
-
-
-@pytest.fixture(scope="module")
-def finished(corpus, tmp_path_factory):
-    """Work folder of an uninterrupted run."""
-    workdir = str(tmp_path_factory.mktemp("finished"))
-    assert train.train(CONFIG, SPEC, corpus, workdir) == os.path.join(workdir, "student")
-    return workdir
 
 
 def test_run_writes_metrics_board_and_student(finished):
@@ -80,7 +51,7 @@ def test_killed_run_resumes_to_the_same_losses_and_weights(
     """Killed before the first checkpoint (2), or between two (6)."""
     workdir = str(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        _kill_before(dies_at, patch)
+        kill_before(dies_at, patch)
         train.train(CONFIG, SPEC, corpus, workdir)
     assert not os.path.exists(os.path.join(workdir, "student"))
     before = tiny_corpus.losses(workdir)
@@ -162,7 +133,7 @@ def test_warm_start_begins_with_the_given_students_weights(
     first = {}
     for name, start in (("cold", ""), ("warm", first_weights)):
         with monkeypatch.context() as patch, pytest.raises(KilledError):
-            _kill_before(2, patch)
+            kill_before(2, patch)
             config = dataclasses.replace(other, init_from=start)
             train.train(config, SPEC, corpus, str(tmp_path / name))
         first[name] = _first_row(tmp_path / name, "train/loss")
@@ -186,21 +157,6 @@ def test_warm_start_from_a_student_with_another_auxiliary_head(
     np.testing.assert_allclose(warm, wanted, **TOLERANCES["scores_and_losses"])
 
 
-def test_head_is_kept_left_out_or_fresh():
-    heads = {classes: _with_head(classes) for classes in (0, 3, 6)}
-    params = heads[6].init(1)
-    assert heads[6].fit_head(params, 2) is params
-    for classes, student in heads.items():
-        fitted = student.fit_head(params, 2)
-        shapes = jax.tree.map(np.shape, student.abstract())
-        assert jax.tree.map(np.shape, fitted) == shapes, classes
-        assert fitted["newline"] is params["newline"]
-
-
-def _with_head(classes):
-    return FunctionalStudent(dataclasses.replace(SPEC.student, num_severity_classes=classes))
-
-
 def test_unknown_config_fields_are_errors():
     fields = dataclasses.asdict(CONFIG)
     fields["input"]["mix"] = dict(fields["input"]["mix"])
@@ -208,64 +164,6 @@ def test_unknown_config_fields_are_errors():
     for part in ({"warm": 1}, {"optim": {**fields["optim"], "momentum": 0.9}}):
         with pytest.raises(TypeError):
             settings.TrainConfig.from_dict({**fields, **part})
-
-
-def test_damaged_bundles_are_named_with_every_problem(finished, tmp_path):
-    from safetensors.numpy import load_file, save_file
-
-    student = FunctionalStudent(SPEC.student)
-    folder = str(tmp_path / "student")
-    shutil.copytree(os.path.join(finished, "student"), folder)
-    path = os.path.join(folder, bundle.WEIGHTS_FILE)
-    arrays = load_file(path)
-    whole = bundle.fingerprint(folder)
-    arrays["stranger"] = arrays.pop("newline")
-    arrays["vision/patch_bias"] = np.zeros(3, np.float32)
-    save_file(arrays, path)
-    with pytest.raises(bundle.BundleError) as caught:
-        bundle.load_params(folder, student)
-    for problem in ("missing newline", "unexpected stranger", "vision/patch_bias is (3,)"):
-        assert problem in str(caught.value)
-    assert bundle.fingerprint(folder) != whole
-    os.remove(path)
-    with pytest.raises(bundle.BundleError, match="missing"):
-        bundle.load_params(folder, student)
-    with pytest.raises(bundle.BundleError, match="not a student"):
-        bundle.load_spec(str(tmp_path))
-
-
-def test_truncated_newest_checkpoint_falls_back_to_the_one_before(
-    corpus, finished, tmp_path, monkeypatch
-):
-    workdir = str(tmp_path)
-    shutil.copytree(finished, workdir, dirs_exist_ok=True)
-    shutil.rmtree(tmp_path / "student")
-    newest = tmp_path / "checkpoints" / str(STEPS)
-    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    os.truncate(largest, largest.stat().st_size // 2)
-    warned = []
-    monkeypatch.setattr(checkpoint.logging, "warning", lambda text, *a: warned.append(text % a))
-    train.train(CONFIG, SPEC, corpus, workdir)
-    assert any(f"step {STEPS} is damaged" in text and largest.name in text for text in warned)
-    assert (tmp_path / "damaged_checkpoints" / str(STEPS)).is_dir()
-    assert tiny_corpus.losses(workdir) == tiny_corpus.losses(finished)
-
-
-def test_save_that_fails_stops_the_run(corpus, tmp_path, monkeypatch):
-    """The folder becomes a file under the run, which no permission of root's can write into."""
-    real, calls = sharding.put_batch, []
-
-    def put(batch, mesh, size):
-        calls.append(1)
-        if len(calls) == 2:
-            shutil.rmtree(tmp_path / "checkpoints")
-            (tmp_path / "checkpoints").write_text("in the way")
-        return real(batch, mesh, size)
-
-    monkeypatch.setattr(sharding, "put_batch", put)
-    with pytest.raises(checkpoint.CheckpointError, match=r"saving step 3 .*failed.*same command"):
-        train.train(CONFIG, SPEC, corpus, str(tmp_path))
-    assert not os.path.exists(tmp_path / "student")
 
 
 def test_run_on_groups_counts_its_pairs(corpus, tmp_path, monkeypatch):

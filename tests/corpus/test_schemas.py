@@ -1,0 +1,33 @@
+"""Records: content in equals content out, and types that do not fit."""
+
+import numpy as np
+import pytest
+
+from tests.fixtures.tiny_records import EXAMPLES, pair, video
+from vqa_jax.corpus import schemas
+from vqa_jax.pairs.levels import LEVELS
+
+
+@pytest.mark.parametrize("kind", schemas.FEATURES)
+def test_what_goes_in_comes_out(kind):
+    example = EXAMPLES[kind]
+    data = schemas.serialize(kind, example)
+    assert data == schemas.serialize(kind, dict(reversed(example.items())))
+    back = schemas.deserialize(kind, data)
+    assert back.keys() == example.keys()
+    for name, value in example.items():
+        wanted = LEVELS.index(value) if name == "label" else value
+        if isinstance(value, np.ndarray):
+            assert back[name].dtype == value.dtype and back[name].shape == value.shape
+            np.testing.assert_array_equal(back[name], value)
+        elif isinstance(value, float):
+            assert back[name] == np.float32(wanted)
+        else:
+            assert back[name] == wanted
+
+
+def test_a_record_of_the_wrong_type_is_refused():
+    with pytest.raises(Exception, match="uint8"):
+        schemas.serialize("vqa_videos", video("v") | {"frames": np.zeros((1, 2, 2, 3), np.float32)})
+    with pytest.raises(Exception, match="awful"):
+        schemas.serialize("vqa_pairs", pair("p", "awful"))

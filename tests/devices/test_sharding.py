@@ -1,0 +1,45 @@
+"""Rings of a mesh on a torus."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from vqa_jax.devices import sharding
+
+
+class _Placed:
+    """A device that says where it is on a torus."""
+
+    def __init__(self, coords):
+        self.coords = coords
+
+
+@pytest.mark.parametrize(
+    ("shape", "torus", "lengths"),
+    [((1, 64, 1), (8, 8), [8, 8]), ((1, 64, 1), (4, 4, 4), [4, 4, 4]), ((8, 8, 1), (8, 8), None)],
+)
+def test_every_group_of_a_gather_lies_on_one_torus_axis(shape, torus, lengths):
+    devices = np.empty(64, object)
+    devices[:] = [_Placed(coords) for coords in np.ndindex(*torus)]
+    mesh = jax.sharding.AbstractMesh(shape, sharding.MESH_AXES)
+    placed = types.SimpleNamespace(
+        axis_names=mesh.axis_names, shape=mesh.shape, devices=devices.reshape(shape)
+    )
+    steps = sharding.ring_groups(placed, "fsdp")
+    assert [groups and len(groups[0]) for groups in steps] == (lengths or [None])
+    for groups in filter(None, steps):
+        assert sorted(np.ravel(groups)) == list(range(64))
+        for group in groups:
+            places = np.array([devices[i].coords for i in group])
+            assert (np.ptp(places, axis=0) > 0).sum() == 1
+
+
+def test_batches_must_divide_and_meshes_must_fit():
+    mesh = sharding.make_mesh((2, 2, -1))
+    assert mesh.shape == {"data": 2, "fsdp": 2, "tensor": 2}
+    with pytest.raises(ValueError, match="change batch_size"):
+        sharding.put_batch({"x": np.zeros((6, 1))}, mesh)
+    with pytest.raises(ValueError, match="devices"):
+        sharding.make_mesh((3, 1, 1))

@@ -1,0 +1,40 @@
+"""Dialects of names: told apart, and every key of a circulating checkpoint in one."""
+
+import json
+
+import pytest
+from flax import nnx
+
+from tests.fixtures.foreign_student import tensors_of
+from vqa_jax.exchange.dialects import DIALECTS, guess_dialect, ignored, student_rules
+from vqa_jax.models.presets import PRESETS
+from vqa_jax.models.student import Student
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_dialects_are_told_apart(dialect):
+    assert guess_dialect(set(tensors_of(dialect))) == dialect
+
+
+@pytest.mark.parametrize("size", ["0_5b", "7b"])
+@pytest.mark.parametrize("names", ["w2s", "original", "hf", "hf_before_4_52"])
+def test_rules_match_every_circulating_checkpoint_key_for_key(shared, size, names):
+    shapes = json.loads((shared / f"checkpoints/qwen2_{size}.{names}.json").read_text())
+    cfg = PRESETS[f"ov_{size}"]
+    dialect = guess_dialect(set(shapes))
+    assert dialect == ("original" if names == "w2s" else names)
+    abstract = nnx.state(nnx.eval_shape(lambda: Student(cfg, nnx.Rngs(0)))).flat_state()
+    own = {tuple(path): leaf.shape for path, leaf in abstract}
+    rules = student_rules(cfg, dialect)
+    assert sorted(rule.path for rule in rules) == sorted(own)  # each of ours exactly once
+    wanted = {
+        key: list(rule.foreign_shape(own[rule.path]))
+        for rule in rules
+        for key in rule.keys(own[rule.path])
+        if names == "w2s" or rule.path[0] != "motion_projector"
+    }
+    skip = ignored(cfg, dialect)
+    theirs = {key: shape for key, shape in shapes.items() if not skip.fullmatch(key)}
+    if cfg.llm.tie_embeddings:
+        theirs.pop(f"{DIALECTS[dialect].head}.weight")
+    assert wanted == theirs

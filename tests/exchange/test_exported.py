@@ -1,0 +1,36 @@
+"""Reading of exports: damage is refused."""
+
+import json
+import os
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.fixtures.broken_files import flip
+from vqa_jax import loading
+from vqa_jax.cli import main
+from vqa_jax.exchange import exported
+from vqa_jax.jobs import files
+
+
+def test_damage_is_refused(untrained, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    arguments = ["export", "--student", untrained, "--out", out, "--format", "safetensors"]
+    assert main.main(arguments) == 0
+    flip(os.path.join(out, "motion", "projector.safetensors"))
+    with pytest.raises(exported.ExportError, match=r"projector\.safetensors is missing or damaged"):
+        loading.load(out)
+    assert main.main(arguments) == 0  # replaces it
+    manifest = os.path.join(out, exported.MANIFEST)
+    with open(manifest, encoding="utf-8") as file:
+        facts = json.load(file)
+    test = load_file(os.path.join(out, exported.SELFTEST))
+    test["logits"] = test["logits"] + 1
+    save_file(test, os.path.join(out, exported.SELFTEST))
+    facts["files"][exported.SELFTEST] = files.file_sha256(os.path.join(out, exported.SELFTEST))
+    files.write_json(manifest, facts)
+    with pytest.raises(exported.ExportError, match="self-test is 1"):
+        exported.read(out)
+    arguments[-1] = "stablehlo"
+    assert main.main(arguments) == 1
+    assert "has no anchors" in capsys.readouterr().err

@@ -1,0 +1,46 @@
+"""Files of jobs: written whole, locked, cleared of leftovers."""
+
+import hashlib
+import os
+
+import pytest
+
+from vqa_jax.jobs import files
+
+
+def test_key_hash_is_the_head_of_sha256():
+    assert files.key_hash("clip ü") == int(hashlib.sha256("clip ü".encode()).hexdigest()[:16], 16)
+    assert files.key_hash("caf\udce9") == int(hashlib.sha256(b"caf\xe9").hexdigest()[:16], 16)
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = str(tmp_path / "x.json")
+    files.write_json(path, {"name": "caf\udce9 ü", "n": [1, 2]})
+    with pytest.raises(TypeError):
+        files.write_json(path, {"name": "new", "n": object()})
+    assert files.read_json(path) == {"name": "caf\udce9 ü", "n": [1, 2]}
+    assert os.listdir(tmp_path) == ["x.json"]
+    with pytest.raises(files.CorpusError, match=r"y\.json is missing"):
+        files.read_json(str(tmp_path / "y.json"))
+    (tmp_path / "x.json").write_text('{"name": ')
+    with pytest.raises(files.CorpusError, match=r"x\.json is not valid JSON"):
+        files.read_json(path)
+
+
+def test_one_job_at_a_time(tmp_path):
+    folder = str(tmp_path / "corpus")
+    with (
+        files.exclusive(folder),
+        pytest.raises(files.CorpusError, match="in use"),
+        files.exclusive(folder),
+    ):
+        pass
+    with files.exclusive(folder):
+        pass
+
+
+def test_only_leftovers_of_killed_jobs_are_removed(tmp_path):
+    for name in ("a.json.123.tmp", "b.array_record.4.tmp", "notes.tmp", "c.json", "d.12.tmp.json"):
+        (tmp_path / name).write_text("x")
+    files.remove_temporary(str(tmp_path))
+    assert set(os.listdir(tmp_path)) == {"notes.tmp", "c.json", "d.12.tmp.json"}

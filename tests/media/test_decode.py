@@ -1,0 +1,51 @@
+"""Decoding: the frames of the file, upright, in eight bits."""
+
+import numpy as np
+import pytest
+
+from tests.fixtures.broken_files import encode, moving_frames
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.media import container, decode, probe
+
+
+def test_lossless_frames_come_back_exactly(tmp_path):
+    video = moving_frames(20)
+    path = encode(tmp_path / "a.mkv", video, codec="ffv1", pix_fmt="bgr0")
+    np.testing.assert_array_equal(decode.read_frames(path, [7, 0, 19, 7]), video[[7, 0, 19, 7]])
+    np.testing.assert_array_equal(decode.read_segment(path, 5, 4), video[5:9])
+    with pytest.raises(container.TruncatedVideoError, match="ends after 20 frames") as caught:
+        decode.read_frames(path, [3, 20])
+    assert caught.value.num_frames == 20
+    for wrong in ([], [-1]):
+        with pytest.raises(ValueError, match="frame numbers"):
+            decode.read_frames(path, wrong)
+
+
+@pytest.mark.parametrize("degrees, turns", [(90, 1), (180, 2), (-90, 3)])
+def test_rotation_metadata_is_applied(degrees, turns, tmp_path):
+    """PyAV's angle is counter-clockwise, as numpy's rot90."""
+    plain = decode.read_frames(encode(tmp_path / "plain.mp4"), [3])[0]
+    path = encode(tmp_path / "turned.mp4", rotation=degrees)
+    image = decode.read_frames(path, [3])[0]
+    np.testing.assert_array_equal(image, np.rot90(plain, turns))
+    info = probe.probe(path)
+    assert (info.height, info.width) == image.shape[:2]
+
+
+def test_ten_bits_become_eight(tmp_path):
+    video = moving_frames(4, 96, 128)
+    path = encode(tmp_path / "444.mkv", video, codec="ffv1", pix_fmt="yuv444p10le")
+    np.testing.assert_array_equal(decode.read_segment(path, 0, 4), video)
+    path = encode(tmp_path / "420.mkv", video, codec="ffv1", pix_fmt="yuv420p10le")
+    error = decode.read_segment(path, 0, 4).astype(float) - video
+    np.testing.assert_allclose(error.mean((0, 1, 2)), 0, **TOLERANCES["fast_yuv_mean_levels"])
+
+
+def test_real_clips(shared):
+    """Sizes and rates as stated by the files' publishers; counts by decoding everything."""
+    info = probe.probe(shared / "clips/carphone_pristine.mp4")
+    assert (info.width, info.height, info.num_frames, info.codec) == (176, 144, 120, "h264")
+    assert abs(info.fps - 30000 / 1001) < 1e-9
+    for name in ("carphone_pristine.mp4", "FEQ-gdkTN4Q_000008_000018.mp4", "anchor_1.mp4"):
+        path = shared / "clips" / name
+        assert probe.probe(path).num_frames == sum(1 for _ in decode.iter_frames(path))

@@ -1,0 +1,24 @@
+"""The auxiliary head of a student: kept, left out or fresh."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from tests.fixtures.tiny_run import SPEC
+from vqa_jax.models.functional import FunctionalStudent
+
+
+def test_head_is_kept_left_out_or_fresh():
+    heads = {classes: _with_head(classes) for classes in (0, 3, 6)}
+    params = heads[6].init(1)
+    assert heads[6].fit_head(params, 2) is params
+    for classes, student in heads.items():
+        fitted = student.fit_head(params, 2)
+        shapes = jax.tree.map(np.shape, student.abstract())
+        assert jax.tree.map(np.shape, fitted) == shapes, classes
+        assert fitted["newline"] is params["newline"]
+
+
+def _with_head(classes):
+    return FunctionalStudent(dataclasses.replace(SPEC.student, num_severity_classes=classes))

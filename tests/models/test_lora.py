@@ -1,0 +1,65 @@
+"""Low-rank additions: they start as nothing and merge into what was trained."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+
+from tests.fixtures import micro_student
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.devices import sharding
+from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.training import step as train_step
+
+STUDENT = FunctionalStudent(micro_student.CONFIG)
+ADDITIONS = (("llm/layers/lora_*", 1.0),)
+
+
+def _logits(student, params):
+    batch = micro_student.batch(0)
+    names = ("frames", "motion", "tokens", "answer_pos")
+    return jax.jit(lambda p, *a: student.bind(p)(*a))(params, *[batch[n] for n in names])
+
+
+def test_additions_start_as_nothing_and_merge_into_what_was_trained():
+    student = FunctionalStudent(with_additions(micro_student.CONFIG, 4))
+    plain = STUDENT.init(0)
+    params = jax.device_get(student.attach(plain, seed=1))  # steps donate what they are given
+    expected = _logits(STUDENT, plain)
+    np.testing.assert_array_equal(_logits(student, params), expected)
+
+    config = micro_student.step_config(trainable=ADDITIONS, frozen_dtype="float32")
+    rows, states = {}, {}
+    for shape in ((1, 1, 1), (1, 2, 4)):
+        mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
+        state = train_step.state_of_params(params, config)
+        state = jax.device_put(state, train_step.state_shardings(student, config, mesh))
+        step = train_step.make_train_step(student, config, mesh)
+        for t in range(3):
+            state, values = step(state, sharding.put_batch(micro_student.batch(t), mesh))
+        rows[shape], states[shape] = values, state
+    one, eight = rows.values()
+    for name in ("train/loss", "train/grad_norm"):
+        np.testing.assert_allclose(eight[name], one[name], **TOLERANCES["sharded_loss"])
+
+    trained = states[1, 1, 1]["params"]
+    moments = optax.tree_utils.tree_get(states[1, 1, 1]["opt_state"], "mu")
+    weights = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
+    assert set(moments["llm"]["layers"]) == {
+        f"lora_{w}_{e}" for w in weights for e in ("in", "out")
+    }
+    # A few steps change little; additions of the weights' own size show what merging does.
+    rng = np.random.default_rng(0)
+    layers = {
+        name: rng.normal(0, 0.3, np.shape(leaf)).astype(np.float32) if "lora" in name else leaf
+        for name, leaf in trained["llm"]["layers"].items()
+    }
+    trained = {**trained, "llm": {**trained["llm"], "layers": layers}}
+    merged = student.merge(trained)
+    assert jax.tree.structure(merged) == jax.tree.structure(plain)
+    after = _logits(student, trained)
+    assert np.abs(after - expected).max() > 1000 * TOLERANCES["cached_logits"]["atol"]
+    np.testing.assert_allclose(_logits(STUDENT, merged), after, **TOLERANCES["cached_logits"])
+    unmerged = dataclasses.replace(student.cfg.llm, lora_rank=0)
+    assert unmerged == micro_student.CONFIG.llm
