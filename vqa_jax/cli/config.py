@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,10 +89,10 @@ def _reason(error: Exception) -> str:
 
 def _file_of(name: str) -> str:
     """The file of a configuration, with the detail after its colon."""
+    folder = _folder()  # in any case: a file of one's own may change one of these
     name, colon, detail = name.partition(":")
     path = name
     if not name.endswith(".py") and not os.path.dirname(name):
-        folder = _folder()
         names = sorted(p.stem for p in folder.glob("[a-z]*.py"))
         if name not in names:
             hint = nearest(name, names) or f"; there are {', '.join(names)}"
@@ -103,10 +105,11 @@ def _file_of(name: str) -> str:
 
 def _folder() -> pathlib.Path:
     """Folder of the configurations: beside the package in a checkout, within it once installed."""
-    installed = importlib.util.find_spec("vqa_jax.configs")
-    if installed is not None and installed.submodule_search_locations:
-        return pathlib.Path(next(iter(installed.submodule_search_locations)))
-    return pathlib.Path(__file__).resolve().parents[2] / "configs"
+    if importlib.util.find_spec("vqa_jax.configs") is None:
+        return pathlib.Path(__file__).resolve().parents[2] / "configs"
+    installed = importlib.import_module("vqa_jax.configs")
+    sys.modules.setdefault("configs", installed)  # as its files call each other in a checkout
+    return pathlib.Path(installed.__path__[0])
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
