@@ -1,6 +1,6 @@
 """An evaluation corpus: every source is held out, all simulators and levels at the paper's presets.
 
-python -m data_prep build --config configs/evaluation.py --videos DIR --data CORPUS
+python -m data_prep build --config evaluation --videos DIR --data CORPUS
 python -m vqa_jax motion --data CORPUS
 python -m vqa_jax evaluate --student STUDENT --data CORPUS --out DIR
 """

@@ -1,11 +1,11 @@
 """Fine-tuning a student on human scores: the corpus is that of test sets, without simulators.
 
-    python -m data_prep human-listing --config configs/finetune.py --videos DIR --out sets \
+    python -m data_prep human-listing --config finetune --videos DIR --out sets \
         --mos KoNViD-1k=FILE
-    python -m data_prep build --config configs/finetune.py --videos sets/listing.csv --data corpus
+    python -m data_prep build --config finetune --videos sets/listing.csv --data corpus
     python -m vqa_jax motion --data corpus
-    python -m data_prep human-pairs --config configs/finetune.py --data corpus --mos sets/labels
-    python -m vqa_jax train --config configs/finetune.py --data corpus --workdir DIR \
+    python -m data_prep human-pairs --config finetune --data corpus --mos sets/labels
+    python -m vqa_jax train --config finetune --data corpus --workdir DIR \
         --config.train.init_from=STUDENT
 
 After the colon comes the student: `tiny`, or `ov_7b` with whole frames.

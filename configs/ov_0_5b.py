@@ -1,6 +1,6 @@
 """The small student of published family, 0.9B parameters: one GPU or a few TPU chips.
 
-    python -m vqa_jax train --config configs/ov_0_5b.py:authors --data CORPUS --workdir DIR \
+    python -m vqa_jax train --config ov_0_5b:authors --data CORPUS --workdir DIR \
         --config.train.init_from=STUDENT
 
 What comes after the colon, and the corpus, are those of configs/ov_7b.py.

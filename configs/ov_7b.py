@@ -1,6 +1,6 @@
 """The student of published size, 8B parameters, on a TPU pod slice or a GPU node.
 
-    python -m vqa_jax train --config configs/ov_7b.py:authors --data CORPUS --workdir DIR \
+    python -m vqa_jax train --config ov_7b:authors --data CORPUS --workdir DIR \
         --config.train.init_from=STUDENT --config.train.mesh=1,-1,1
 
 After the colon comes what is trained and how (method 6): `paper` (everything, at the paper's

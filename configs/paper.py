@@ -1,6 +1,6 @@
 """The paper's amounts (method 3.3): every simulator group has its own sources and its hard pairs.
 
-    bash launch/prep.sh RUNNER --config configs/paper.py:1 --videos LISTING --data CORPUS
+    bash launch/prep.sh RUNNER --config paper:1 --videos LISTING --data CORPUS
 
 After the colon comes the iteration. LISTING names the selected videos of that iteration: 280,000,
 104,000 and 54,000 for training, and as many held-out ones on top as wanted.

@@ -4,7 +4,7 @@
 
 or step by step, as in launch/README.md. After the colon comes the iteration:
 
-    python -m vqa_jax train --config configs/quickstart.py:2 --data DIR --workdir DIR \
+    python -m vqa_jax train --config quickstart:2 --data DIR --workdir DIR \
         --config.train.init_from=STUDENT_OF_ITERATION_1
 """
 

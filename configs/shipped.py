@@ -1,13 +1,13 @@
 """The shipped tiny student: the quickstart's steps, on more scenes and for longer.
 
 python -m data_prep scenes --out scenes --num 240 --seed 1 --photos PHOTOS
-python -m data_prep build --config configs/shipped.py --videos scenes --data corpus
+python -m data_prep build --config shipped --videos scenes --data corpus
 python -m vqa_jax motion --data corpus
-python -m data_prep pairs --config configs/shipped.py --data corpus
-python -m vqa_jax train --config configs/shipped.py --data corpus --workdir first
-python -m vqa_jax train --config configs/shipped.py:2 --data corpus --workdir second \
+python -m data_prep pairs --config shipped --data corpus
+python -m vqa_jax train --config shipped --data corpus --workdir first
+python -m vqa_jax train --config shipped:2 --data corpus --workdir second \
     --config.train.init_from=first/student
-python -m vqa_jax train --config configs/shipped.py:3 --data corpus --workdir third \
+python -m vqa_jax train --config shipped:3 --data corpus --workdir third \
     --config.train.init_from=second/student
 
 The later stages show more of the simulators that the ones before leave weak.

@@ -1,9 +1,9 @@
 """The tiny student on a folder of your own, for some hours on a CPU or less on a GPU.
 
-    python -m data_prep build --config configs/tiny.py --videos DIR --data DIR
+    python -m data_prep build --config tiny --videos DIR --data DIR
     python -m vqa_jax motion --data DIR
-    python -m data_prep pairs --config configs/tiny.py --data DIR [--scores scores.csv]
-    python -m vqa_jax train --config configs/tiny.py --data DIR --workdir DIR
+    python -m data_prep pairs --config tiny --data DIR [--scores scores.csv]
+    python -m vqa_jax train --config tiny --data DIR --workdir DIR
 
 A first try of minutes: add --config.train.optim.total_steps=50 and
 --config.train.optim.warmup_steps=5 to the last command. After the colon comes the iteration, as for

@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit status. Mistakes in the arguments raise SystemExit(2).
     """
-    program, commands = command.parser("python -m data_prep", "Prepares a corpus to learn from.")
+    program, commands = command.parser(
+        "python -m data_prep", "Prepares a corpus to learn from.", "prep"
+    )
     for add in (_add_inputs, _add_build, _add_labels, _add_verify):
         add(commands)
     return command.run(program, argv)

@@ -6,7 +6,7 @@
 #       [--processes N] [--scores TABLE] [--skip STEPS] [--dry-run] NUMBER...
 #
 #   NUMBER           iterations, in order: 1 2 3
-#   --config FILE    a % in it stands for the iteration: configs/quickstart.py:%. Training takes the
+#   --config FILE    a % in it stands for the iteration: quickstart:%. Training takes the
 #                    pairs of all iterations so far, whatever the file says
 #   --data CORPUS    corpus folder
 #   --out DIR        students and evaluations are written to DIR/iteration_NUMBER

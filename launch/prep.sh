@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prepares a corpus (python -m data_prep build) on a Beam runner.
 #
-#   bash launch/prep.sh RUNNER --config FILE --videos LISTING --data DIR
-#       [--workers N] [--dry-run] [-- OPTIONS OF THE BUILD AND OF BEAM]
+#   bash launch/prep.sh RUNNER --config NAME --videos LISTING --data DIR
+#       [--workers N] [--dry-run] [-- OPTIONS OF BEAM]
 #
 #   local            in this process, one worker
 #   multi_processing N worker processes on this machine
@@ -20,7 +20,8 @@
 #                    pip install 'apache-beam[gcp]==2.77.0' here, and an image with this repository
 #                    (on PYTHONPATH), its requirements, and DIR mounted, for example from Filestore
 #
-#   --config FILE    such as configs/quickstart.py
+#   --config NAME    such as quickstart, or a file; changes of its fields go after --, as
+#                    --config.prep.stills=true
 #   --videos LISTING folder, glob or table (.csv, .jsonl, .parquet); local, gs:// or s3://
 #   --data DIR       corpus folder; every worker must see it, as a file system, under this name
 #   --workers N      worker processes (default: the number of cores)
@@ -186,8 +187,11 @@ start_dask() {
 }
 
 command=(python -m data_prep build "--config=$CONFIG" "--videos=$VIDEOS" "--data=$DATA")
+for option in "${EXTRA[@]}"; do
+  if [[ $option == --config.* ]]; then command+=("$option"); else BEAM+=("$option"); fi
+done
 if [[ -n $DRY_RUN ]]; then
-  printf '%q ' "${command[@]}" "${BEAM[@]}" "${EXTRA[@]}"
+  printf '%q ' "${command[@]}" -- "${BEAM[@]}"
   printf '\n'
   exit 0
 fi
@@ -195,4 +199,4 @@ if [[ $RUNNER == portable ]] && ! given job_endpoint; then start_portable; fi
 if [[ $RUNNER == dask ]] && ! given dask_client_address && ! given dask_scheduler_file; then
   start_dask
 fi
-"${command[@]}" "${BEAM[@]}" "${EXTRA[@]}"
+"${command[@]}" -- "${BEAM[@]}"

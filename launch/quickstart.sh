@@ -14,7 +14,7 @@ ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=launch/setup.sh
 source "$ROOT/launch/setup.sh"
 
-CONFIG=configs/quickstart.py
+CONFIG=quickstart
 NUM_SCENES=60
 NUM_SCORED=6
 
@@ -154,7 +154,7 @@ fi
 SHOW=("${WITHOUT_BEAM[@]}")
 step prepare "prepare: decode, distort, score with the teachers" data_prep build \
   --config "$CONFIG" --videos "$VIDEOS" --data "$CORPUS" \
-  --runner=FnApiRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
+  -- --runner=FnApiRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
 SHOW=(cat)
 step motion "motion features" vqa_jax motion --data "$CORPUS"
 step pairs "label pairs" data_prep pairs --config "$CONFIG" --data "$CORPUS"

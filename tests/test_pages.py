@@ -1,10 +1,14 @@
-"""The README pages: links lead somewhere, what they name exists, citations have their section."""
+"""The README pages: links lead somewhere, commands are understood, what they name exists."""
 
 import ast
 import pathlib
 import re
+import shlex
 
 import pytest
+
+from data_prep import commands
+from vqa_jax.cli import command, config, main
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CODE = ("vqa_jax", "data_prep", "configs", "launch", "tests")
@@ -15,6 +19,15 @@ _FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 def _pages() -> list[pathlib.Path]:
     return [ROOT / "README.md", *(p for top in CODE for p in sorted((ROOT / top).rglob("*.md")))]
+
+
+def _command_lines(page: pathlib.Path) -> list[str]:
+    """Commands of ours in a page's shell blocks, and in tables where $P is the interpreter."""
+    text = page.read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    lines = blocks.replace("\\\n", " ").split("\n") + re.findall(r"`(\$P -m [^`]+)`", text)
+    ours = r"(?:(?:\$P|python) -m (?:vqa_jax|data_prep)|vqa_jax) "
+    return [line for line in lines if re.match(ours, line) and "..." not in line]
 
 
 def _prose(page: pathlib.Path) -> str:
@@ -66,3 +79,21 @@ def test_citations_of_the_method_have_their_section():
     texts = (file.read_text(encoding="utf-8") for file in files)
     cited = {n for text in texts for n in re.findall(r"\b[Mm]ethod (\d(?:\.\d)?)", text)}
     assert len(cited) > 5 and cited <= sections
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_command_lines_are_taken_by_the_parsers(page, monkeypatch):
+    def parsed(program, argv):
+        return program.parse_args(config.split(argv)[0])
+
+    monkeypatch.setattr(command, "run", parsed)
+    for line in _command_lines(page):
+        # What is in brackets may be left out, and N and I stand for numbers.
+        words = shlex.split(re.sub(r"[\[\]]", " ", line), comments=True)
+        words = [{"N": "2", "I": "0"}.get(word, word) for word in words]
+        start = words.index("-m") + 1 if "-m" in words else 0
+        parser = {"vqa_jax": main.main, "data_prep": commands.main}[words[start]]
+        try:
+            parser(words[start + 1 :])
+        except SystemExit:
+            pytest.fail(f"not understood: {line}")

@@ -16,6 +16,7 @@ import numpy as np
 from absl import logging
 
 from vqa_jax.errors import VqaError
+from vqa_jax.extras import MissingExtraError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 MIN_SIDE = 240  # a smaller picture cannot fill a frame at its own resolution
@@ -68,7 +69,8 @@ def builtin_photographs() -> list[Photograph]:
     """The photographs inside the installed wheels, with their fixed split.
 
     Raises:
-        PhotographError: a wheel or one of its files is missing.
+        PhotographError: a file of a wheel is missing.
+        MissingExtraError: a wheel is not installed.
     """
     # A fixed list, hence a fixed split: a student trained with further pictures must not have
     # seen what a run without them holds out.
@@ -77,7 +79,9 @@ def builtin_photographs() -> list[Photograph]:
     result = []
     for name, package, relative, film, licence in _BUILTIN:
         spec = importlib.util.find_spec(package)
-        path = pathlib.Path(spec.submodule_search_locations[0] if spec else package) / relative
+        if spec is None:
+            raise MissingExtraError(package, "prep")
+        path = pathlib.Path(spec.submodule_search_locations[0]) / relative
         if not path.is_file():
             raise PhotographError(
                 f"{path} is missing: install the exact {package} of requirements.txt"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from launch.bench.prep import load_config
+from vqa_jax.cli import config as config_option
 from vqa_jax.corpus.store import PairCorpus
 from vqa_jax.devices import sharding
 from vqa_jax.settings import TrainConfig
@@ -46,7 +46,7 @@ def measure(data: str | None, videos: str | None, num: int, config: str, steps: 
       data: prepared corpus; None: one is made.
       videos: folder of videos to make it of; None: `num` scenes are made.
       num: scenes.
-      config: settings of preparation and training, a file.
+      config: settings of preparation and training, a name or file.
       steps: steps, of which the first are not counted.
 
     Returns:
@@ -65,7 +65,7 @@ def measure(data: str | None, videos: str | None, num: int, config: str, steps: 
         waits = [row["perf/input_wait_frac"] for row in rows]
         seconds = [1 / row["perf/pairs_per_sec"] for row in rows]  # a row is a step
         spec = bundle.load_spec(os.path.join(workdir, "student"))
-        train = TrainConfig.from_dict(load_config(config).train.to_dict())
+        train = TrainConfig.from_dict(config_option.read(config).train.to_dict())
         return {
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "steps": steps - _WARM,

@@ -7,7 +7,6 @@ figures hold on a busy machine too, as far as caches and hyper-threads allow.
 from __future__ import annotations
 
 import cProfile
-import importlib.util
 import os
 import platform
 import pstats
@@ -24,6 +23,7 @@ from data_prep.inputs import source as ingest
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.segments import prepare_source
 from data_prep.scenes import scenes
+from vqa_jax.cli import config as config_option
 from vqa_jax.corpus import shards
 from vqa_jax.media import find, probe, view
 from vqa_jax.media.preprocess import Preprocess
@@ -54,14 +54,14 @@ def measure(
       num: how many.
       height: lines of the scenes, 16:9 from 720 lines on and 4:3 below.
       seconds: length of the scenes.
-      config_file: a file of configs/, whose `prep` settings are used.
+      config_file: name or file of a configuration, whose `prep` settings are used.
 
     Returns:
       {"machine", "videos", "clips", "cpu_seconds", "clips_per_core_second", "shares" (step ->
       share of the CPU seconds), "bytes_per_clip" (dataset -> bytes), "reading": {"ours", "bare"
       (frames kept per CPU second), "ratio"}}.
     """
-    config = PrepConfig.from_dict(load_config(config_file).prep.to_dict())
+    config = PrepConfig.from_dict(config_option.read(config_file).prep.to_dict())
     with tempfile.TemporaryDirectory() as folder:
         if videos is None:
             videos = os.path.join(folder, "scenes")
@@ -96,20 +96,6 @@ def table(found: dict[str, Any]) -> str:
         f" ratio {reading['ratio']:.2f}"
     )
     return "\n".join(lines)
-
-
-def load_config(path: str) -> Any:
-    """The configuration of a file of configs/.
-
-    Raises:
-      FileNotFoundError: it is none.
-    """
-    spec = importlib.util.spec_from_file_location("bench_config", path)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(f"{path} is no configuration file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
 
 
 def _machine() -> str:

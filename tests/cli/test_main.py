@@ -1,122 +1,87 @@
-"""The command line: one row a file, exit codes, and mistakes as one line."""
+"""The front door: every command by every way in; mistakes and bad places before any work."""
 
-import csv
-import json
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
 
-from tests.fixtures import tiny_corpus
-from vqa_jax import loading, settings
+from tests.fixtures import front_doors
+from vqa_jax import loading
 from vqa_jax.cli import main
-from vqa_jax.cli import score as score_cli
-from vqa_jax.motion import extractor
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Three good videos and three bad files."""
-    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
-    place = tmp_path / "my videos"
-    (place / "below").mkdir(parents=True)
-    tiny_corpus.write_video(str(place / "bright.mp4"), 0)
-    tiny_corpus.write_video(str(place / "middle.MP4"), 1)
-    tiny_corpus.write_video(str(place / "below" / "dark"), 3)  # found by its content
-    (place / "text.mp4").write_text("no video")
-    (place / "empty.mov").touch()
-    (place / "notes.txt").write_text("left out")
-    return place
+def _exit_code(arguments) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main.main(arguments)
+    return caught.value.code
 
 
-def test_score_prints_a_table_and_writes_one_row_a_file(folder, trained, tmp_path, capsys):
-    out = tmp_path / "new folder"
-    code = main.main(
-        [
-            "score",
-            str(folder),
-            "--student",
-            trained,
-            "--csv",
-            str(out / "scores.csv"),
-            "--json",
-            str(out / "scores.json"),
-        ]
+@pytest.mark.parametrize("arguments", front_doors.all_commands(main.main), ids=" ".join)
+def test_every_command_has_help(arguments, capsys):
+    assert _exit_code([*arguments, "--help"]) == 0
+    assert " ".join(["usage: vqa_jax", *arguments]) in capsys.readouterr().out
+
+
+def test_other_hyphens_and_the_version(capsys):
+    assert _exit_code(["anchor-sensitivity", "--help"]) == 0
+    assert "usage: vqa_jax anchor_sensitivity" in capsys.readouterr().out
+    assert _exit_code(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("vqa_jax 0")
+    assert main.main(["score", "x.mp4", "--both-orders", "--student", "gone"]) == 1
+
+
+def test_the_module_is_the_same_program_and_its_help_comes_without_jax():
+    code = (
+        "import runpy, sys\nsys.argv = ['vqa_jax', '--help']\n"
+        "try:\n    runpy.run_module('vqa_jax', run_name='__main__')\n"
+        "except SystemExit as e:\n    sys.exit(e.code or any(\n"
+        "        name in sys.modules for name in ('jax', 'scipy', 'pyarrow', 'cv2')))"
     )
-    assert code == 0
-    with open(out / "scores.csv", newline="", encoding="utf-8") as f:
-        rows = list(csv.DictReader(f))
-    assert {"path", "score", "std", "error", "scale", "direction", "model"} <= rows[0].keys()
-    names = [os.path.relpath(r["path"], folder) for r in rows]
-    assert sorted(names) == ["below/dark", "bright.mp4", "empty.mov", "middle.MP4", "text.mp4"]
-    for row in rows:
-        assert bool(row["score"]) is not bool(row["error"])
-        assert bool(row["score"]) is bool(row["std"])
-        assert row["direction"] == "higher is better"
-    by_name = dict(zip(names, rows, strict=True))
-    order = [float(by_name[n]["score"]) for n in ("below/dark", "middle.MP4", "bright.mp4")]
-    assert order == sorted(order) and len(set(order)) == 3
-    with open(out / "scores.json", encoding="utf-8") as f:
-        same = json.load(f)
-    assert [r["path"] for r in same] == [r["path"] for r in rows]
-    assert [r["score"] for r in same] == [float(r["score"]) if r["score"] else None for r in rows]
-    table = capsys.readouterr().out
-    lines = [line for line in table.splitlines() if str(folder) in line]
-    assert len(lines) == 5
-    assert "bright.mp4" in lines[0] and "dark" in lines[2]  # best first, failures last
-    assert "3 scored, 2 failed" in table and "arbitrary" in table and "shipped" not in table
-
-
-def test_exit_codes_say_whether_anything_was_scored(folder, trained, capsys):
-    bad = [str(folder / "text.mp4"), str(folder / "gone.mp4")]
-    assert main.main(["score", *bad, "--student", trained]) == 1
-    assert "0 scored, 2 failed" in capsys.readouterr().out
-    assert main.main(["score", str(folder / "notes.txt"), "--student", trained]) == 2
-    assert "no video" in capsys.readouterr().out
-
-
-def test_default_student_is_named_in_the_output(folder, trained, monkeypatch, capsys):
-    monkeypatch.setattr(loading, "SHIPPED", trained)
-    assert main.main(["score", str(folder / "bright.mp4")]) == 0
-    assert "shipped tiny student" in capsys.readouterr().out
-
-
-def test_file_names_that_are_no_text_survive(folder, trained, tmp_path, capsys):
-    name = os.path.join(os.fsencode(str(folder)), b"br\xff.mp4")
-    os.rename(folder / "bright.mp4", name)
-    path = tmp_path / "scores.csv"
-    assert main.main(["score", os.fsdecode(name), "--student", trained, "--csv", str(path)]) == 0
-    assert b"br\xff.mp4" in path.read_bytes()
-    assert "br\\udcff.mp4" in capsys.readouterr().out
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: python -m vqa_jax [") and "score" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: command"),
+        ([], "required: COMMAND"),
         (["score"], "PATH"),
-        (["score", "x.mp4", "--modle", "y"], "--modle"),
-        (["frobnicate"], "invalid choice"),
-        (["train", "--data", "x", "--workdir", "y"], "needs --config"),
-        (["evaluate", "--student", "s", "--data", "d", "--out", "o", "--config=c"], "takes no"),
+        (["score", "x.mp4", "--studnet", "y"], "unknown option --studnet; did you mean --student?"),
+        (["score", "x.mp4", "--stud", "y"], "unknown option --stud"),  # no abbreviations
+        (["scroe"], "unknown command 'scroe'; did you mean score?"),
+        (["frobnicate"], "one of score, "),
+        (["teachers", "veiw", "x"], "did you mean view?"),
+        (["train", "--data", "x", "--workdir", "y"], "--config"),
+        (["evaluate", "--student", "s", "--data", "d", "--out", "o", "--config=c"], "--config"),
+        (
+            ["evaluate", "--student", "s", "--data", "d", "--out", "o", "--config.a=c"],
+            "evaluate takes no --config",
+        ),
         (["evaluate", "--student", "s", "--data", "d"], "--out"),
         (["train", "--data", "x", "--workdir", "y", "--config", "configs/gone.py"], "gone.py"),
-        (["train", "--data", "x", "--workdir", "y", "--config=configs/tiny.py", "stray"], "stray"),
+        (["train", "--data", "x", "--workdir", "y", "--config=tiny", "stray"], "stray"),
         (
-            ["train", "--data", "x", "--workdir", "y", "--config=configs/tiny.py"]
+            ["train", "--data", "x", "--workdir", "y", "--config=tiny"]
+            + ["--config.train.optm.total_steps", "1"],
+            "did you mean optim?",
+        ),
+        (
+            ["train", "--data", "x", "--workdir", "y", "--config=tiny"]
             + ["--config.train.momentum=1"],
             "momentum",
         ),
     ],
 )
 def test_usage_errors_are_one_message_and_code_2(arguments, message, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main.main(arguments)
-    assert caught.value.code == 2
+    assert _exit_code(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err.splitlines()[-1]
-    assert "Traceback" not in captured.err
+    assert captured.err.startswith("usage: vqa_jax") and "Traceback" not in captured.err
 
 
 @pytest.mark.parametrize(
@@ -125,66 +90,71 @@ def test_usage_errors_are_one_message_and_code_2(arguments, message, capsys):
         (["score", "x.mp4"], "shipped student"),
         (["score", "x.mp4", "--student", "gone"], "gone is not a folder"),
         (["evaluate", "--student", "gone", "--data", "d", "--out", "o"], "gone is not a folder"),
-        (["train", "--config", "configs/tiny.py", "--data", "gone", "--workdir", "w"], "data_prep"),
+        (["train", "--config", "tiny", "--data", "gone", "--workdir", "w"], "data_prep"),
         (
-            ["train", "--config", "configs/tiny.py", "--data", "d", "--workdir", "w"]
+            ["train", "--config", "tiny", "--data", "d", "--workdir", "w"]
             + ["--config.train.optim.total_steps=1"],
             "warmup_steps",
         ),
     ],
 )
 def test_known_failures_are_one_line_and_code_1(arguments, message, tmp_path, monkeypatch, capsys):
-    root = os.getcwd()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loading, "SHIPPED", str(tmp_path / "none"))
-    arguments = [a.replace("configs/", f"{root}/configs/") for a in arguments]
     assert main.main(arguments) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"vqa_jax {arguments[0]}: ") and message in error
+    assert error.startswith("error: ") and message in error
 
 
-def test_help_comes_without_loading_jax():
-    code = (
-        "import sys, vqa_jax.cli.main as c\n"
-        "try:\n    c.main(['--help'])\n"
-        "except SystemExit:\n    sys.exit('jax' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert result.returncode == 0 and b"score" in result.stdout
+# Arguments that are right but for OUT, which stands for a place that cannot be written.
+WRITERS = {
+    "score --csv": ["score", "x.mp4", "--csv", "OUT"],
+    "score --json": ["score", "x.mp4", "--json", "OUT"],
+    "timeline": ["timeline", "x.mp4", "--out", "OUT"],
+    "train": ["train", "--config", "tiny", "--data", "d", "--workdir", "OUT"],
+    "motion": ["motion", "--data", "OUT"],
+    "plan": ["plan", "--config", "tiny", "--topology", "cpu:8", "--json", "OUT"],
+    "anchors": ["anchors", "--student", "OUT", "--data", "d"],
+    "evaluate": ["evaluate", "--student", "s", "--data", "d", "--out", "OUT"],
+    "relabel": ["relabel", "--config", "tiny", "--student", "s", "--iteration", "2"]
+    + ["--data", "OUT"],
+    "report": ["report", "--run", "OUT"],
+    "convert": ["convert", "--from", "x", "--to", "OUT"],
+    "export": ["export", "--student", "s", "--format", "orbax", "--out", "OUT"],
+    "choose_anchors": ["choose_anchors", "--pool", "p.csv", "--out", "OUT"],
+    "anchor_sensitivity": ["anchor_sensitivity", "x.mp4", "--out", "OUT"],
+    "teachers list": ["teachers", "list", "--json", "OUT"],
+    "teachers score": ["teachers", "score", "--teachers", "noise", "--videos", "x", "--out", "OUT"],
+    "teachers agree": ["teachers", "agree", "--scores", "x.csv", "--out", "OUT"],
+    "teachers view": ["teachers", "view", "x.mp4", "--out", "OUT"],
+    "doctor": ["doctor", "--benchmark", "KoNViD-1k", "--videos", "v", "--labels", "l.csv"]
+    + ["--csv", "OUT"],
+    "benchmark": ["benchmark", "--labels", "l.csv", "--predictions", "p.csv", "--out", "OUT"],
+}
+TAKES_FOLDER = {"timeline", "train", "motion", "anchors", "evaluate", "relabel", "report"} | {
+    *("convert", "export", "anchor_sensitivity", "teachers score", "teachers agree", "benchmark"),
+}
+
+
+@pytest.mark.parametrize("place", ["wrong kind", "below a file", "/proc/out"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    name, place, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    wrong = "file" if name in TAKES_FOLDER else "folder"
+    out = {"wrong kind": wrong, "below a file": "file/out", "/proc/out": "/proc/out"}[place]
+    # Nothing else of the arguments exists: a line on the place shows that it is looked at first.
+    assert main.main([out if a == "OUT" else a for a in WRITERS[name]]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1
+    assert said.err.startswith(f"error: {out} ") and ": name" in said.err
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
 def test_report_names_its_file_even_for_an_empty_run(tmp_path, capsys):
     assert main.main(["report", "--run", str(tmp_path)]) == 0
     assert str(tmp_path / "report.html") in capsys.readouterr().out
     assert (tmp_path / "report.html").stat().st_size > 1000
-
-
-def test_modes_of_scoring_tell_what_they_did(folder, trained, tmp_path, capsys):
-    path = tmp_path / "scores.json"
-
-    def score(*flags):
-        arguments = ["score", str(folder), "--student", trained, "--json", str(path), *flags]
-        assert main.main(arguments) == 0
-        rows = [row for row in json.loads(path.read_text()) if row["error"] is None]
-        return {os.path.basename(row["path"]): row for row in rows}, capsys.readouterr().out
-
-    full, text = score()
-    assert "saved" not in text and "contradict" not in text
-    few, text = score("--adaptive", "--epsilon", "0.5")
-    assert all(1 <= row["comparisons"] <= 5 for row in few.values())
-    assert sum(row["comparisons"] for row in few.values()) < 15 and "saved" in text
-    both, text = score("--both_orders")
-    assert all(row["comparisons"] == 10 for row in both.values()) and "contradict" in text
-    authors, text = score("--protocol", "w2s")
-    assert "authors' rule" in text and all(row["std"] is None for row in authors.values())
-    assert all(0 <= row["score"] <= 100 for row in authors.values())
-    for found in (few, both):
-        assert found["dark"]["score"] < found["bright.mp4"]["score"]
-    assert full["dark"]["comparisons"] == 5
-    with pytest.raises(SystemExit):
-        score("--adaptive", "--both_orders")
-    assert main.main(["score", str(folder), "--adaptive", "--epsilon", "-1"]) == 2
-
-
-def test_the_default_epsilon_is_the_measured_one():
-    assert score_cli._EPSILON == settings.EPSILON

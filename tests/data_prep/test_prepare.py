@@ -211,8 +211,12 @@ def test_worker_processes_give_the_same_bytes_and_stay_quiet(corpus, videos, tmp
     """The command line as the quickstart calls it."""
     config = prep_corpus.write_config_file(tmp_path / "config.py")
     command = [sys.executable, "-m", "data_prep", "build", f"--config={config}"]
-    command += [f"--videos={videos}", f"--data={tmp_path / 'corpus'}", "--runner=DirectRunner"]
-    command += ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    command += [f"--videos={videos}", f"--data={tmp_path / 'corpus'}", "--"]
+    command += [
+        "--runner=DirectRunner",
+        "--direct_running_mode=multi_processing",
+        "--direct_num_workers=2",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "severity: INFO" not in done.stderr and "type hint" not in done.stderr

@@ -199,7 +199,7 @@ def test_command_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(topology_lib.topologies, "get_topology_desc", absent)
     monkeypatch.setitem(sys.modules, "libtpu", None)
     assert main.main(["plan", "--config=tiny", "--topology", "v5e:2x2"]) == 1
-    assert "pip install -r launch/requirements-plan.txt" in capsys.readouterr().err
+    assert 'pip install "vqa_jax[plan]"' in capsys.readouterr().err
 
 
 def test_command_refuses_batches_and_lengths_that_do_not_fit(capsys):

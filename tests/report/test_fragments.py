@@ -1,8 +1,10 @@
 """The picture of a frame's fragments."""
 
 import numpy as np
+from PIL import Image
 
 from vqa_jax.cli import main
+from vqa_jax.media import decode
 from vqa_jax.report import fragments
 from vqa_jax.teachers import views
 
@@ -25,5 +27,10 @@ def test_command_writes_it(shared, tmp_path, capfd):
     out = tmp_path / "fragments.png"
     clip = str(shared / "clips" / "carphone_pristine.mp4")
     assert main.main(["teachers", "view", clip, "--out", str(out)]) == 0
-    assert out.read_bytes().startswith(b"\x89PNG")
+    shown = np.asarray(Image.open(out))
+    bare = fragments.picture(decode.read_frames(clip, [0])[0])
+    assert shown.shape[1] == bare.width and shown.shape[0] > bare.height
+    band = shown[bare.height :]
+    assert (band[:8] == 255).all() and (band == 0).any()  # a margin, then letters
+    assert (band[:, :8] == 255).all() and (band[:, -8:] == 255).all()  # that fit
     assert str(out) in capfd.readouterr().out

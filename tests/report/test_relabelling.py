@@ -56,7 +56,7 @@ def test_figures_are_those_of_the_rows(data):
     entropy = np.mean([r["entropy"] for r in gmad])
     assert facts["entropy"]["gmad"] == pytest.approx(entropy)
     said = relabelling.text_table_of(facts)
-    assert re.search(rf"of the teachers' level +{100 * same:.1f}%", said)
+    assert re.search(rf"answered as the old teachers would +{100 * same:.1f}%", said)
     assert re.search(rf"gMAD pairs +{100 * entropy / np.log(5):.0f}%", said)
     assert re.search(rf"distance 1 +{facts['hard']['distance']['1']['pairs']}", said)
     wrong = {k: v["wrong"] for k, v in facts["hard"]["distance"].items()}

@@ -13,7 +13,7 @@ def test_names_and_reasons_are_text_and_the_rule_is_said(tmp_path):
     assert parsed.text.count(EVIL) == 2  # the scale and the reason
     assert f"score of {EVIL_FILE} over time" in parsed.values
     assert "of the 12 small tiles" in parsed.text and "1:1" in parsed.text
-    assert "1 passages from 0:39.0 on" in parsed.text
+    assert "1 passage from 0:39.0 on" in parsed.text
     assert sum(u.startswith("data:image/jpeg") for u in parsed.urls) == 6
     assert sum(u.startswith("data:image/svg") for u in parsed.urls) == 2  # wide and narrow
 

@@ -14,8 +14,6 @@ from jax.experimental import topologies
 
 from vqa_jax.errors import VqaError
 
-REQUIREMENTS = "launch/requirements-plan.txt"
-
 
 class TopologyError(VqaError):
     """A topology that cannot be compiled for here; the message says what to do."""
@@ -126,7 +124,7 @@ def open_topology(name: str) -> Topology:
             import libtpu  # noqa: F401
         except ImportError:
             raise TopologyError(
-                f"compiling for {name} needs libtpu: pip install -r {REQUIREMENTS}"
+                f'compiling for {name} needs libtpu: pip install "vqa_jax[plan]"'
             ) from error
         raise TopologyError(f"topology {name}: {error}") from error
     return Topology(name, dims, tuple(described.devices), CHIPS[kind])

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from safetensors.numpy import load_file
 
 from vqa_jax.errors import VqaError
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.jobs.files import file_sha256, read_json
 from vqa_jax.models.functional import FunctionalStudent, Params
-from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorSet
+from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.weights.bundle import StudentSpec
 
 MANIFEST, SELFTEST, CALIBRATION, PARAMS = (
@@ -75,6 +74,8 @@ def read(folder: str) -> Exported:
     spec = StudentSpec.from_dict(manifest["model"]["spec"])
     student = FunctionalStudent(spec.student)
     if manifest["format"] == "orbax":
+        import orbax.checkpoint as ocp  # slow to import, and other students need none of it
+
         with ocp.StandardCheckpointer() as reader:
             place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
             like = jax.tree.map(
@@ -91,9 +92,7 @@ def read(folder: str) -> Exported:
             f"{folder}: the self-test is {error:.3g} off: this installation does not compute what "
             "the exporting one did"
         )
-    calibration = os.path.join(folder, CALIBRATION)
-    has_anchors = os.path.exists(os.path.join(calibration, ANCHOR_FILE))
-    anchors = AnchorSet.load(calibration) if has_anchors else None
+    anchors = AnchorSet.beside(os.path.join(folder, CALIBRATION))
     return Exported(spec, params, anchors, manifest["model"]["fingerprint"])
 
 

@@ -25,6 +25,7 @@ from vqa_jax.models import prompt
 from vqa_jax.models.attention import PAD_POSITION
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.qwen2 import KVCache
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion.network import FastPathway
 from vqa_jax.pairs.levels import LEVEL_WEIGHTS, LEVELS
 from vqa_jax.scoring.engine import make_steps
@@ -56,7 +57,7 @@ def motion_weights(model: FastPathway) -> dict[str, np.ndarray]:
 def programs(
     student: FunctionalStudent,
     spec: StudentSpec,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     extractor: FastPathway,
     weights: Arrays,
     anchors: Arrays,
@@ -111,7 +112,7 @@ def programs(
 
 
 def _solve(anchors: Arrays, logits: jax.Array) -> jax.Array:
-    """Score [] of level logits [A, 5]: `thurstone.map_scores` and `AnchorScale.apply`."""
+    """Score [] of level logits [A, 5]: `thurstone.map_scores` and `ScoreMap.apply`."""
     matrix, count = anchors["matrix"], len(anchors["matrix"])
     p = jax.nn.softmax(logits) @ jnp.asarray(LEVEL_WEIGHTS)
     m = jnp.block([[matrix, 1 - p[:, None]], [p[None], jnp.full((1, 1), 0.5)]])
@@ -141,7 +142,11 @@ def _motion(extractor: FastPathway) -> Callable[..., jax.Array]:
 
 
 def _functions(
-    student: FunctionalStudent, spec: StudentSpec, tokenizer: Any, num_anchors: int, groups: int
+    student: FunctionalStudent,
+    spec: StudentSpec,
+    tokenizer: Tokenizer,
+    num_anchors: int,
+    groups: int,
 ) -> dict[str, Callable[..., Any]]:
     per_frame = student.cfg.tokens_per_frame
     steps = make_steps(student, prompt.level_ids(tokenizer))

@@ -8,11 +8,11 @@ video, then of the second). *Tokens* are laid out for the model: a value >= 0 is
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from vqa_jax.errors import VqaError
+from vqa_jax.models.tokenizer import Tokenizer, of_words
 from vqa_jax.pairs.levels import LEVELS
 
 IMAGE_PLACEHOLDER = -200
@@ -49,27 +49,27 @@ class PromptError(VqaError, ValueError):
     """A prompt, a tokenizer or a layout that does not fit the method."""
 
 
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    return tokenizer.encode(text) if text else []
 
 
-def _conversation(tokenizer: Any, answer: str) -> list[int]:
+def _conversation(tokenizer: Tokenizer, answer: str) -> list[int]:
     ids = _encode(tokenizer, _PIECES[0])
     for piece in (*_PIECES[1:-1], _PIECES[-1] + answer + _TURN_END):
         ids += [IMAGE_PLACEHOLDER, *_encode(tokenizer, piece)]
     return ids
 
 
-def scoring_ids(tokenizer: Any) -> list[int]:
+def scoring_ids(tokenizer: Tokenizer) -> list[int]:
     """Prompt ids for scoring: the answer stops before the level word.
 
     Args:
-        tokenizer: a transformers tokenizer that knows the chat tokens.
+        tokenizer: knows the chat tokens.
     """
     return _conversation(tokenizer, _ANSWER_START)
 
 
-def training_ids(tokenizer: Any, level: str) -> list[int]:
+def training_ids(tokenizer: Tokenizer, level: str) -> list[int]:
     """Prompt ids of a whole conversation whose answer says `level`.
 
     Raises:
@@ -80,7 +80,7 @@ def training_ids(tokenizer: Any, level: str) -> list[int]:
     return _conversation(tokenizer, f"{_ANSWER_START} {level}{_ANSWER_END}")
 
 
-def level_ids(tokenizer: Any) -> list[int]:
+def level_ids(tokenizer: Tokenizer) -> list[int]:
     """Token ids of the five level words as they follow "is", in the order of LEVELS.
 
     Raises:
@@ -89,7 +89,7 @@ def level_ids(tokenizer: Any) -> list[int]:
     return word_ids(tokenizer, LEVELS)
 
 
-def word_ids(tokenizer: Any, words: Sequence[str]) -> list[int]:
+def word_ids(tokenizer: Tokenizer, words: Sequence[str]) -> list[int]:
     """Token ids of words as they follow another one; errors as for `level_ids`."""
     ids = [_encode(tokenizer, f" {word}") for word in words]
     if any(len(one) != 1 for one in ids) or len({one[0] for one in ids}) != len(words):
@@ -107,7 +107,7 @@ class AnswerSpan:
     level: int
 
 
-def answer_span(tokenizer: Any, level: str) -> AnswerSpan:
+def answer_span(tokenizer: Tokenizer, level: str) -> AnswerSpan:
     """The answer tokens of `training_ids(tokenizer, level)`: the sentence and its <|im_end|>."""
     ids = training_ids(tokenizer, level)
     answer = _encode(tokenizer, f"{_ANSWER_START} {level}{_ANSWER_END}{_TURN_END}")
@@ -197,12 +197,12 @@ def layout(
 
 
 def rating_layout(
-    tokenizer: Any, frame_tokens: int, most_frame_tokens: int
+    tokenizer: Tokenizer, frame_tokens: int, most_frame_tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The question about a single video, of whose bank it shows frames and newline, no motion.
 
     Args:
-        tokenizer: a transformers tokenizer that knows the chat tokens.
+        tokenizer: knows the chat tokens.
         frame_tokens: of the video, at least 1.
         most_frame_tokens: that videos are padded to.
 
@@ -228,27 +228,9 @@ def tiny_vocabulary() -> list[str]:
     return [*_SPECIALS, _UNKNOWN, *sorted(words)]
 
 
-def tiny_tokenizer() -> Any:
+def tiny_tokenizer() -> Tokenizer:
     """The tiny preset's own tokenizer: one token a word of the prompt, built without any file.
 
-    Returns:
-        A transformers PreTrainedTokenizerFast; it encodes and decodes the prompt exactly, and maps
-        other words to an unknown token.
+    It encodes and decodes the prompt exactly, and maps other words to an unknown token.
     """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {word: index for index, word in enumerate(tiny_vocabulary())}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
-    tokenizer.decoder = decoders.Fuse()
-    tokenizer.add_special_tokens(
-        [AddedToken(token, normalized=False, special=True) for token in (*_SPECIALS, _UNKNOWN)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        unk_token=_UNKNOWN,
-        clean_up_tokenization_spaces=False,
-    )
+    return of_words(tiny_vocabulary(), _SPLIT, _SPECIALS, _UNKNOWN)

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from vqa_jax.extras import MissingExtraError
+
 SEVERITIES = ("jitter", "stutter", "blur", "noise", "darken", "brighten", "blocks")
 MAX_JITTER = 0.05  # largest shift as a fraction of the frame side that still has severity 1
 
@@ -64,14 +66,17 @@ def photographs(folders: Sequence[str] = ()) -> tuple[list[str], list[str]]:
         folders: folders of further jpg and png pictures; a quarter, by content, is held out.
 
     Raises:
-        FileNotFoundError: a package's photograph or a folder is missing.
+        FileNotFoundError: a package's photograph is missing, or a folder has no pictures.
+        MissingExtraError: a package with photographs is not installed.
     """
     train, heldout = [], []
     for package, relative in _BUILTIN:
         spec = importlib.util.find_spec(package)
-        path = pathlib.Path(spec.submodule_search_locations[0] if spec else package) / relative
+        if spec is None:
+            raise MissingExtraError(package, "prep")
+        path = pathlib.Path(spec.submodule_search_locations[0]) / relative
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: install {package} of requirements.txt")
+            raise FileNotFoundError(f"{path}: install the exact {package} of requirements.txt")
         (heldout if path.stem in _HELDOUT else train).append(str(path))
     for folder in folders:
         found = sorted(p for p in pathlib.Path(folder).rglob("*") if p.suffix in (".jpg", ".png"))

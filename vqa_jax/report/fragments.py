@@ -1,4 +1,4 @@
-"""A picture of what fragments are: a frame with the patches marked, and the spliced view beside it.
+"""A picture of what fragments are: a frame with the patches marked, the spliced view, a caption.
 
 python -m vqa_jax teachers view VIDEO --out fragments.png
 """
@@ -6,7 +6,7 @@ python -m vqa_jax teachers view VIDEO --out fragments.png
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from vqa_jax.jobs.files import replacing
 from vqa_jax.media.decode import read_frames
@@ -14,6 +14,7 @@ from vqa_jax.media.probe import probe
 from vqa_jax.teachers import views
 
 _GAP = 16  # pixels between the two pictures
+_LETTERS = 90  # of the caption across the picture, about
 _CELL, _PATCH = (90, 90, 90), (255, 176, 0)
 
 
@@ -31,7 +32,38 @@ def draw(video: str, out: str, seed: int = 0) -> None:
     info = probe(video)
     number = int(views.clip_numbers(info.num_frames, 1, 32, 2, seed)[0, 0])
     with replacing(out) as temporary:
-        picture(read_frames(video, [number])[0], seed).save(temporary, "PNG", optimize=True)
+        sheet = picture(read_frames(video, [number])[0], seed)
+        _captioned(sheet, caption(number)).save(temporary, "PNG", optimize=True)
+
+
+def caption(number: int, grid: views.Grid = views.Grid()) -> str:
+    """What the picture of frame `number` shows."""
+    cells, patch = grid.cells, grid.patch
+    return (
+        f"Left: frame {number}, cut into {cells} x {cells} cells; of each one patch of "
+        f"{patch} x {patch} pixels is kept, at a random place (marked). Right: these patches side "
+        f"by side, {grid.side} x {grid.side} pixels shown twice as large: all that a teacher of "
+        "the technical view sees of the frame."
+    )
+
+
+def _captioned(sheet: Image.Image, words: str) -> Image.Image:
+    """The picture with a text below it, in lines that fit."""
+    font = ImageFont.load_default(max(14, 2 * sheet.width // _LETTERS))
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > sheet.width - 2 * _GAP and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    height = round(1.4 * font.size)
+    whole = Image.new("RGB", (sheet.width, sheet.height + height * len(lines) + 2 * _GAP), "white")
+    whole.paste(sheet)
+    pen = ImageDraw.Draw(whole)
+    for k, line in enumerate(lines):
+        pen.text((_GAP, sheet.height + _GAP + k * height), line, "black", font)
+    return whole
 
 
 def picture(frame: np.ndarray, seed: int = 0, grid: views.Grid = views.Grid()) -> Image.Image:

@@ -105,10 +105,10 @@ def _figures(facts: Facts) -> list[tuple[str, str, str]]:
         for simulator, pairs in facts.get("misordered_by_simulator", {}).items()
     ]
     rows += [
-        ("  of the simulator's level", "", percent(simulators.get("same"))),
+        ("  answered as the simulator says", "", percent(simulators.get("same"))),
         ("gMAD pairs", count(facts.get("gmad")), ""),
-        ("  of the teachers' level", "", percent(teachers.get("same"))),
-        ("  of their direction", "", percent(teachers.get("direction"))),
+        ("  answered as the old teachers would", "", percent(teachers.get("same"))),
+        ("  in the old teachers' direction", "", percent(teachers.get("direction"))),
     ]
     for name, title in _ENTROPIES:
         mean = _of_uncertain(facts.get("entropy", {}).get(name))

@@ -34,6 +34,7 @@ FACTS = "ensemble.json"
 PAGE = "teachers.html"
 _SHOWN_DISPUTED = 10
 _CURVE_POINTS = 80
+_METHODS = {"zscore": "z-scores", "rank": "ranks", "logistic": "logistic curves"}
 
 Facts = Mapping[str, Any]
 
@@ -112,7 +113,7 @@ def _precision(facts: Sequence[Facts]) -> Table | None:
 def _details(of: Facts) -> dict[str, Any]:
     return {
         "title": f"{of['name']}: {count(of['complete'])} of {count(of['videos'])} videos are "
-        f"scored by all; united by {of['method']}",
+        f"scored by all; scales united by {_METHODS.get(of['method'], of['method'])}",
         "agreement": _agreement(of),
         "pairs": count(of.get("label_pairs")),
         "leave_one_out": _leave_one_out(of),

@@ -34,9 +34,7 @@ def write(timeline: Timeline, out: str) -> str:
         name=name,
         curve=_curve(timeline, name),
         scale=timeline.scale,
-        failed=f"{len(failed)} passages from {clock(failed[0].start)} on: {failed[0].error}"
-        if failed
-        else "",
+        failed=_failed(failed),
         tiles=timeline.tiles,
         sides=(FRAME_SIDE, CROP_SIDE),
         worst=[
@@ -51,6 +49,14 @@ def write(timeline: Timeline, out: str) -> str:
         ],
     )
     return path
+
+
+def _failed(moments: Sequence[Moment]) -> str:
+    """Which passages have no score, and why; empty if all have one."""
+    if not moments:
+        return ""
+    passages = "1 passage" if len(moments) == 1 else f"{len(moments)} passages"
+    return f"{passages} from {clock(moments[0].start)} on: {moments[0].error}"
 
 
 def render(timeline: Timeline, out: str) -> str:

@@ -26,6 +26,7 @@ from vqa_jax.media.crops import scoring_groups
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.qwen2 import KVCache, prefix_positions
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.weights.bundle import StudentSpec
 
 
@@ -35,6 +36,17 @@ class VideoInput:
 
     frames: np.ndarray
     motion: np.ndarray
+
+    @classmethod
+    def of_view(cls, views: np.ndarray, motion: np.ndarray, spec: StudentSpec) -> VideoInput:
+        """A video as `media.view` shows it, cut and grouped for one student.
+
+        Args:
+          views: uint8 [N, S, S, 3], as of `view.view_frames` or stored in a record.
+          motion: float32 [M, D], features of its clips.
+          spec: of the student.
+        """
+        return cls(scoring_groups(views, spec.preprocess, spec.num_frames), motion)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +128,7 @@ class Engine:
         student: FunctionalStudent,
         params: Params,
         spec: StudentSpec,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         batch_size: int = 32,
         execution: Execution | None = None,
     ):
@@ -355,8 +367,3 @@ def _num_groups(first: EncodedVideo, second: EncodedVideo) -> int:
 
 def _group(video: EncodedVideo, group: int) -> np.ndarray:
     return video.visual[group % len(video.visual)]
-
-
-def video_input(frames: np.ndarray, motion: np.ndarray, spec: StudentSpec) -> VideoInput:
-    """Stored frames (of a video record or `frames.video_input`) as the engine's input."""
-    return VideoInput(scoring_groups(frames, spec.preprocess, spec.num_frames), motion)

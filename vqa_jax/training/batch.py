@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vqa_jax.models import prompt
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.pairs.levels import LEVELS
 
 GROUPS = ("simulator", "teachers", "student", "human")
@@ -16,7 +17,7 @@ GROUPS = ("simulator", "teachers", "student", "human")
 class PromptGeometry:
     """Training prompts of the five levels, tokenized once, and the tokens that a frame takes."""
 
-    def __init__(self, tokenizer: Any, tokens_per_frame: int, answer: str):
+    def __init__(self, tokenizer: Tokenizer, tokens_per_frame: int, answer: str):
         self.tokens_per_frame = tokens_per_frame
         self.level_ids = prompt.level_ids(tokenizer)
         self._ids = {level: prompt.training_ids(tokenizer, level) for level in LEVELS}

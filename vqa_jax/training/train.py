@@ -1,6 +1,6 @@
 """Trains a student on one corpus: the whole run, on one process or many.
 
-    python -m vqa_jax train --config configs/quickstart.py --data DIR --workdir DIR
+    python -m vqa_jax train --config quickstart --data DIR --workdir DIR
 
 Rerunning the same command resumes; a finished run returns at once.
 """

@@ -27,12 +27,14 @@ from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.qwen2 import Qwen2Config
 from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
+from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.weights.reader import Checkpoint, WeightsError
 from vqa_jax.weights.rules import Rule
 from vqa_jax.weights.stream import load_array
 
 CONFIG_FILE = "student.json"
 WEIGHTS_FILE = "student.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
 
 
 class BundleError(VqaError):
@@ -111,16 +113,15 @@ def make_spec(
     )
 
 
-def make_tokenizer(spec: StudentSpec, folder: str | None = None) -> Any:
-    """The student's tokenizer: tiny's own, or the one saved beside the weights."""
+def make_tokenizer(spec: StudentSpec, folder: str = "") -> Tokenizer:
+    """The student's tokenizer: tiny's own, or the one saved beside the weights.
+
+    Raises:
+      TokenizerError: the folder has none, or a damaged one.
+    """
     if spec.preset == "tiny":
         return prompt.tiny_tokenizer()
-    path = os.path.join(folder or "", "tokenizer.json")
-    if not os.path.exists(path):
-        raise BundleError(f"{path} is missing: copy the Qwen2 tokenizer files there")
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
+    return Tokenizer.read(os.path.join(folder, TOKENIZER_FILE))
 
 
 def flatten(params: Params) -> dict[str, np.ndarray]:

@@ -3,8 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from tests.fixtures.micro_student import CONFIG
 from tests.fixtures.tolerances import TOLERANCES
@@ -12,6 +10,7 @@ from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.models.tokenizer import of_words
 from vqa_jax.teachers.cards import TeacherError
 from vqa_jax.teachers.neural import level_prompt, load
 from vqa_jax.weights import bundle
@@ -25,12 +24,8 @@ ANSWER = "<|im_start|>assistant\nThe quality of the video is"
 def _tokenizer(words):
     """A token a sign, and the words with the space before them."""
     signs = sorted(set(LINES + QUESTION + ANSWER))
-    vocabulary = {token: k for k, token in enumerate([*(f" {w}" for w in words), *signs, "?!"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?!"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    if words:
-        tokenizer.add_tokens([f" {word}" for word in words])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?!")
+    spaced = [f" {word}" for word in words]
+    return of_words([*spaced, *signs, "?!"], "", spaced, "?!")
 
 
 def _write(folder, words=level_prompt.WORDS, view="squash"):
@@ -39,7 +34,7 @@ def _write(folder, words=level_prompt.WORDS, view="squash"):
     pre = Preprocess(view, image_size=16, tile_size=16, num_tiles=MOST)
     spec = bundle.StudentSpec("micro", CONFIG, pre, MOST, "none", ())
     bundle.save(str(folder), spec, params, {})
-    _tokenizer(words).save_pretrained(folder)
+    _tokenizer(words).save(folder / bundle.TOKENIZER_FILE)
     return student, params
 
 
@@ -54,15 +49,15 @@ def test_score_is_the_expected_level_of_the_next_word(tmp_path):
     videos = [rng.integers(0, 256, (n, 16, 16, 3), np.uint8) for n in (1, 3, 2)]
     found = teacher.score(videos)
     tokenizer = _tokenizer(level_prompt.WORDS)
-    before, after = (tokenizer(text)["input_ids"] for text in (LINES, QUESTION + ANSWER))
+    before, after = (tokenizer.encode(text) for text in (LINES, QUESTION + ANSWER))
     for video, score in zip(videos, found, strict=True):  # alone, and nothing padded
         visual = -1 - np.arange(len(video) * CONFIG.tokens_per_frame + 1)
         tokens = np.concatenate([before, visual, after]).astype(np.int32)[None]
         motion = np.ones((1, 1, 1, CONFIG.motion_dim), np.float32)
         position = np.array([[tokens.size - 1]], np.int32)
         logits = student.bind(params)(video[None, None], motion, tokens, position)[0, 0]
-        ids = [tokenizer.get_vocab()[f" {word}"] for word in ("excellent", "good", "fair", "poor")]
-        bad = tokenizer.get_vocab()[" bad"]
+        ids = [level_prompt.WORDS.index(w) for w in ("excellent", "good", "fair", "poor")]
+        bad = level_prompt.WORDS.index("bad")
         odds = np.exp(np.asarray(logits, np.float64)[[*ids, bad]])
         wanted = odds @ [1, 0.75, 0.5, 0.25, 0] / odds.sum()
         np.testing.assert_allclose(score, wanted, **TOLERANCES["scores_and_losses"])

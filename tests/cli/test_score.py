@@ -1,0 +1,136 @@
+"""`score`: one row a file, modes, exit codes, and results that no failing file takes away."""
+
+import csv
+import json
+import os
+
+import pytest
+
+from tests.fixtures import tiny_corpus
+from vqa_jax import loading
+from vqa_jax.cli import main
+from vqa_jax.motion import extractor
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Three good videos and three bad files."""
+    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+    place = tmp_path / "my videos"
+    (place / "below").mkdir(parents=True)
+    tiny_corpus.write_video(str(place / "bright.mp4"), 0)
+    tiny_corpus.write_video(str(place / "middle.MP4"), 1)
+    tiny_corpus.write_video(str(place / "below" / "dark"), 3)  # found by its content
+    (place / "text.mp4").write_text("no video")
+    (place / "empty.mov").touch()
+    (place / "notes.txt").write_text("left out")
+    return place
+
+
+def test_score_prints_a_table_and_writes_one_row_a_file(folder, trained, tmp_path, capsys):
+    out = tmp_path / "new folder"
+    code = main.main(
+        [
+            "score",
+            str(folder),
+            "--student",
+            trained,
+            "--csv",
+            str(out / "scores.csv"),
+            "--json",
+            str(out / "scores.json"),
+        ]
+    )
+    assert code == 0
+    with open(out / "scores.csv", newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    assert {"path", "score", "std", "error", "scale", "direction", "model"} <= rows[0].keys()
+    names = [os.path.relpath(r["path"], folder) for r in rows]
+    assert sorted(names) == ["below/dark", "bright.mp4", "empty.mov", "middle.MP4", "text.mp4"]
+    for row in rows:
+        assert bool(row["score"]) is not bool(row["error"])
+        assert bool(row["score"]) is bool(row["std"])
+        assert row["direction"] == "higher is better"
+    by_name = dict(zip(names, rows, strict=True))
+    order = [float(by_name[n]["score"]) for n in ("below/dark", "middle.MP4", "bright.mp4")]
+    assert order == sorted(order) and len(set(order)) == 3
+    with open(out / "scores.json", encoding="utf-8") as f:
+        same = json.load(f)
+    assert [r["path"] for r in same] == [r["path"] for r in rows]
+    assert [r["score"] for r in same] == [float(r["score"]) if r["score"] else None for r in rows]
+    table = capsys.readouterr().out
+    lines = [line for line in table.splitlines() if str(folder) in line]
+    assert len(lines) == 5
+    assert "bright.mp4" in lines[0] and "dark" in lines[2]  # best first, failures last
+    assert "3 scored, 2 failed" in table and "arbitrary" in table and "shipped" not in table
+
+
+def test_exit_codes_say_whether_anything_was_scored(folder, trained, capsys):
+    bad = [str(folder / "text.mp4"), str(folder / "gone.mp4")]
+    assert main.main(["score", *bad, "--student", trained]) == 1
+    assert "0 scored, 2 failed" in capsys.readouterr().out
+    assert main.main(["score", str(folder / "notes.txt"), "--student", trained]) == 2
+    assert "no video" in capsys.readouterr().out
+
+
+def test_default_student_is_named_in_the_output(folder, trained, monkeypatch, capsys):
+    monkeypatch.setattr(loading, "SHIPPED", trained)
+    assert main.main(["score", str(folder / "bright.mp4")]) == 0
+    assert "shipped tiny student" in capsys.readouterr().out
+
+
+def test_file_names_that_are_no_text_survive(folder, trained, tmp_path, capsys):
+    name = os.path.join(os.fsencode(str(folder)), b"br\xff.mp4")
+    os.rename(folder / "bright.mp4", name)
+    path = tmp_path / "scores.csv"
+    assert main.main(["score", os.fsdecode(name), "--student", trained, "--csv", str(path)]) == 0
+    assert b"br\xff.mp4" in path.read_bytes()
+    assert "br\\udcff.mp4" in capsys.readouterr().out
+
+
+def test_modes_of_scoring_tell_what_they_did(folder, trained, tmp_path, capsys):
+    path = tmp_path / "scores.json"
+
+    def score(*flags):
+        arguments = ["score", str(folder), "--student", trained, "--json", str(path), *flags]
+        assert main.main(arguments) == 0
+        rows = [row for row in json.loads(path.read_text()) if row["error"] is None]
+        return {os.path.basename(row["path"]): row for row in rows}, capsys.readouterr().out
+
+    full, text = score()
+    assert "saved" not in text and "contradict" not in text
+    few, text = score("--adaptive", "--epsilon", "0.5")
+    assert all(1 <= row["comparisons"] <= 5 for row in few.values())
+    assert sum(row["comparisons"] for row in few.values()) < 15 and "saved" in text
+    both, text = score("--both_orders")
+    assert all(row["comparisons"] == 10 for row in both.values()) and "contradict" in text
+    authors, text = score("--protocol", "w2s")
+    assert "authors' rule" in text and all(row["std"] is None for row in authors.values())
+    assert all(0 <= row["score"] <= 100 for row in authors.values())
+    for found in (few, both):
+        assert found["dark"]["score"] < found["bright.mp4"]["score"]
+    assert full["dark"]["comparisons"] == 5
+    with pytest.raises(SystemExit):
+        score("--adaptive", "--both_orders")
+    assert main.main(["score", str(folder), "--adaptive", "--epsilon", "-1"]) == 2
+
+
+def test_the_table_goes_to_standard_error_where_rows_take_standard_output(folder, trained, capfd):
+    clip = str(folder / "bright.mp4")
+    assert main.main(["score", clip, "--student", trained, "--csv", "-", "--quiet"]) == 0
+    said = capfd.readouterr()
+    (row,) = csv.DictReader(said.out.splitlines())
+    assert row["path"] == clip and "1 scored, 0 failed" in said.err
+    assert main.main(["score", clip, "--student", trained, "--json", "-"]) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out)[0]["score"] == float(row["score"]) and "1 scored" in said.err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_loses_neither_the_table_nor_the_other_file(folder, trained, tmp_path, capfd):
+    arguments = ["score", str(folder / "bright.mp4"), "--student", trained, "--csv", "/dev/full"]
+    assert main.main([*arguments, "--json", str(tmp_path / "scores.json")]) == 1
+    said = capfd.readouterr()
+    assert "1 scored, 0 failed" in said.out and "Traceback" not in said.err
+    assert said.err.splitlines()[-1].startswith("error: /dev/full: No space left")
+    assert len(json.loads((tmp_path / "scores.json").read_text())) == 1
