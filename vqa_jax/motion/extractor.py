@@ -20,7 +20,6 @@ from vqa_jax.motion import network, weights
 from vqa_jax.weights.bundle import BundleError, StudentSpec
 
 TINY_WEIGHTS = pathlib.Path(__file__).parents[1] / "assets" / "motion_tiny.safetensors"
-TINY_MOTION_SIZE = 56  # side of the clips that the shipped weights were pretrained on
 MOTION_WEIGHTS = "slowfast.safetensors"  # beside a student that was trained with others than ours
 _VERSION = 1  # raise it when the same weights and clips would give other features
 

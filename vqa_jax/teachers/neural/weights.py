@@ -97,12 +97,12 @@ _IGNORED = re.compile(r".+\.relative_position_index")
 
 
 def load_fast_vqa(path: str | pathlib.Path, cfg: FastVqaConfig = FastVqaConfig()) -> FastVqa:
-    """FAST-VQA from safetensors with the official names; raises WeightsError, see `load_network`."""
+    """FAST-VQA from safetensors with the official names; errors of `load_network`."""
     return load_network(path, nnx.eval_shape(lambda: FastVqa(cfg, nnx.Rngs(0))), FAST_VQA)
 
 
 def load_dover(path: str | pathlib.Path, cfg: DoverConfig = DoverConfig()) -> Dover:
-    """DOVER from safetensors with the official names; raises WeightsError, see `load_network`."""
+    """DOVER from safetensors with the official names; errors of `load_network`."""
     return load_network(path, nnx.eval_shape(lambda: Dover(cfg, nnx.Rngs(0))), DOVER)
 
 
