@@ -344,10 +344,11 @@ def test_stamps_tell_files_of_one_size_apart(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"one")
     os.utime(path, ns=(1, 1))
-    first = ingest.file_stamp(str(tmp_path), "a.mp4")
+    entry = listing.Input(str(path), "a.mp4")
+    first = listing.file_stamp(entry)
     path.write_bytes(b"two")
-    assert ingest.file_stamp(str(tmp_path), "a.mp4") != first
-    assert ingest.file_stamp(str(tmp_path), "none.mp4") == (-1, -1)
+    assert listing.file_stamp(entry) != first
+    assert listing.file_stamp(listing.Input(str(tmp_path / "none.mp4"), "none.mp4")) == (-1, -1)
 
 
 # --- files that fail late ---------------------------------------------------------------------

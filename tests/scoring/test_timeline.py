@@ -73,7 +73,7 @@ def test_a_passage_is_the_input_of_its_frames_alone(tmp_path, view):
 def student(trained):
     """The corpus's student, whose motion features say nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
         yield loading.load(trained)
 
 
