@@ -11,7 +11,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from configs import base
-from vqa_jax.media.view import Preprocess
+from vqa_jax.media.preprocess import Preprocess
 
 # Sources of the spatial, temporal and streaming pools; all others are labelled by models alone.
 _POOLS = {"1": (50_000, 20_000, 10_000), "2": (2_000, 1_000, 1_000), "3": (2_000, 1_000, 1_000)}

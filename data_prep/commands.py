@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit status. Mistakes in the arguments raise SystemExit(2).
     """
-    program, commands = command.parser("python -m data_prep", "Prepares a corpus to learn from.")
+    program, commands = command.parser(
+        "python -m data_prep", "Prepares a corpus to learn from.", "prep"
+    )
     for add in (_add_inputs, _add_build, _add_labels, _add_verify):
         add(commands)
     return command.run(program, argv)
@@ -88,7 +90,9 @@ def _metrics(args: argparse.Namespace) -> command.Result:
     from vqa_jax.media.isolation import Limits
 
     with command.told_as_settings():
-        limits = Limits(args.limit_seconds, args.limit_memory_mb)
+        limits = Limits(
+            args.limit_seconds, args.limit_memory_mb, ("--limit_seconds", "--limit_memory_mb")
+        )
         settings = low_level_metrics.Settings(limits, args.limit_pixels)
         rows, quarantined = low_level_metrics.measure_listing(
             args.videos, args.out, settings, args.beam

@@ -23,10 +23,10 @@ from vqa_jax.models import prompt, qwen2
 from vqa_jax.motion import extractor
 from vqa_jax.pairs import levels
 from vqa_jax.pairs.simulators import all_simulator_pairs
-from vqa_jax.scoring import anchors as anchors_lib
-from vqa_jax.scoring import scale as anchors
 from vqa_jax.scoring import thurstone
+from vqa_jax.scoring.anchors import AnchorError
 from vqa_jax.scoring.engine import VideoInput
+from vqa_jax.scoring.judge import Judge
 from vqa_jax.training.batch import PromptGeometry
 from vqa_jax.training.input_pipeline import training_batches
 from vqa_jax.weights.bundle import BundleError, make_tokenizer
@@ -55,13 +55,13 @@ def check_preferences(far_down, down, up, far_up):
 
 def check_scores(student):
     """Scores fall with every step of severity, and the anchors stand in their own order."""
-    scale = anchors.Scale(student.engine, student.scale.anchors)
-    assert scale.anchor_q[-1] - scale.anchor_q[0] > 1  # worst to best
+    judge = Judge(student.engine, student.judge.anchors, student.fingerprint)
+    assert judge.scale.anchor_q[-1] - judge.scale.anchor_q[0] > 1  # worst to best
     found = []
     for level in range(tiny_corpus.NUM_LEVELS + 1):
         frames = scoring_groups(tiny_corpus.tiles(77, level), tiny_corpus.PREPROCESS, 2)
         video = next(student.engine.encode([VideoInput(frames, NO_MOTION)]))
-        found.append(scale.score(video))
+        found.append(judge.score([video])[0].score)
     assert (np.diff([s.score for s in found]) < 0).all()
     assert found[0].score - found[-1].score > 50  # of 100 between the outer anchors
 
@@ -213,14 +213,14 @@ def _both_transposed(monkeypatch):
 @pytest.mark.parametrize("mutate", [_transposed_videos, _transposed_anchors, _both_transposed])
 def test_transposed_matrix_is_noticed(student, monkeypatch, mutate):
     mutate(monkeypatch)
-    with pytest.raises((AssertionError, anchors_lib.AnchorError)):
+    with pytest.raises((AssertionError, AnchorError)):
         check_scores(student)
 
 
 def test_exchanged_videos_are_noticed(student, monkeypatch):
     real = student.engine.compare
     monkeypatch.setattr(student.engine, "compare", lambda pairs: real([(b, a) for a, b in pairs]))
-    with pytest.raises((AssertionError, anchors_lib.AnchorError)):
+    with pytest.raises((AssertionError, AnchorError)):
         check_scores(student)
 
 

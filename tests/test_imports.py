@@ -14,7 +14,7 @@ PROJECT = ("vqa_jax", "data_prep", "configs", "launch", "tests")
 # A module imports its own folder and what stands on lower floors. The longest matching name counts.
 FLOORS = {
     -1: "vqa_jax.errors",
-    0: "vqa_jax vqa_jax.settings",
+    0: "vqa_jax vqa_jax.settings vqa_jax.extras",
     1: "vqa_jax.media vqa_jax.pairs vqa_jax.jobs vqa_jax.devices",
     2: "vqa_jax.models",
     3: "vqa_jax.corpus vqa_jax.benchmarks vqa_jax.weights",
@@ -30,7 +30,14 @@ FLOORS = {
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 # Light: no file in it imports an accelerator library, nor anything of ours that does.
 LIGHT = (
-    *("vqa_jax.errors", "vqa_jax.settings", "vqa_jax.media", "vqa_jax.pairs", "vqa_jax.jobs"),
+    *(
+        "vqa_jax.errors",
+        "vqa_jax.settings",
+        "vqa_jax.extras",
+        "vqa_jax.media",
+        "vqa_jax.pairs",
+        "vqa_jax.jobs",
+    ),
     *("vqa_jax.corpus", "vqa_jax.benchmarks", "data_prep", "configs"),
     *("vqa_jax.teachers.measures", "vqa_jax.teachers.nss", "vqa_jax.teachers.cards"),
     *("vqa_jax.teachers.scales", "vqa_jax.teachers.views", "vqa_jax.teachers.votes"),

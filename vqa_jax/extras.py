@@ -11,7 +11,7 @@ from vqa_jax.errors import VqaError
 BRINGS = {
     "apache_beam": ("prep",),
     "array_record": ("train", "prep"),
-    "cv2": ("prep", "train"),
+    "cv2": ("prep", "train", "plan"),
     "flatbuffers": ("serve",),
     "fsspec": ("prep",),
     "google": ("train", "prep"),  # protobuf

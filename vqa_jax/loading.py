@@ -1,9 +1,14 @@
-"""`load`: the forms in which a student comes, each told by what its folder holds."""
+"""`load`: the forms in which a student comes, each told by what its folder holds.
+
+`score` and `compare` are those of the shipped student. All three are names of `vqa_jax` itself.
+"""
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
+from collections.abc import Sequence
 
 from flax import nnx
 from jax.sharding import Mesh
@@ -13,17 +18,14 @@ from vqa_jax.exchange import exported, student_io
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.tokenizer import Tokenizer
-from vqa_jax.motion import extractor as motion_lib
-from vqa_jax.scoring import anchors as scoring_anchors
-from vqa_jax.scoring.predictor import MOTION_WEIGHTS, Path, Predictor
+from vqa_jax.motion import extractor
+from vqa_jax.scoring.anchors import AnchorSet
+from vqa_jax.scoring.predictor import PairResult, Path, Predictor, Result, Video
+from vqa_jax.settings import ScoreConfig
 from vqa_jax.weights import bundle
 
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
-
-
 CONFIG_NAME = "config.json"  # of a published checkpoint
-
-
 SHIPPED = os.path.join(os.path.dirname(__file__), "assets", "tiny_student")
 
 
@@ -52,6 +54,44 @@ def load(
     return found
 
 
+def score(
+    videos: Video | Sequence[Video], config: ScoreConfig | None = None, *, fps: float | None = None
+) -> Result | list[Result]:
+    """Scores one video, or several in order, with the shipped student; see `Predictor.score`.
+
+    Args:
+      videos: a file or frames uint8 RGB [T, H, W, 3], or a sequence of such.
+      config: how to score; default: every anchor, one order, solved exactly.
+      fps: frames a second of what is given as frames.
+
+    Returns:
+      A Result, or one a video. A file that cannot be used has an `error` in place of a score.
+
+    Raises:
+      view.FramesError: frames that are no video, or without fps.
+    """
+    return _shipped(SHIPPED).score(videos, config, fps=fps)
+
+
+def compare(first: Video, second: Video, *, fps: float | None = None) -> PairResult:
+    """Tells by the shipped student which of two videos is better; see `Predictor.compare`.
+
+    Args:
+      first, second: files, or frames uint8 RGB [T, H, W, 3].
+      fps: frames a second of what is given as frames.
+
+    Raises:
+      MediaError: a file cannot be used.
+      view.FramesError: frames that are no video, or without fps.
+    """
+    return _shipped(SHIPPED).compare(first, second, fps=fps)
+
+
+@functools.lru_cache(maxsize=1)
+def _shipped(folder: str) -> Predictor:
+    return load(folder)
+
+
 def _load(path: Path | None, mesh: Mesh | None) -> Predictor:
     folder = os.fspath(path) if path is not None else SHIPPED
     if not os.path.isdir(folder):
@@ -70,28 +110,24 @@ def _load(path: Path | None, mesh: Mesh | None) -> Predictor:
             folder,
             mesh,
         )
-    if not any(os.path.exists(os.path.join(folder, n)) for n in (bundle.CONFIG_FILE, CONFIG_NAME)):
-        raise bundle.BundleError(
-            f"{folder} holds no student (neither {bundle.CONFIG_FILE} nor {CONFIG_NAME}): "
-            "name a student's folder"
-        )
-    if os.path.exists(os.path.join(folder, bundle.CONFIG_FILE)):
+    if bundle.is_complete(folder):
         spec = bundle.load_spec(folder)
-        params = bundle.load_params(folder, FunctionalStudent(spec.student))
-        anchors = None
-        if os.path.exists(os.path.join(folder, scoring_anchors.ANCHOR_FILE)):
-            anchors = scoring_anchors.AnchorSet.load(folder)
         return Predictor(
             spec.student,
-            params,
+            bundle.load_params(folder, FunctionalStudent(spec.student)),
             bundle.fingerprint(folder),
             spec,
             bundle.make_tokenizer(spec, folder),
-            anchors,
+            AnchorSet.beside(folder),
             folder,
             mesh,
         )
-    return _load_official(folder, mesh)
+    if os.path.exists(os.path.join(folder, CONFIG_NAME)):
+        return _load_official(folder, mesh)
+    raise bundle.BundleError(
+        f"{folder} holds no student (neither {bundle.CONFIG_FILE} nor {CONFIG_NAME}): "
+        "name a student's folder"
+    )
 
 
 def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
@@ -99,16 +135,13 @@ def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
     tokenizer = None
     if os.path.exists(os.path.join(folder, bundle.TOKENIZER_FILE)):
         tokenizer = Tokenizer.read(os.path.join(folder, bundle.TOKENIZER_FILE))
-    anchors = None
-    if os.path.exists(os.path.join(folder, scoring_anchors.ANCHOR_FILE)):
-        anchors = scoring_anchors.AnchorSet.load(folder)
     spec = None
-    extractor = os.path.join(folder, MOTION_WEIGHTS)
-    if os.path.exists(extractor):
+    if weights := extractor.beside(folder):
         preprocess = Preprocess(image_size=student.cfg.vision.image_size)
-        wanted = motion_lib.load(extractor).fingerprint(preprocess)
+        wanted = extractor.load(weights).fingerprint(preprocess)
         most = PUBLISHED_NUM_FRAMES
         spec = bundle.StudentSpec("", student.cfg, preprocess, most, wanted, ())
     params = nnx.to_pure_dict(nnx.state(student))
     fingerprint = bundle.files_fingerprint(sorted(glob.glob(os.path.join(folder, "*.safetensors"))))
+    anchors = AnchorSet.beside(folder)
     return Predictor(student.cfg, params, fingerprint, spec, tokenizer, anchors, folder, mesh)

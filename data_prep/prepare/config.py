@@ -198,7 +198,7 @@ class HumanConfig:
 
     Attributes:
       seed: of the draws.
-      per_label: pairs of each label, set and split, see `pairs.label_quota`; fewer where a set
+      per_label: pairs of each label, set and split, see `table.label_quota`; fewer where a set
         does not hold more.
       margin: s_D of videos without a known deviation, as a share of the MOS's deviation over the
         set.

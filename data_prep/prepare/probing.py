@@ -20,6 +20,7 @@ from vqa_jax.media.isolation import Limits, kept
 from vqa_jax.media.probe import VideoInfo, probe
 
 INPUTS_PER_UNIT = 256
+_LIMIT_NAMES = ("prep.limit_seconds", "prep.limit_memory_mb")
 _STAMP_THREADS = 32  # waiting for a file server, mostly
 
 
@@ -46,7 +47,8 @@ def stamp_inputs(entries: Sequence[listing.Input]) -> list[tuple[int, int]]:
 def isolated(config: PrepConfig, path: str, fn: Callable[..., Any], *args: Any) -> Iterator[Any]:
     """Items of `fn(*args)`, made in this thread's child process where the config sets limits."""
     if config.limit_seconds or config.limit_memory_mb:
-        return kept(Limits(config.limit_seconds, config.limit_memory_mb)).run(path, fn, *args)
+        limits = Limits(config.limit_seconds, config.limit_memory_mb, _LIMIT_NAMES)
+        return kept(limits).run(path, fn, *args)
     return iter(fn(*args))
 
 

@@ -7,14 +7,18 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from launch.bench.scoring import published_cost
 from vqa_jax import loading
+from vqa_jax.benchmarks import metrics
 from vqa_jax.corpus.store import VideoStore
 from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.models import prompt
-from vqa_jax.scoring import comparisons
-from vqa_jax.scoring.engine import video_input
+from vqa_jax.scoring.comparisons import in_rounds
+from vqa_jax.scoring.engine import EncodedVideo, VideoInput
+from vqa_jax.scoring.judge import Judge
 
 
 def measure(student: str | None, data: str, epsilons: Sequence[float]) -> dict[str, Any]:
@@ -22,14 +26,13 @@ def measure(student: str | None, data: str, epsilons: Sequence[float]) -> dict[s
 
     Returns:
       {"machine", "videos", "sources", "model", "rows": those of
-      `comparisons.comparisons_table` with "flops_7b", the cost at published size in units of five
-      full passes}.
+      `modes_table` with "flops_7b", the cost at published size in units of five full passes}.
 
     Raises:
       files.CorpusError: the corpus has no held-out videos.
     """
     loaded = loading.load(student)
-    engine, scale = loaded.engine, loaded.scale
+    engine = loaded.engine
     rows = [r for r in read_video_table(data) if r["effective"] and r["split"] == "heldout"]
     if not rows:
         raise CorpusError(f"{data} has no held-out videos: prepare with --config evaluation")
@@ -38,18 +41,63 @@ def measure(student: str | None, data: str, epsilons: Sequence[float]) -> dict[s
         worst[row["simulator"]] = max(worst.get(row["simulator"], 1), row["level"])
     store = VideoStore(data, engine.spec.extractor)
     stored = (store[row["video_id"]] for row in rows)
-    inputs = (video_input(record["frames"], motion, engine.spec) for record, motion in stored)
+    inputs = (
+        VideoInput.of_view(record["frames"], motion, engine.spec) for record, motion in stored
+    )
     videos = list(engine.encode(inputs))
     labels = [-row["level"] / worst[row["simulator"]] for row in rows]
-    table = comparisons.comparisons_table(scale, videos, labels, epsilons)
+    found = modes_table(loaded.judge, videos, labels, epsilons)
     cost = published_cost(len(prompt.scoring_ids(loaded.tokenizer)) - 4)
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "videos": len(rows),
         "sources": len({row["source_id"] for row in rows}),
         "model": loaded.fingerprint,
-        "rows": [{**row, "flops_7b": cost.share(row["comparisons"])} for row in table],
+        "rows": [{**row, "flops_7b": cost.share(row["comparisons"])} for row in found],
     }
+
+
+def modes_table(
+    judge: Judge,
+    videos: Sequence[EncodedVideo],
+    labels: Sequence[float] | np.ndarray,
+    epsilons: Sequence[float] = (),
+) -> list[dict[str, float]]:
+    """What k = 1..A comparisons a video give, and adaptive modes, on a labelled set.
+
+    Every anchor is asked once; the modes then see the answers that they would ask for.
+
+    Args:
+      judge: student and anchors.
+      videos: to be scored.
+      labels: quality of each, higher is better.
+      epsilons: of the adaptive modes.
+
+    Returns:
+      A row a k, then one an epsilon: {"epsilon" (0 for the former), "comparisons" (mean), "srcc"
+      (with the labels), "srcc_full" (with all anchors' scores)}.
+    """
+    scale, count = judge.scale, len(judge.anchors.names)
+    preferred = judge.comparisons.every(videos)
+
+    def answer(anchors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return preferred[rows, anchors]
+
+    full = scale.solve_q(preferred)[0]
+    modes = [(0.0, k) for k in range(1, count + 1)] + [(epsilon, count) for epsilon in epsilons]
+    rows = []
+    for epsilon, most in modes:
+        answers = in_rounds(answer, len(videos), scale, epsilon, most)
+        q = scale.solve_q(answers.preferred, answers.seen)[0]
+        rows.append(
+            {
+                "epsilon": epsilon,
+                "comparisons": float(answers.seen.sum(axis=1).mean()),
+                "srcc": metrics.correlate(q, labels, ("srcc",))["srcc"],
+                "srcc_full": metrics.correlate(q, full, ("srcc",))["srcc"],
+            }
+        )
+    return rows
 
 
 def table(found: dict[str, Any]) -> str:

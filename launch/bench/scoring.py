@@ -37,7 +37,7 @@ def measure(student: str | None, repeats: int, seed: int) -> dict[str, Any]:
       "flops_ratio" (of this student), "flops_ratio_7b"}.
     """
     loaded = loading.load(student)
-    engine, anchors = loaded.engine, list(loaded.scale.anchors.inputs)
+    engine, anchors = loaded.engine, list(loaded.judge.anchors.inputs)
     rng = np.random.default_rng(seed)
     like = anchors[0]
     passes, cached, error = [], [], 0.0

@@ -214,7 +214,7 @@ def test_programs_score_another_video_from_its_clips(programs, tmp_path):
     done = serve(programs, str(video))
     assert done.returncode == 0, done.stderr
     found = float(done.stdout.split()[1])
-    assert found == pytest.approx(student.scale.score(encoded).score, abs=0.02)
+    assert found == pytest.approx(student.judge.score([encoded])[0].score.score, abs=0.02)
 
 
 def test_the_serving_script_refuses_damage(programs, tmp_path):

@@ -32,7 +32,7 @@ def _train(data: str, workdir: str, told) -> None:
 def _relabel(data: str, student: str, told) -> None:
     loaded = loading.load(student)
     told.set()
-    relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, data, 2, RELABEL)
+    relabel.relabel(loaded.judge, data, 2, RELABEL)
 
 
 def _killed_until_done(job, *args: str, most_seconds: float, seed: int) -> int:
@@ -85,7 +85,7 @@ def _contents(root) -> dict[str, str]:
 def test_kill_9_during_relabelling(corpus, trained, tmp_path):
     quiet, other = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "killed"))
     loaded = loading.load(trained)
-    relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, quiet, 2, RELABEL)
+    relabel.relabel(loaded.judge, quiet, 2, RELABEL)
     assert _killed_until_done(_relabel, other, trained, most_seconds=4.0, seed=1) >= KILLS // 2
     assert _contents(other) == _contents(quiet)
 
@@ -93,14 +93,14 @@ def test_kill_9_during_relabelling(corpus, trained, tmp_path):
 def _relabel_share(data: str, student: str, process: int) -> None:
     loaded = loading.load(student)
     share = ranges.Share(process, 2)
-    relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, data, 2, RELABEL, share=share)
+    relabel.relabel(loaded.judge, data, 2, RELABEL, share=share)
 
 
 @pytest.mark.slow
 def test_two_processes_relabel_as_one(corpus, trained, tmp_path):
     quiet, shared = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "shared"))
     loaded = loading.load(trained)
-    relabel.relabel(loaded.engine, loaded.scale, loaded.fingerprint, quiet, 2, RELABEL)
+    relabel.relabel(loaded.judge, quiet, 2, RELABEL)
     context = multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=_relabel_share, args=(shared, trained, k)) for k in range(2)

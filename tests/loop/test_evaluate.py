@@ -18,6 +18,7 @@ from vqa_jax.loop import evaluate
 from vqa_jax.pairs import levels
 from vqa_jax.pairs import levels as levels_lib
 from vqa_jax.pairs.simulators import SimulatedSet, all_simulator_pairs, simulator_pair
+from vqa_jax.scoring.judge import Judge
 
 
 def _set(source, simulator, count):
@@ -149,7 +150,7 @@ class ComparedError(Exception):
 def evaluated(trained, corpus, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("evaluated"))
     student = loading.load(trained)
-    found = evaluate.evaluate(student.engine, student.scale, student.fingerprint, corpus, out)
+    found = evaluate.evaluate(student.judge, corpus, out)
     return student, out, found
 
 
@@ -185,14 +186,16 @@ def test_finished_evaluation_is_kept_and_another_student_redone(
     student, out, found = evaluated
     copy = str(shutil.copytree(out, tmp_path / "out"))
 
+    another = Judge(student.engine, student.judge.anchors, "another")
+
     def compare(pairs):
         raise ComparedError
 
     monkeypatch.setattr(student.engine, "compare", compare)
-    again = evaluate.evaluate(student.engine, student.scale, student.fingerprint, corpus, copy)
+    again = evaluate.evaluate(student.judge, corpus, copy)
     assert again == found
     with pytest.raises(ComparedError):
-        evaluate.evaluate(student.engine, student.scale, "another", corpus, copy)
+        evaluate.evaluate(another, corpus, copy)
 
 
 def test_corpus_without_heldout_pairs_is_refused(evaluated, tmp_path):
@@ -202,4 +205,4 @@ def test_corpus_without_heldout_pairs_is_refused(evaluated, tmp_path):
     assert video_table.simulated_sets(table, "heldout")
     write_video_table(data, [r for r in table if r["split"] == "train"])
     with pytest.raises(files.CorpusError, match="held-out"):
-        evaluate.evaluate(student.engine, None, "x", data, str(tmp_path / "out"))
+        evaluate.evaluate(student.judge, data, str(tmp_path / "out"))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vqa_jax.loop import facts, labels
-from vqa_jax.pairs import gmad
+from vqa_jax.loop import facts
+from vqa_jax.pairs import gmad, levels
 
 
 def _case(seed=0, videos=200, teachers=4):
@@ -54,18 +54,18 @@ def test_what_one_teacher_cannot_fill_goes_to_the_others():
 
 def test_posterior_is_alike_in_both_orders():
     forward, backward = np.random.default_rng(0).normal(size=(2, 6, 5))
-    found = labels.posterior(forward, backward)
+    found = levels.posterior(forward, backward)
     np.testing.assert_allclose(found.sum(axis=1), 1)
-    np.testing.assert_allclose(found, labels.posterior(backward, forward)[:, ::-1])
+    np.testing.assert_allclose(found, levels.posterior(backward, forward)[:, ::-1])
 
 
 def test_agreement_and_entropy():
     old = ["worse", None, "similar", "better", "superior", "better"]
     new = ["worse", "better", "better", "inferior", "better", "better"]
-    found = facts.agreement(old, new)
+    found = facts.label_agreement(old, new)
     assert found["pairs"] == 5 and found["same"] == pytest.approx(2 / 5)
     assert found["direction"] == pytest.approx(3 / 4)
     assert found["matrix"][3][0] == found["matrix"][2][3] == 1 and np.sum(found["matrix"]) == 5
-    assert facts.agreement([None], ["worse"])["same"] is None
+    assert facts.label_agreement([None], ["worse"])["same"] is None
     probs = np.array([[0.2] * 5, [0, 0, 1, 0, 0], [0.1, 0.2, 0.3, 0.2, 0.2]])
     np.testing.assert_allclose(facts.entropy(probs), stats.entropy(probs, axis=1))

@@ -13,7 +13,7 @@ from scipy import stats
 from configs import paper
 from tests.fixtures import tiny_corpus
 from tests.fixtures.stub_student import RELABEL as CONFIG
-from tests.fixtures.stub_student import StubEngine, digests, scale_of
+from tests.fixtures.stub_student import StubEngine, digests, judge_of
 from vqa_jax import settings as settings_lib
 from vqa_jax.corpus import pair_shards
 from vqa_jax.corpus import store as records
@@ -26,8 +26,7 @@ from vqa_jax.scoring.engine import VideoInput
 
 @pytest.fixture(scope="module")
 def student():
-    engine = StubEngine()
-    return engine, scale_of(engine)
+    return judge_of(StubEngine(), "student 1")
 
 
 def _read(data, iteration):
@@ -43,7 +42,7 @@ def _unordered(pairs):
 def relabelled(corpus, student, tmp_path_factory):
     data = str(shutil.copytree(corpus, tmp_path_factory.mktemp("relabelled") / "data"))
     before = digests(data)
-    facts = relabel.relabel(*student, "student 1", data, 2, CONFIG)
+    facts = relabel.relabel(student, data, 2, CONFIG)
     return data, before, facts
 
 
@@ -73,7 +72,7 @@ def test_all_and_only_the_misordered_new_pairs_are_taken_with_the_simulators_lab
 
 def test_gmad_pairs_carry_the_students_soft_label_and_join_different_segments(relabelled, student):
     data, _, facts = relabelled
-    engine = student[0]
+    engine = student.engine
     found = [p for p in _read(data, 2) if p["label_source"] == "student"]
     assert len(found) == facts["gmad"] == CONFIG.gmad_quota
     assert facts["gmad_by_attacker"].keys() <= {"student", "weak"}
@@ -120,27 +119,28 @@ def test_everything_that_was_there_is_untouched(relabelled):
 def test_rerun_is_kept_and_another_student_or_quota_refused(relabelled, student, monkeypatch):
     data, _, facts = relabelled
     state = digests(data)
+    another = judge_of(StubEngine(), "student 2")
     monkeypatch.setattr(StubEngine, "encode", None)
-    assert relabel.relabel(*student, "student 1", data, 2, CONFIG) == facts
+    assert relabel.relabel(student, data, 2, CONFIG) == facts
     assert digests(data) == state
     other = dataclasses.replace(CONFIG, gmad_quota=3)
-    for fingerprint, config in (("student 2", CONFIG), ("student 1", other)):
+    for judge, config in ((another, CONFIG), (student, other)):
         with pytest.raises(files.CorpusError, match="other settings or models"):
-            relabel.relabel(*student, fingerprint, data, 2, config)
+            relabel.relabel(judge, data, 2, config)
 
 
 def test_interrupted_rerun_writes_the_same_bytes(relabelled, student, tmp_path):
     data, _, facts = relabelled
     copy = str(shutil.copytree(data, tmp_path / "data"))
     os.remove(os.path.join(copy, "relabel_2.json"))  # killed just before the end
-    assert relabel.relabel(*student, "student 1", copy, 2, CONFIG) == facts
+    assert relabel.relabel(student, copy, 2, CONFIG) == facts
     relative = {os.path.relpath(p, copy): d for p, d in digests(copy).items()}
     assert relative == {os.path.relpath(p, data): d for p, d in digests(data).items()}
 
 
 def test_third_iteration_repeats_nothing_of_the_first_two(relabelled, student, tmp_path):
     copy = str(shutil.copytree(relabelled[0], tmp_path / "data"))
-    relabel.relabel(*student, "student 2", copy, 3, CONFIG)
+    relabel.relabel(judge_of(StubEngine(), "student 2"), copy, 3, CONFIG)
     seen = set(_unordered(_read(copy, 1) + _read(copy, 2)))
     third = _unordered(_read(copy, 3))
     assert third and not seen & set(third)
@@ -156,7 +156,7 @@ def test_quota_takes_the_most_confidently_wrong_and_the_pool_whole_segments(
     assert len(pool) == 8 * (tiny_corpus.NUM_LEVELS + 1)
     assert {r["split"] for r in pool} == {"train"}
     assert relabel.choose_pool(table[::-1], config) == pool[::-1]  # whatever the order
-    facts = relabel.relabel(*student, "x", data, 2, config)
+    facts = relabel.relabel(student, data, 2, config)
     assert facts["misordered_taken"] == 1 < facts["misordered"]
     assert facts["pool_videos"] == len(pool)
     used = {p[k] for p in _read(data, 2) for k in ("first_id", "second_id")}
@@ -166,7 +166,7 @@ def test_quota_takes_the_most_confidently_wrong_and_the_pool_whole_segments(
 def test_missing_earlier_iteration_is_named(corpus, student, tmp_path):
     data = str(shutil.copytree(corpus, tmp_path / "data"))
     with pytest.raises(files.CorpusError, match="vqa_pairs_2"):
-        relabel.relabel(*student, "x", data, 3, CONFIG)
+        relabel.relabel(student, data, 3, CONFIG)
 
 
 def test_nothing_hard_is_said(corpus, student, tmp_path, monkeypatch):
@@ -174,7 +174,7 @@ def test_nothing_hard_is_said(corpus, student, tmp_path, monkeypatch):
     monkeypatch.setattr(relabel, "misordered", lambda *_: [])
     config = dataclasses.replace(CONFIG, gmad_quota=0)
     with pytest.raises(files.CorpusError, match="nothing"):
-        relabel.relabel(*student, "x", data, 2, config)
+        relabel.relabel(student, data, 2, config)
 
 
 def _told(data):
@@ -188,11 +188,11 @@ def test_each_group_of_simulators_has_its_quota(corpus, student, tmp_path):
         {"name": "temporal", "simulators": ("jitter",), "pairs": 5},
     )
     config = dataclasses.replace(CONFIG, misordered_pools=pools, gmad_quota=0)
-    facts = relabel.relabel(*student, "x", data, 2, config)
+    facts = relabel.relabel(student, data, 2, config)
     assert facts["misordered_taken"] == 1 < facts["misordered"]
     # The most confidently wrong one, and nothing of a group without a misordered pair.
     everything = str(shutil.copytree(corpus, tmp_path / "everything"))
-    relabel.relabel(*student, "x", everything, 2, dataclasses.replace(CONFIG, gmad_quota=0))
+    relabel.relabel(student, everything, 2, dataclasses.replace(CONFIG, gmad_quota=0))
     sure = [abs(p["preference"] - 0.5) for p in _told(everything)]
     assert [abs(p["preference"] - 0.5) for p in _told(data)] == [max(sure)]
 
@@ -201,7 +201,7 @@ def test_ensemble_labels_follow_the_teachers_rule_with_the_student_among_them(
     corpus, student, tmp_path
 ):
     data = str(shutil.copytree(corpus, tmp_path / "data"))
-    relabel.relabel(*student, "x", data, 2, dataclasses.replace(CONFIG, labels="ensemble"))
+    relabel.relabel(student, data, 2, dataclasses.replace(CONFIG, labels="ensemble"))
     videos = parquet.read_table(os.path.join(data, "relabel_2", "videos.parquet")).to_pylist()
     q = {row["video_id"]: row["q"] for row in videos}
     pool = list(relabel.choose_pool(read_video_table(data), CONFIG))
@@ -231,7 +231,7 @@ def test_ensemble_labels_follow_the_teachers_rule_with_the_student_among_them(
 def test_narrower_xi_keeps_the_defenders_scores_closer(corpus, student, tmp_path):
     data = str(shutil.copytree(corpus, tmp_path / "data"))
     config = dataclasses.replace(CONFIG, xi=0.25, gmad_quota=30)
-    relabel.relabel(*student, "x", data, 2, config)
+    relabel.relabel(student, data, 2, config)
     videos = parquet.read_table(os.path.join(data, "relabel_2", "videos.parquet")).to_pylist()
     q = {row["video_id"]: row["q"] for row in videos}
     width = np.subtract(*np.percentile(list(q.values()), [99, 1])) / CONFIG.num_bins

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.fixtures import tiny_corpus
-from tests.fixtures.stub_student import RELABEL, StubEngine, digests, scale_of
+from tests.fixtures.stub_student import RELABEL, StubEngine, digests, judge_of
 from vqa_jax.corpus import shards as shards_lib
 from vqa_jax.corpus import store as records
 from vqa_jax.corpus.store import VideoStore
@@ -50,9 +50,9 @@ class FlakyEngine(StubEngine):
 def _student(left=10**9):
     """A stub student whose engine breaks at its `left`-th call."""
     engine = FlakyEngine()
-    scale = scale_of(engine)
-    engine.left, engine.begun = left, 0
-    return engine, scale
+    judge = judge_of(engine)
+    engine.left, judge.engine.begun = left, 0
+    return judge
 
 
 def _relative(data):
@@ -62,9 +62,9 @@ def _relative(data):
 @pytest.fixture(scope="module")
 def undisturbed(corpus, tmp_path_factory):
     data = str(shutil.copytree(corpus, tmp_path_factory.mktemp("quiet") / "data"))
-    engine, scale = _student()
-    facts = relabel.relabel(engine, scale, "x", data, 2, SMALL)
-    return _relative(data), facts, engine.begun
+    judge = _student()
+    facts = relabel.relabel(judge, data, 2, SMALL)
+    return _relative(data), facts, judge.engine.begun
 
 
 def test_relabel_interrupted_ten_times_writes_the_same_bytes(
@@ -78,13 +78,13 @@ def test_relabel_interrupted_ten_times_writes_the_same_bytes(
     rng = np.random.default_rng(5)
     begun = 0
     for left in rng.integers(1, 8, 10):
-        engine, scale = _student(int(left))
+        judge = _student(int(left))
         with pytest.raises(InterruptedError):
-            relabel.relabel(engine, scale, "x", data, 2, SMALL)
-        begun += engine.begun
-    engine, scale = _student()
-    assert relabel.relabel(engine, scale, "x", data, 2, SMALL) == facts
-    assert begun + engine.begun <= ranges + 10  # each interruption repeats one range at most
+            relabel.relabel(judge, data, 2, SMALL)
+        begun += judge.engine.begun
+    judge = _student()
+    assert relabel.relabel(judge, data, 2, SMALL) == facts
+    assert begun + judge.engine.begun <= ranges + 10  # each interruption repeats one range at most
     assert _relative(data) == wanted
 
 
@@ -93,10 +93,10 @@ def test_two_processes_relabel_to_the_same_bytes(corpus, undisturbed, tmp_path):
     found, begun = {}, {}
 
     def job(process):
-        engine, scale = _student()
+        judge = _student()
         share = work_ranges.Share(process, 2)
-        found[process] = relabel.relabel(engine, scale, "x", data, 2, SMALL, (), share)
-        begun[process] = engine.begun
+        found[process] = relabel.relabel(judge, data, 2, SMALL, (), share)
+        begun[process] = judge.engine.begun
 
     threads = [threading.Thread(target=job, args=(k,)) for k in range(2)]
     for thread in threads:
@@ -113,13 +113,13 @@ def test_two_processes_relabel_to_the_same_bytes(corpus, undisturbed, tmp_path):
 
 def test_processes_evaluate_to_the_same_bytes(corpus, tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    engine, scale = _student()
-    summary = evaluate.evaluate(engine, scale, "x", corpus, one, most=4)
-    assert engine.begun == 2
+    judge = _student()
+    summary = evaluate.evaluate(judge, corpus, one, most=4)
+    assert judge.engine.begun == 2
     for process, found in ((1, None), (0, summary)):
         share = work_ranges.Share(process, 2)
-        assert evaluate.evaluate(engine, scale, "x", corpus, two, share, 4) == found
-    assert engine.begun == 4
+        assert evaluate.evaluate(judge, corpus, two, share, 4) == found
+    assert judge.engine.begun == 4
     assert {os.path.basename(p): d for p, d in digests(one).items()} == {
         os.path.basename(p): d for p, d in digests(two).items()
     }
@@ -151,14 +151,14 @@ def test_unreadable_videos_are_rows_with_a_reason(corpus, tmp_path):
     data = str(shutil.copytree(corpus, tmp_path / "data"))
     lost = [tiny_corpus.video_id(12, 2), tiny_corpus.video_id(3, 0)]
     _without_motion(data, lost)
-    engine, scale = _student()
-    found = evaluate.evaluate(engine, scale, "x", data, str(tmp_path / "out"), most=4)
+    judge = _student()
+    found = evaluate.evaluate(judge, data, str(tmp_path / "out"), most=4)
     assert found["failed_videos"] == 1 and found["num_pairs"] == 6 + 3
     rows = parquet.read_table(tmp_path / "out" / "scores.parquet").to_pylist()
     bad = [r for r in rows if r["error"]]
     assert [r["video_id"] for r in bad] == lost[:1] and bad[0]["score"] is None
     assert "no motion features" in bad[0]["error"]
-    facts = relabel.relabel(engine, scale, "x", data, 2, SMALL)
+    facts = relabel.relabel(judge, data, 2, SMALL)
     assert facts["failed_videos"] == 1
     pairs = parquet.read_table(os.path.join(data, "relabel_2", "pairs.parquet")).to_pylist()
     assert pairs and lost[1] not in {p[k] for p in pairs for k in ("first_id", "second_id")}
@@ -168,25 +168,25 @@ def test_a_damaged_record_is_a_row_and_a_shard_without_its_index_is_named(corpus
     data = str(shutil.copytree(corpus, tmp_path / "data"))
     (path,) = shards_lib.dataset_shards(data, "vqa_videos", "heldout")
     whole = pathlib.Path(path).read_bytes()
-    engine, scale = _student()
+    judge = _student()
     for place, found in ((3000, None), (2**16, files.CorpusError)):
         with open(path, "wb") as f:
             f.write(whole[:place] + bytes(64) + whole[place + 64 :])
         out = str(tmp_path / f"out {place}")
         if found:
             with pytest.raises(found, match="data_prep verify"):
-                evaluate.evaluate(engine, scale, "x", data, out, most=4)
+                evaluate.evaluate(judge, data, out, most=4)
         else:
-            summary = evaluate.evaluate(engine, scale, "x", data, out, most=4)
+            summary = evaluate.evaluate(judge, data, out, most=4)
             assert summary["failed_videos"] == 1 and summary["num_pairs"] == 6 + 3
 
 
 def test_another_extractors_corpus_is_refused_before_the_work(corpus, tmp_path):
-    engine, scale = _student()
-    engine.spec = dataclasses.replace(engine.spec, extractor="another")
+    judge = _student()
+    judge.engine.spec = dataclasses.replace(judge.engine.spec, extractor="another")
     with pytest.raises(files.CorpusError, match="extractor"):
-        evaluate.evaluate(engine, scale, "x", corpus, str(tmp_path / "out"))
-    assert engine.begun == 0 and not (tmp_path / "out").exists()
+        evaluate.evaluate(judge, corpus, str(tmp_path / "out"))
+    assert judge.engine.begun == 0 and not (tmp_path / "out").exists()
 
 
 def test_ranges_hold_whole_segments_of_one_shard_with_their_pairs(corpus):

@@ -136,8 +136,20 @@ def test_one_pass_equals_all_frames_in_memory(base, max_key_frames, tmp_path):
     keys = everything[view.key_frame_indices(57, info.fps)]
     np.testing.assert_array_equal(views, view.view_frames(keys, pre))
     np.testing.assert_array_equal(clips, view.motion_clips(everything, info.fps, pre))
+    for one, other in zip(
+        view.frames_input(everything, info.fps, pre), (views, clips), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
     again = view.video_input(path, pre)
     assert views.tobytes() == again[0].tobytes() and clips.tobytes() == again[1].tobytes()
+
+
+def test_one_frame_is_a_video_and_none_is_not():
+    views, clips = view.frames_input(moving_frames(1), 30.0, CROPS)
+    assert views.shape == (7, 20, 20, 3) and clips.shape == (1, 4, 16, 16, 3)
+    for frames, fps in ((moving_frames(1)[:0], 30.0), (moving_frames(1), -1.0)):
+        with pytest.raises(view.FramesError, match="give"):
+            view.frames_input(frames, fps, CROPS)
 
 
 def test_a_file_that_promises_too_much_gives_what_its_frames_give(tmp_path, monkeypatch):

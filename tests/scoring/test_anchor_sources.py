@@ -1,35 +1,29 @@
-"""Anchors chosen from a scored pool, and what leaving one out does."""
-
-import json
+"""Anchors chosen from a scored pool."""
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from tests.scoring.test_anchors import QUALITIES, SCORES, StubEngine, _set
 from vqa_jax.benchmarks.labels import read_labels
 from vqa_jax.cli import main
-from vqa_jax.report import anchors as page
-from vqa_jax.scoring import anchor_sources, sensitivity
-from vqa_jax.scoring import scale as anchors
+from vqa_jax.scoring import anchor_sources
 
 
 def test_each_bin_gives_the_video_about_which_ratings_agree_most():
     rng = np.random.default_rng(0)
     scores, std = rng.uniform(1, 5, 400), rng.uniform(0.1, 1, 400)
     edges = np.linspace(scores.min(), scores.max(), 6)
-    for k, i in enumerate(anchor_sources.choose(scores, std, 5)):
+    for k, i in enumerate(anchor_sources.choose_from_pool(scores, std, 5)):
         inside = (scores >= edges[k]) & (scores <= edges[k + 1])
         assert inside[i] and std[i] == std[inside].min()
     # Without deviations: the nearest to the bins' middles.
-    assert anchor_sources.choose(np.arange(11.0), np.full(11, np.nan), 2) in (
+    assert anchor_sources.choose_from_pool(np.arange(11.0), np.full(11, np.nan), 2) in (
         [2, 7],
         [3, 7],
         [2, 8],
     )
     for bad, num in ((np.array([1.0, 1.1, 5.0]), 3), (np.array([1.0, 2.0]), 5), (scores, 1)):
         with pytest.raises(ValueError):
-            anchor_sources.choose(bad, np.full(len(bad), np.nan), num)
+            anchor_sources.choose_from_pool(bad, np.full(len(bad), np.nan), num)
 
 
 def test_the_command_writes_a_table_that_scoring_reads(tmp_path, capsys):
@@ -47,37 +41,3 @@ def test_the_command_writes_a_table_that_scoring_reads(tmp_path, capsys):
     np.testing.assert_array_equal(found.mos, (1, 3, 5))
     assert main.main([*arguments, "--videos", str(tmp_path)]) == 1
     assert "1.mp4" in capsys.readouterr().err
-
-
-def test_leaving_an_anchor_out_is_scoring_without_it(tmp_path):
-    scale = anchors.Scale(StubEngine(), _set(QUALITIES, SCORES))
-    tests = np.linspace(-1, 1, 9)
-    probabilities = stats.norm.cdf(tests[:, None] - np.array(QUALITIES))
-    found = page.examine(scale, probabilities, str(tmp_path))
-    full = np.array([s.score for s in scale.solve(probabilities)])
-    for i, row in enumerate(found):
-        kept = [k for k in range(5) if k != i]
-        fewer = anchors.Scale(
-            StubEngine(), _set([QUALITIES[k] for k in kept], [SCORES[k] for k in kept])
-        )
-        alone = np.array([s.score for s in fewer.solve(probabilities[:, kept])])
-        assert row.mean_shift == pytest.approx(np.abs(alone - full).mean())
-        assert row.largest_shift == pytest.approx(np.abs(alone - full).max())
-        itself = stats.norm.cdf(QUALITIES[i] - np.array(QUALITIES))[None, kept]
-        assert row.predicted == pytest.approx(fewer.solve(itself)[0].score)
-        assert row.srcc == pytest.approx(1)
-    written = json.loads((tmp_path / "anchor_sensitivity.json").read_text())
-    assert written["videos"] == 9 and len(written["anchors"]) == 5
-    text = page.render(found, str(tmp_path))
-    assert "mean shift" in text and len(text.splitlines()) == 7
-    with pytest.raises(ValueError, match="three and two"):
-        sensitivity.leave_one_out(["a", "b"], [0, 1], np.eye(2), probabilities[:, :2])
-
-
-def test_files_without_a_score_are_told_even_if_too_few_are_left(trained, tmp_path, capsys):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"no video")
-    arguments = ["anchor_sensitivity", str(broken), "--student", str(trained)]
-    assert main.main([*arguments, "--out", str(tmp_path / "out")]) == 2
-    told = capsys.readouterr().out
-    assert "0 videos" in told and "broken.mp4" in told

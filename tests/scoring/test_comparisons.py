@@ -1,38 +1,82 @@
-"""Scoring with fewer anchors, in both orders, and by the authors' rule; the student is a stub."""
+"""Which pairs the student is asked about, and what becomes of its answers; it is a stub."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tests.scoring.test_anchors import QUALITIES, SCORES, StubEngine, _set, _video
-from vqa_jax.scoring import comparisons, predictor, thurstone, w2s
-from vqa_jax.scoring import scale as anchors
+from launch.bench import adaptive
+from tests.fixtures.known_qualities import (
+    QUALITIES,
+    BiasedEngine,
+    KnowingEngine,
+    anchors_of,
+    judge_of,
+    video_of,
+)
+from vqa_jax.pairs import levels
+from vqa_jax.scoring.comparisons import Comparisons, in_rounds
 from vqa_jax.settings import ScoreConfig
+
+SEEN = np.linspace(-2.0, 2.0, 41)
+VIDEOS = [video_of(q) for q in SEEN]
 
 
 @pytest.fixture(scope="module")
-def scale():
-    return anchors.Scale(StubEngine(), _set(QUALITIES, SCORES))
+def judge():
+    return judge_of()
 
 
-VIDEOS = [_video(q) for q in np.linspace(-2.0, 2.0, 41)]
+def _rounds(judge, qualities, **settings):
+    def answer(anchors, rows):
+        return stats.norm.cdf(np.array(qualities)[rows] - np.array(QUALITIES)[anchors])
+
+    return in_rounds(answer, len(qualities), judge.scale, **settings)
 
 
-def test_default_is_every_anchor_solved_exactly(scale):
-    found = predictor.score_videos(scale, VIDEOS[:3])
-    alone = [scale.score(v).score for v in VIDEOS[:3]]
-    np.testing.assert_allclose([f.score.score for f in found], alone, atol=1e-9)
-    assert [f.comparisons for f in found] == [5, 5, 5]
-    assert predictor.score_videos(scale, []) == []
+def test_matrix_holds_the_probability_that_the_row_is_preferred(judge):
+    gaps = np.subtract.outer(QUALITIES, QUALITIES)
+    np.testing.assert_allclose(judge.comparisons.among_anchors(), stats.norm.cdf(gaps), atol=1e-9)
 
 
-def test_adaptive_saves_comparisons_starts_in_the_middle_and_keeps_the_order(scale):
-    probs, seen = comparisons.adaptive(scale, VIDEOS, 0.0, most=1)
-    assert seen[:, 2].all() and seen.sum() == len(VIDEOS)
-    np.testing.assert_allclose(probs[0, 2], scale.probabilities(VIDEOS[0])[2])
-    found = predictor.score_videos(scale, VIDEOS, ScoreConfig(epsilon=0.1))
+def test_every_anchor_is_met_by_every_video(judge):
+    wanted = stats.norm.cdf(np.subtract.outer(SEEN, QUALITIES))
+    np.testing.assert_allclose(judge.comparisons.every(VIDEOS), wanted, atol=1e-9)
+    answers = judge.comparisons.ask(VIDEOS, ScoreConfig(), judge.scale)
+    np.testing.assert_allclose(answers.preferred, wanted, atol=1e-9)
+    assert answers.seen.all() and answers.contradicted is None
+    assert answers.comparisons.tolist() == [5] * len(VIDEOS)
+
+
+def test_temperature_divides_the_logits():
+    warm = Comparisons(KnowingEngine(), anchors_of().inputs, tau=5.0)
+    logits = KnowingEngine().compare([(video_of(QUALITIES[0]), video_of(QUALITIES[4]))])
+    expected = levels.preference(logits, 5.0)[0]
+    np.testing.assert_allclose(warm.among_anchors()[4, 0], expected, atol=1e-9)
+    cold = Comparisons(KnowingEngine(), anchors_of().inputs)
+    best = video_of(QUALITIES[4])
+    np.testing.assert_allclose(cold.every([best], 5.0), warm.every([best]))
+    assert cold.every([best], 5.0)[0, 0] < cold.every([best])[0, 0]
+
+
+def test_both_orders_are_averaged_and_contradictions_marked():
+    biased = judge_of(BiasedEngine())
+    video = video_of(0.1)
+    answers = biased.comparisons.ask([video], ScoreConfig(both_orders=True), biased.scale)
+    gaps = 0.1 - np.array(QUALITIES)
+    wanted = 0.5 * (stats.norm.cdf(gaps + 0.45) + stats.norm.cdf(gaps - 0.45))
+    np.testing.assert_allclose(answers.preferred[0], wanted, atol=1e-9)
+    np.testing.assert_array_equal(answers.contradicted[0], np.abs(gaps) < 0.45)
+    assert answers.comparisons.tolist() == [10]
+
+
+def test_adaptive_saves_comparisons_starts_in_the_middle_and_keeps_the_order(judge):
+    first = _rounds(judge, SEEN, epsilon=0.0, most=1)
+    assert first.seen[:, 2].all() and first.seen.sum() == len(VIDEOS)
+    np.testing.assert_allclose(first.preferred[0, 2], judge.comparisons.every(VIDEOS[:1])[0, 2])
+    assert (np.delete(first.preferred, 2, axis=1) == 0.5).all()
+    found = judge.score(VIDEOS, ScoreConfig(epsilon=0.1))
     assert np.mean([f.comparisons for f in found]) < 4.5
-    table = comparisons.comparisons_table(scale, VIDEOS, np.arange(len(VIDEOS)), [0.1])
+    table = adaptive.modes_table(judge, VIDEOS, np.arange(len(VIDEOS)), [0.1])
     few = table.pop()
     assert [row["comparisons"] for row in table] == [1, 2, 3, 4, 5]
     assert table[-1]["srcc"] == pytest.approx(1) and table[-1]["srcc_full"] == pytest.approx(1)
@@ -43,62 +87,6 @@ def test_adaptive_saves_comparisons_starts_in_the_middle_and_keeps_the_order(sca
     assert table[1]["srcc_full"] > 0.95
 
 
-def test_a_tiny_epsilon_is_the_full_mode(scale):
-    full = scale.solve(scale.preferences(scale.logits(VIDEOS)))
-    found = predictor.score_videos(scale, VIDEOS, ScoreConfig(epsilon=1e-12))
-    np.testing.assert_allclose([f.score.q for f in found], [s.q for s in full], atol=1e-9)
-
-
-def test_the_next_anchor_is_the_nearest_to_the_estimate(scale):
-    best, worst = _video(3.0), _video(-3.0)
-    _, seen = comparisons.adaptive(scale, [best, worst], 0.0, most=2)
-    estimate = scale.solve_q(np.full((1, 5), 0.5), np.zeros((1, 5), bool))[0]
-    np.testing.assert_allclose(estimate, 0, atol=1e-9)  # nothing was compared
+def test_the_next_anchor_is_the_nearest_to_the_estimate(judge):
+    seen = _rounds(judge, [3.0, -3.0], epsilon=0.0, most=2).seen
     assert seen[0, 3:].any() and seen[1, :2].any()
-
-
-class Biased(StubEngine):
-    """Prefers whatever it sees second."""
-
-    def _logits(self, first, second):
-        return super()._logits(first, _video(second.visual.item() + 0.45))
-
-
-def test_both_orders_cancel_a_bias_and_report_contradictions():
-    fair = anchors.Scale(StubEngine(), _set(QUALITIES, SCORES))
-    biased = anchors.Scale(Biased(), _set(QUALITIES, SCORES))
-    video = _video(0.1)  # equals the third anchor: a biased student says "second" both times
-    (found,) = predictor.score_videos(biased, [video], ScoreConfig(both_orders=True))
-    one_order = biased.score(video)
-    wanted = fair.score(video)
-    assert found.comparisons == 10
-    assert found.contradictions == pytest.approx(2 / 5)  # the anchors within 0.45 of it
-    assert abs(found.score.q - wanted.q) < 0.05 < abs(one_order.q - wanted.q)
-    (clean,) = predictor.score_videos(fair, [_video(0.2)], ScoreConfig(both_orders=True))
-    assert clean.contradictions == 0
-
-
-def test_w2s_is_the_authors_rule(scale):
-    probs = scale.preferences(scale.logits(VIDEOS))
-    found = w2s.w2s_scores(probs, scale.matrix)
-    assert found[-1] == 100 and found[0] == 0  # what lies beyond the anchors is clipped
-    np.testing.assert_array_equal(found, w2s.w2s_scores(probs, scale.matrix))
-    # 50 steps come near the optimum that they are meant for.
-    q, _ = thurstone.map_scores(thurstone.preference_matrix(probs, scale.matrix), "logistic")
-    np.testing.assert_allclose(found, thurstone.minmax_score(q), atol=10)
-    (one,) = predictor.score_videos(scale, [VIDEOS[30]], ScoreConfig(protocol="w2s"))
-    assert 0 < one.score.score <= 100 and np.isnan(one.score.q)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"protocol": "best"},
-        {"epsilon": -1.0},
-        {"epsilon": 0.1, "both_orders": True},
-        {"protocol": "w2s", "both_orders": True},
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(fields):
-    with pytest.raises(ValueError):
-        ScoreConfig(**fields)

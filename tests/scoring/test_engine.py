@@ -150,7 +150,7 @@ def test_videos_beyond_the_students_sizes_and_missing_anchors_are_refused(fixtur
 
 def test_stored_tiles_become_groups_of_centre_crops():
     tiles = tiny_corpus.tiles(0, 0)
-    video = scoring.video_input(tiles, np.zeros((1, 4), np.float32), SPEC)
+    video = scoring.VideoInput.of_view(tiles, np.zeros((1, 4), np.float32), SPEC)
     assert video.frames.shape == (2, 2, 16, 16, 3)
     np.testing.assert_array_equal(video.frames[1], tiles[1::2, 2:18, 2:18])
 

@@ -12,8 +12,13 @@ from tests.fixtures import broken_files, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import loading
 from vqa_jax.devices import sharding
+from vqa_jax.errors import VqaError
+from vqa_jax.media import decode, probe
+from vqa_jax.media.container import MediaError
 from vqa_jax.motion import extractor
+from vqa_jax.pairs import levels
 from vqa_jax.scoring import anchors
+from vqa_jax.settings import ScoreConfig
 from vqa_jax.weights import bundle
 
 
@@ -162,7 +167,7 @@ def test_any_videos_of_known_quality_are_anchors(trained, tmp_path, monkeypatch)
     table.write_text("path,mos\na0.mp4,4.5\na3.mp4,1.0\na1.mp4,3.5\na2.mp4,2\n")
     clip = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
     student.use_anchors(table)
-    assert student.scale.anchors.scores == (1.0, 2.0, 3.5, 4.5)
+    assert student.judge.anchors.scores == (1.0, 2.0, 3.5, 4.5)
     found = student.score(clip)
     assert 1 < found.score < 4.5 and found.comparisons == 4
     assert "human scores" in found.scale and "anchors.csv" in found.scale
@@ -181,3 +186,57 @@ def test_any_videos_of_known_quality_are_anchors(trained, tmp_path, monkeypatch)
             student.score(clip)
     with pytest.raises(anchors.AnchorError, match="missing"):
         student.use_anchors(tmp_path / "none.csv")
+
+
+def _decoded(path):
+    """All frames of a file uint8 [T, H, W, 3] and its frame rate."""
+    return np.stack([frame for _, frame in decode.iter_frames(path)]), probe.probe(path).fps
+
+
+def test_frames_at_hand_score_as_their_file(student, tmp_path):
+    paths = [tiny_corpus.write_video(str(tmp_path / f"{i}.mp4"), i) for i in (0, 2)]
+    frames, fps = zip(*map(_decoded, paths), strict=True)
+    wanted = student.score(paths)
+    found = student.score([*frames, paths[0]], fps=fps[0])
+    assert [r.path for r in found] == ["", "", paths[0]]
+    for one, other in zip(found, [*wanted, wanted[0]], strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-6)
+        assert one.std == pytest.approx(other.std, abs=1e-6)
+    single = student.score(frames[1], ScoreConfig(both_orders=True), fps=fps[1])
+    assert single.comparisons == 10 and single.error is None
+
+
+@pytest.mark.parametrize(
+    ("video", "fps", "message"),
+    [
+        (np.zeros((2, 8, 8, 3), np.float32), 10, "uint8"),
+        (np.zeros((8, 8, 3), np.uint8), 10, r"\[T, H, W, 3\]"),
+        (np.zeros((2, 3, 8, 8), np.uint8), 10, r"\[T, H, W, 3\]"),
+        (np.zeros((0, 8, 8, 3), np.uint8), 10, "one at least"),
+        (np.zeros((2, 8, 8, 3), np.uint8), None, "fps"),
+        (np.zeros((2, 8, 8, 3), np.uint8), 0, "fps"),
+        (np.zeros((2, 8, 8, 3), np.uint8), float("nan"), "fps"),
+        ([[1, 2]], 10, "numpy array"),
+    ],
+)
+def test_what_is_no_video_says_what_is_asked_for(student, video, fps, message):
+    with pytest.raises(VqaError, match=message):
+        student.score(video, fps=fps)
+
+
+def test_comparison_is_the_mean_of_both_orders(student, tmp_path):
+    bright, dark = (tiny_corpus.write_video(str(tmp_path / f"{i}.mp4"), i) for i in (0, 2))
+    found = student.compare(bright, dark)
+    one, other = student.encode(bright), student.encode(dark)
+    forward, backward = student.engine.compare([(one, other), (other, one)])
+    probs = [np.exp(x - x.max()) / np.exp(x - x.max()).sum() for x in (forward, backward)]
+    wanted = (probs[0] + probs[1][::-1]) / 2
+    assert tuple(found.level_probs) == levels.LEVELS
+    np.testing.assert_allclose(list(found.level_probs.values()), wanted, atol=1e-5)
+    assert found.second_better == pytest.approx(wanted @ [0, 0.25, 0.5, 0.75, 1], abs=1e-5)
+    assert found.second_better < 0.25 and not found.contradictory  # two levels darker
+    assert found.model == student.fingerprint
+    swapped = student.compare(_decoded(dark)[0], bright, fps=10.0)
+    assert swapped.second_better == pytest.approx(1 - found.second_better, abs=1e-5)
+    with pytest.raises(MediaError, match="no such file"):
+        student.compare(bright, str(tmp_path / "gone.mp4"))

@@ -94,7 +94,7 @@ def test_preferred_test_video_scores_higher():
 
 def test_anchor_scale_is_exact_at_anchors_linear_beyond_and_monotone():
     q, mos = [-0.8, -0.3, 0.0, 0.4, 0.7], [39.56, 50.23, 60.62, 69.43, 78.03]
-    scale = thurstone.anchor_scale(q, mos)
+    scale = thurstone.fit_score_map(q, mos)
     score, outside = scale.apply(q)
     np.testing.assert_allclose(score, mos)
     assert not outside.any()
@@ -107,11 +107,11 @@ def test_anchor_scale_is_exact_at_anchors_linear_beyond_and_monotone():
 
 
 def test_anchors_out_of_order_are_pooled():
-    scale = thurstone.anchor_scale([-1, 0.2, 0.1, 1], [20, 40, 60, 80])
+    scale = thurstone.fit_score_map([-1, 0.2, 0.1, 1], [20, 40, 60, 80])
     assert scale.knots_score == (20, 50, 80)
     assert (np.diff(scale.apply(np.linspace(-2, 2, 99))[0]) > 0).all()
     with pytest.raises(ValueError, match="against their scores"):
-        thurstone.anchor_scale([1, 0, -1], [1, 2, 3])
+        thurstone.fit_score_map([1, 0, -1], [1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_anchors_out_of_order_are_pooled():
         lambda: thurstone.map_scores(np.full((2, 2), 1.5)),
         lambda: thurstone.map_scores(np.eye(2), link="probit"),
         lambda: thurstone.preference_matrix(np.zeros(4), np.eye(5)),
-        lambda: thurstone.anchor_scale([1.0], [2.0]),
+        lambda: thurstone.fit_score_map([1.0], [2.0]),
     ],
 )
 def test_bad_arguments_are_refused(call):

@@ -17,7 +17,7 @@ from vqa_jax import settings
 from vqa_jax.devices import sharding
 from vqa_jax.jobs import files
 from vqa_jax.models.functional import FunctionalStudent
-from vqa_jax.training import checkpoint, train
+from vqa_jax.training import checkpoint, metric_log, train
 from vqa_jax.training import step as train_step
 from vqa_jax.weights import bundle
 
@@ -268,15 +268,23 @@ def test_save_that_fails_stops_the_run(corpus, tmp_path, monkeypatch):
     assert not os.path.exists(tmp_path / "student")
 
 
-def test_run_on_groups_counts_its_pairs(corpus, tmp_path):
+def test_run_on_groups_counts_its_pairs(corpus, tmp_path, monkeypatch):
+    real, added = metric_log.MetricLog.add, []
+
+    def add(log, values):
+        added.append(dict(values))
+        real(log, values)
+
+    monkeypatch.setattr(metric_log.MetricLog, "add", add)
     grouped = tiny_corpus.input_config(batch_size=32, group_size=4)
     config = tiny_corpus.train_config(3, input=grouped)
     folder = train.train(config, SPEC, corpus, str(tmp_path))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert all(math.isfinite(v) for row in rows for v in row.values())
-    for row in rows:
-        pairs = sum(value for name, value in row.items() if name.startswith("train/pairs/"))
-        assert 8 < pairs <= 32, row  # more than groups, at most four a group
+    assert len(rows) == len(added) == 3
+    for values in added:
+        pairs = sum(v for name, v in values.items() if name.startswith(metric_log.PAIRS))
+        assert 8 < pairs <= 32, values  # more than groups, at most four a group
     student = FunctionalStudent(SPEC.student)
     before, after = student.init(config.seed), bundle.load_params(folder, student)
     assert not np.array_equal(before["newline"], after["newline"])

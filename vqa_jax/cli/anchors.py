@@ -59,7 +59,7 @@ def _sensitivity(args: argparse.Namespace) -> command.Result:
     probabilities, failed = student.anchor_probabilities(find_videos(args.paths))
     rows = [f"no score: {error}" for error in failed]
     try:
-        found = page.examine(student.scale, probabilities, args.out)
+        found = page.examine(student.judge, probabilities, args.out)
     except ValueError as error:
         return "\n".join([str(error), *rows]), 2
     return "\n".join([page.render(found, args.out), *rows]), 0

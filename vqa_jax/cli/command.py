@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import logging
 
+from vqa_jax import extras
 from vqa_jax.cli import config
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs
@@ -48,12 +49,14 @@ class Parser(argparse.ArgumentParser):
     Attributes:
       outputs: kind of each option that names an output.
       takes_beam: what follows "--" is Beam's; it becomes `beam` of the arguments.
+      extra: of the installation that the commands belong to; "": it depends.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, allow_abbrev=False, **kwargs)
         self.outputs: dict[str, outputs.Kind] = {}
         self.takes_beam = False
+        self.extra = ""
         self._commands: Any = None
 
     def add_subparsers(self, **kwargs: Any) -> Any:
@@ -99,11 +102,18 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unknown command {token!r}{hint}")
 
 
-def parser(prog: str, description: str) -> tuple[Parser, Any]:
-    """The parser of a program and argparse's sub-commands, for `add`."""
+def parser(prog: str, description: str, extra: str = "") -> tuple[Parser, Any]:
+    """The parser of a program and argparse's sub-commands, for `add`.
+
+    Args:
+      prog: how the program is called.
+      description: what it does.
+      extra: of the installation, see `extras.asked_for`.
+    """
     from vqa_jax import __version__
 
     found = Parser(prog=prog, description=description)
+    found.extra = extra
     found.add_argument("--version", action="version", version=f"vqa_jax {__version__}")
     found.add_argument("--quiet", action="store_true", help="only warnings, errors and the result")
     return found, found.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -167,11 +177,15 @@ def run(program: Parser, argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status. Known errors are one line, not a traceback."""
     rest, changes = config.split(sys.argv[1:] if argv is None else list(argv))
     args = program.parse_args(rest)
+    extra = program.extra or args.command  # `train` and `plan` have one of their name
     if args.configured:
         try:
-            args.config = config.read(args.config, changes)
+            with extras.asked_for(extra):
+                args.config = config.read(args.config, changes)
         except config.ConfigError as error:
             args.parser.error(str(error))
+        except extras.MissingExtraError as error:
+            return _complain(str(error))
     elif changes:
         args.parser.error(f"{args.command} takes no --config")
     _be_quiet(args.quiet)
@@ -179,7 +193,8 @@ def run(program: Parser, argv: Sequence[str] | None = None) -> int:
         for name, kind in args.parser.outputs.items():
             if path := getattr(args, name):
                 outputs.check_output(path, kind)
-        result = args.handler(args)
+        with extras.asked_for(extra):
+            result = args.handler(args)
         if isinstance(result, int):
             return result
         text, status = result

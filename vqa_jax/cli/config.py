@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,7 +79,8 @@ def _reason(error: Exception) -> str:
     if unknown:
         return f"no field {unknown[2]!r}; did you mean {unknown[1]}?"
     if isinstance(error, AttributeError | LookupError):
-        return "no field " + text.strip("\"'").join("''")
+        name = text.strip("\"'")
+        return f"no field {name!r}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if any("Traceback" in line for line in lines):  # of the file's code: its last line tells
         lines = [lines[0], lines[-1]]
@@ -86,10 +89,10 @@ def _reason(error: Exception) -> str:
 
 def _file_of(name: str) -> str:
     """The file of a configuration, with the detail after its colon."""
+    folder = _folder()  # in any case: a file of one's own may change one of these
     name, colon, detail = name.partition(":")
     path = name
     if not name.endswith(".py") and not os.path.dirname(name):
-        folder = _folder()
         names = sorted(p.stem for p in folder.glob("[a-z]*.py"))
         if name not in names:
             hint = nearest(name, names) or f"; there are {', '.join(names)}"
@@ -102,13 +105,14 @@ def _file_of(name: str) -> str:
 
 def _folder() -> pathlib.Path:
     """Folder of the configurations: beside the package in a checkout, within it once installed."""
-    installed = importlib.util.find_spec("vqa_jax.configs")
-    if installed is not None and installed.submodule_search_locations:
-        return pathlib.Path(next(iter(installed.submodule_search_locations)))
-    return pathlib.Path(__file__).resolve().parents[2] / "configs"
+    if importlib.util.find_spec("vqa_jax.configs") is None:
+        return pathlib.Path(__file__).resolve().parents[2] / "configs"
+    installed = importlib.import_module("vqa_jax.configs")
+    sys.modules.setdefault("configs", installed)  # as its files call each other in a checkout
+    return pathlib.Path(installed.__path__[0])
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """ "; did you mean X?" for a name that is nearly one of those known, else ""."""
+    """What to add to a message on a name: "; did you mean X?", or nothing if none is near."""
     found = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {found[0]}?" if found else ""

@@ -50,9 +50,7 @@ def _evaluate(args: argparse.Namespace) -> command.Result:
 
     share = ranges.Share(args.process, args.processes)
     student = loading.load(args.student)
-    found = evaluate.evaluate(
-        student.engine, student.scale, student.fingerprint, args.data, args.out, share
-    )
+    found = evaluate.evaluate(student.judge, args.data, args.out, share)
     return report.evaluation_table(found) if found else command.LEFT, 0
 
 
@@ -68,9 +66,7 @@ def _relabel(args: argparse.Namespace) -> command.Result:
         settings = vqa_jax_settings.RelabelConfig(**args.config.relabel.to_dict())
     student = loading.load(args.student)
     facts = relabel.relabel(
-        student.engine,
-        student.scale,
-        student.fingerprint,
+        student.judge,
         args.data,
         args.iteration,
         settings,

@@ -81,7 +81,7 @@ def _score(args: argparse.Namespace) -> command.Result:
         results.append(result)
         if table:
             table.add(score_table.row_of(result))
-    text = score_table.render(results, len(student.scale.anchors.names))
+    text = score_table.render(results, len(student.judge.anchors.names))
     if args.student is None:
         text = f"No --student given: scored with the shipped tiny student.\n{text}"
     command.say(args, text)  # before the files, which may fail
@@ -101,7 +101,7 @@ def _timeline(args: argparse.Namespace) -> command.Result:
 
     student = loading.load(args.student)
     with command.told_as_settings():
-        found = timeline.run(student, args.video, args.out, args.window, args.stride)
+        found = timeline.score_passages(student, args.video, args.out, args.window, args.stride)
     command.say(args, page.render(found, args.out))  # before the page, which may fail
     page.write(found, args.out)
     return 0 if any(m.error is None for m in found.moments) else 1

@@ -24,7 +24,6 @@ from vqa_jax.weights.stream import read_blocks
 from vqa_jax.weights.writer import write_safetensors
 
 NUM_FRAMES = 10  # key frames of a video that the published students are given at most
-MOTION_WEIGHTS = "slowfast.safetensors"  # beside a student that was trained with others than ours
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -125,13 +124,12 @@ def _spec(
 def _extractor_file(paths: Sequence[str], extractor: str) -> str | None:
     if extractor:
         return extractor
-    beside = (os.path.join(path, MOTION_WEIGHTS) for path in paths)
-    return next((path for path in beside if os.path.isfile(path)), None)
+    return next(filter(None, map(motion.beside, paths)), None)
 
 
 def copy_beside(paths: Sequence[str], folder: str, weights: str | None) -> None:
     """Copies the tokenizer and the motion weights; the first folder that has a file gives it."""
-    wanted = {weights: MOTION_WEIGHTS} if weights else {}
+    wanted = {weights: motion.MOTION_WEIGHTS} if weights else {}
     for name in TOKENIZER_FILES:
         found = [os.path.join(path, name) for path in paths]
         if file := next(filter(os.path.isfile, found), None):

@@ -32,13 +32,10 @@ from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params, with_additions
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor as motion
-from vqa_jax.motion import network
-from vqa_jax.motion import weights as slowfast
 from vqa_jax.pairs.levels import LEVEL_WEIGHTS, LEVELS
-from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorSet
+from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.scoring.engine import Engine, VideoInput
-from vqa_jax.scoring.scale import Scale
-from vqa_jax.scoring.thurstone import anchor_scale
+from vqa_jax.scoring.judge import Judge
 from vqa_jax.weights import bundle
 
 FORMATS = ("orbax", "safetensors", "stablehlo")
@@ -93,10 +90,10 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
         calibration = None
         if source.anchors is not None:
             engine = Engine(source.student, source.params, source.spec, source.tokenizer)
-            scale = Scale(engine, source.anchors)
-            calibration = _calibration(scale)
+            judge = Judge(engine, source.anchors, bundle.fingerprint(folder))
+            calibration = _calibration(judge)
         if form == "stablehlo":
-            _write_programs(source, engine, scale, out)
+            _write_programs(source, judge, out)
         else:
             _write_params(source, out, form, names)
         write_json(os.path.join(out, MANIFEST), _manifest(source, out, form, names, calibration))
@@ -114,8 +111,7 @@ def _open(folder: str) -> _Source:
     cfg = with_additions(spec.student, 0)
     cfg, params = export_names.without_training_parts(cfg, params)
     spec = dataclasses.replace(spec, student=cfg, severity_simulators=())
-    has_anchors = os.path.exists(os.path.join(folder, ANCHOR_FILE))
-    anchors = AnchorSet.load(folder) if has_anchors else None
+    anchors = AnchorSet.beside(folder)
     tokenizer = bundle.make_tokenizer(spec, folder)
     return _Source(folder, spec, FunctionalStudent(cfg), params, tokenizer, anchors)
 
@@ -143,8 +139,7 @@ def _write_params(source: _Source, out: str, form: str, names: str) -> None:
             writer.save(path, source.params)
     else:
         export_names.write(out, cfg, source.params, names)
-    extractor = os.path.join(source.folder, convert.MOTION_WEIGHTS)
-    convert.copy_beside([source.folder], out, extractor if os.path.exists(extractor) else None)
+    convert.copy_beside([source.folder], out, motion.beside(source.folder))
     if source.anchors is not None:
         os.makedirs(os.path.join(out, CALIBRATION), exist_ok=True)
         source.anchors.save(os.path.join(out, CALIBRATION))
@@ -163,22 +158,12 @@ def _write_params(source: _Source, out: str, form: str, names: str) -> None:
     save_file(test, os.path.join(out, SELFTEST))
 
 
-def _extractor(source: _Source) -> network.FastPathway:
-    beside = os.path.join(source.folder, convert.MOTION_WEIGHTS)
-    path = beside if os.path.exists(beside) else str(motion.TINY_WEIGHTS)
-    if motion.load(path).fingerprint(source.spec.preprocess) != source.spec.extractor:
-        raise ExportError(
-            f"{source.folder}: trained with other motion weights: put them there as "
-            f"{convert.MOTION_WEIGHTS}"
-        )
-    return slowfast.load(path).model
-
-
-def _write_programs(source: _Source, engine: Engine, scale: Scale, out: str) -> None:
-    spec, extractor = source.spec, _extractor(source)
+def _write_programs(source: _Source, judge: Judge, out: str) -> None:
+    spec = source.spec
+    extractor = motion.load_for(source.folder, spec).pathway
     weights = {k: np.asarray(v) for k, v in bundle.flatten(source.params).items()}
     weights |= programs.motion_weights(extractor)
-    inputs, bank = scale.anchors.inputs, _bank(source)
+    inputs, bank = judge.anchors.inputs, _bank(source)
     groups = {len(v.frames) for v in inputs}
     if len(groups) != 1:
         raise ExportError(
@@ -193,13 +178,13 @@ def _write_programs(source: _Source, engine: Engine, scale: Scale, out: str) -> 
         return _filled(video.motion, bank.motion_tokens, 0)
 
     rows = [video for video in inputs for _ in range(max(groups))]
-    curve, _ = anchor_scale(scale.anchor_q, scale.anchors.scores).apply(_CURVE)
+    curve, _ = judge.scale.score_map.apply(_CURVE)
     anchors = {
         "frames": np.concatenate([frames_of(v) for v in inputs]),
         "motion": np.stack([motion_of(v) for v in rows]),
         "num_frames": np.array([v.frames.shape[1] for v in rows], np.int32),
         "num_motion": np.array([len(v.motion) for v in rows], np.int32),
-        "matrix": scale.matrix.astype(np.float32),
+        "matrix": judge.scale.matrix.astype(np.float32),
         "curve_q": _CURVE.astype(np.float32),
         "curve_score": curve.astype(np.float32),
     }
@@ -214,14 +199,14 @@ def _write_programs(source: _Source, engine: Engine, scale: Scale, out: str) -> 
     video = _test_video(source, max(groups), 0)
     if video.motion.shape[0] > 1:  # some padding, so that it is tested too
         video = dataclasses.replace(video, motion=video.motion[:-1])
-    encoded = next(engine.encode([video]))
+    encoded = next(judge.engine.encode([video]))
     test = {
         "frames": frames_of(video),
         "motion": motion_of(video),
         "num_frames": np.array(video.frames.shape[1], np.int32),
         "num_motion": np.array(len(video.motion), np.int32),
-        "logits": engine.against_anchors(encoded).astype(np.float32),
-        "score": np.array(scale.score(encoded).score, np.float32),
+        "logits": judge.engine.against_anchors(encoded).astype(np.float32),
+        "score": np.array(judge.score([encoded])[0].score.score, np.float32),
     }
     save_file(test, os.path.join(out, SELFTEST))
 
@@ -232,17 +217,17 @@ def _filled(values: np.ndarray, count: int, axis: int) -> np.ndarray:
     return np.pad(values, padding)
 
 
-def _calibration(scale: Scale) -> dict[str, Any]:
-    fitted = anchor_scale(scale.anchor_q, scale.anchors.scores)
+def _calibration(judge: Judge) -> dict[str, Any]:
+    anchors, scale = judge.anchors, judge.scale
     return {
-        "anchors": list(scale.anchors.names),
-        "scores": list(scale.anchors.scores),
-        "scale": scale.anchors.scale,
-        "arbitrary": scale.anchors.arbitrary,
+        "anchors": list(anchors.names),
+        "scores": list(anchors.scores),
+        "scale": anchors.scale,
+        "arbitrary": anchors.arbitrary,
         "direction": "higher is better",
         "anchor_q": scale.anchor_q.tolist(),
         "anchor_matrix": scale.matrix.tolist(),
-        "score_of_q": dataclasses.asdict(fitted),
+        "score_of_q": dataclasses.asdict(scale.score_map),
     }
 
 

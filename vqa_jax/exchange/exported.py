@@ -18,7 +18,7 @@ from vqa_jax.errors import VqaError
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.jobs.files import file_sha256, read_json
 from vqa_jax.models.functional import FunctionalStudent, Params
-from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorSet
+from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.weights.bundle import StudentSpec
 
 MANIFEST, SELFTEST, CALIBRATION, PARAMS = (
@@ -92,9 +92,7 @@ def read(folder: str) -> Exported:
             f"{folder}: the self-test is {error:.3g} off: this installation does not compute what "
             "the exporting one did"
         )
-    calibration = os.path.join(folder, CALIBRATION)
-    has_anchors = os.path.exists(os.path.join(calibration, ANCHOR_FILE))
-    anchors = AnchorSet.load(calibration) if has_anchors else None
+    anchors = AnchorSet.beside(os.path.join(folder, CALIBRATION))
     return Exported(spec, params, anchors, manifest["model"]["fingerprint"])
 
 

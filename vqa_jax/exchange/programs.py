@@ -112,7 +112,7 @@ def programs(
 
 
 def _solve(anchors: Arrays, logits: jax.Array) -> jax.Array:
-    """Score [] of level logits [A, 5]: `thurstone.map_scores` and `AnchorScale.apply`."""
+    """Score [] of level logits [A, 5]: `thurstone.map_scores` and `ScoreMap.apply`."""
     matrix, count = anchors["matrix"], len(anchors["matrix"])
     p = jax.nn.softmax(logits) @ jnp.asarray(LEVEL_WEIGHTS)
     m = jnp.block([[matrix, 1 - p[:, None]], [p[None], jnp.full((1, 1), 0.5)]])

@@ -14,7 +14,7 @@ from vqa_jax.jobs import files
 from vqa_jax.pairs.levels import preference
 from vqa_jax.scoring import thurstone
 from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorError, AnchorSet
-from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput, video_input
+from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.predictor import Predictor
 
 STEPS = (1.0, 0.75, 0.5, 0.25, 0.0)  # share of a simulator's severity, worst first
@@ -67,11 +67,11 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
 
     def read(key: str) -> VideoInput:
         record, features = videos[key]
-        return video_input(record["frames"], features, spec)
+        return VideoInput.of_view(record["frames"], features, spec)
 
     inputs = [[read(key) for key in step] for step in steps]
     encoded = [list(student.engine.encode(step)) for step in inputs]
-    chosen = choose(student.engine, encoded)
+    chosen = choose_evenly(student.engine, encoded)
     AnchorSet(
         names=tuple(step[i] for step, i in zip(steps, chosen, strict=True)),
         inputs=tuple(step[i] for step, i in zip(inputs, chosen, strict=True)),
@@ -82,7 +82,7 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
     return target
 
 
-def choose(
+def choose_evenly(
     engine: Engine, candidates: Sequence[Sequence[EncodedVideo]], tau: float = 1.0
 ) -> list[int]:
     """Picks one candidate of each quality step, so that the student sees them evenly spread.

@@ -27,8 +27,7 @@ from vqa_jax.loop.looks import Looks, RangeJob, check_readable, segment_ranges
 from vqa_jax.pairs.levels import LEVELS, order_consistent, preference
 from vqa_jax.pairs.simulators import all_simulator_pairs
 from vqa_jax.pairs.table import Pair, PairTable
-from vqa_jax.scoring import scale as anchors_lib
-from vqa_jax.scoring.engine import Engine
+from vqa_jax.scoring.judge import Judge
 from vqa_jax.settings import VIDEOS_A_RANGE
 
 
@@ -138,9 +137,7 @@ def severity_srcc(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def evaluate(
-    engine: Engine,
-    scale: anchors_lib.Scale | None,
-    fingerprint: str,
+    judge: Judge,
     data: str,
     out: str,
     share: Share = Share(),
@@ -149,9 +146,7 @@ def evaluate(
     """Evaluates on the held-out split of a corpus; the work of killed runs is kept.
 
     Args:
-      engine: the student.
-      scale: its anchors, or None to leave scores out.
-      fingerprint: of the student; a finished evaluation of the same student is kept.
+      judge: the student with its anchors; a finished evaluation of the same student is kept.
       data: corpus folder.
       out: folder of the results.
       share: this process's part.
@@ -164,8 +159,8 @@ def evaluate(
       files.CorpusError: there is nothing to evaluate on, or no video can be read.
     """
     target = os.path.join(out, "evaluation.json")
-    identity = {"student": fingerprint, "corpus": table_sha256(data)}
-    name = f"{sorted(identity.items())} {scale is None} {most}"
+    identity = {"student": judge.fingerprint, "corpus": table_sha256(data)}
+    name = f"{sorted(identity.items())} {most}"
     work = os.path.join(out, f"work_{files.key_hash(name):016x}")
 
     def is_same(done: Mapping[str, Any]) -> bool:
@@ -179,14 +174,14 @@ def evaluate(
     pairs = all_simulator_pairs(simulated_sets(table, "heldout"))
     if not pairs:
         raise files.CorpusError(f"{data}: no held-out simulator pairs to evaluate on")
-    videos = VideoStore(data, engine.spec.extractor)
+    videos = VideoStore(data, judge.engine.spec.extractor)
     check_readable(videos, [r["video_id"] for r in heldout])
     ranges = segment_ranges(videos, heldout, pairs.first_id, pairs.second_id, most)
     job = RangeJob(work, "evaluate", ranges)
-    missing = job.run(engine, scale, videos, share)
+    missing = job.run(judge, videos, share)
 
     def write() -> dict[str, Any]:
-        return _publish(out, identity, pairs, heldout, job.looks(), scale is not None)
+        return _publish(out, identity, pairs, heldout, job.looks())
 
     return publication.publish(missing, write)
 
@@ -197,7 +192,6 @@ def _publish(
     pairs: PairTable,
     heldout: Sequence[Mapping[str, Any]],
     looks: Looks,
-    scored: bool,
 ) -> dict[str, Any]:
     """Writes the tables, then evaluation.json; returns its content."""
     files.remove_temporary(out)
@@ -211,15 +205,14 @@ def _publish(
     if not len(pairs):
         raise files.CorpusError(f"no held-out pair can be read; the first: {failed[0]['error']}")
     levels_of = {r["video_id"]: r["level"] for r in heldout}
-    good = [r for r in rows if scored and not r["error"]]
+    good = [r for r in rows if not r["error"]]
     summary = {
         **identity,
         **summarize(pairs, levels_of, forward, backward, good),
         "failed_videos": len(failed),
     }
     write_tables(os.path.join(out, "pairs"), _pair_rows(pairs, levels_of, forward, backward))
-    if scored or failed:
-        write_tables(os.path.join(out, "scores"), rows)
+    write_tables(os.path.join(out, "scores"), rows)
     files.write_json(os.path.join(out, "evaluation.json"), summary)
     return summary
 

@@ -59,7 +59,7 @@ def old_labels(found: Sequence[GmadPair], opinions: Opinions, std_floor: float) 
     return [vote[0] if vote else None for vote in votes]
 
 
-def agreement(old: Sequence[str | None], new: Sequence[str]) -> dict[str, Any]:
+def label_agreement(old: Sequence[str | None], new: Sequence[str]) -> dict[str, Any]:
     """How the student's levels stand to old labels, over pairs that have one.
 
     Returns:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import softmax
 
 from vqa_jax.pairs import gmad, levels
 from vqa_jax.pairs.gmad import GmadPair
@@ -49,11 +48,6 @@ class Opinions:
         return cls(list(ids), q, std, united.scores, everyone)
 
 
-def posterior(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """Level probabilities [n, 5], averaged over both orders, from the level logits of each."""
-    return 0.5 * (softmax(forward, axis=-1) + softmax(backward, axis=-1)[:, ::-1])
-
-
 def by_votes(
     scores: np.ndarray, first: int, second: int, std_floor: float
 ) -> tuple[str, float, float] | None:
@@ -79,7 +73,7 @@ def label_gmad(
 
     Args:
       found: pairs of videos that the student has scored.
-      probs: `posterior` of each.
+      probs: `levels.posterior` of each.
       opinions: of student and teachers.
       labels: "student": its posterior is the soft label. "ensemble": the level that the scores of
         all teachers and the student give, without a soft label.

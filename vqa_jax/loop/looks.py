@@ -23,8 +23,8 @@ from vqa_jax.corpus.store import VideoStore
 from vqa_jax.jobs.files import CorpusError, replacing
 from vqa_jax.jobs.ranges import Share, compute
 from vqa_jax.pairs.levels import LEVELS
-from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput, video_input
-from vqa_jax.scoring.scale import Scale
+from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
+from vqa_jax.scoring.judge import Judge
 from vqa_jax.settings import VIDEOS_A_RANGE
 
 _TRIED = 8  # videos of which one must be readable before the work starts
@@ -59,7 +59,7 @@ class Looks:
     """What the student said, of all ranges.
 
     Attributes:
-      videos: `video_id`, `score`, `std`, `q`, `q_std` (null without anchors) and `error`.
+      videos: `video_id`, `score`, `std`, `q`, `q_std` (null if not wanted) and `error`.
       forward: level logits [pairs, 5] as given; NaN where a video could not be read.
       backward: level logits [pairs, 5] of the swapped pairs.
     """
@@ -161,15 +161,15 @@ class RangeJob:
         """The file of each range that is written last."""
         return [f"{stem}.videos.parquet" for stem in self._stems]
 
-    def run(self, engine: Engine, scale: Scale | None, videos: VideoStore, share: Share) -> int:
-        """Computes this process's ranges that are not there; without a scale, no scores.
+    def run(self, judge: Judge, videos: VideoStore, share: Share, scores: bool = True) -> int:
+        """Computes this process's ranges that are not there; `scores`: of the videos, too.
 
         Returns:
           How many ranges other processes still have to compute.
         """
 
         def make(k: int, bar: tqdm) -> None:
-            tables = _look(engine, scale, videos, self._ranges[k], bar)
+            tables = _look(judge, videos, self._ranges[k], bar, scores)
             for table, kind in zip(tables, ("pairs", "videos"), strict=True):
                 with replacing(f"{self._stems[k]}.{kind}.parquet") as temporary:
                     parquet.write_table(table, temporary)
@@ -192,22 +192,21 @@ class RangeJob:
 
 
 def _look(
-    engine: Engine, scale: Scale | None, videos: VideoStore, part: Range, bar: tqdm
+    judge: Judge, videos: VideoStore, part: Range, bar: tqdm, scores: bool
 ) -> tuple[pa.Table, pa.Table]:
     """(pairs, videos) of one range."""
-    encoded, errors = _encode(engine, videos, part.video_ids, bar)
+    encoded, errors = _encode(judge.engine, videos, part.video_ids, bar)
     numbers = {name: dict.fromkeys(part.video_ids) for name in _NUMBERS}
-    if scale is not None and encoded:
-        probabilities = scale.preferences(scale.logits(list(encoded.values())))
-        for key, result in zip(encoded, scale.solve(probabilities), strict=True):
+    if scores:
+        for key, verdict in zip(encoded, judge.score(list(encoded.values())), strict=True):
             for name in _NUMBERS:
-                numbers[name][key] = getattr(result, name)
+                numbers[name][key] = getattr(verdict.score, name)
     logits = np.full((2, len(part.pairs), len(LEVELS)), np.nan)
     good = [i for i, (a, b) in enumerate(part.pairs) if a in encoded and b in encoded]
     if good:
         chosen = [(encoded[a], encoded[b]) for a, b in (part.pairs[i] for i in good)]
-        logits[0, good] = engine.compare(chosen)
-        logits[1, good] = engine.compare([(b, a) for a, b in chosen])
+        logits[0, good] = judge.engine.compare(chosen)
+        logits[1, good] = judge.engine.compare([(b, a) for a, b in chosen])
     forward, backward = (
         pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), len(LEVELS)) for x in logits
     )
@@ -234,7 +233,7 @@ def _encode(
         for key in video_ids:
             try:
                 record, features = videos[key]
-                made = video_input(record["frames"], features, engine.spec)
+                made = VideoInput.of_view(record["frames"], features, engine.spec)
             except _UNREADABLE as error:  # one odd record must not end the job
                 logging.warning("%s: %r", key, error)
                 known = isinstance(error, CorpusError)

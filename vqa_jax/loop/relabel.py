@@ -20,22 +20,27 @@ import numpy as np
 
 from vqa_jax.benchmarks import score_tables
 from vqa_jax.corpus import pair_shards, video_table
-from vqa_jax.corpus import store as records
-from vqa_jax.corpus.store import VideoStore
+from vqa_jax.corpus.store import RecordStore, VideoStore
 from vqa_jax.corpus.video_table import read_video_table, table_sha256
 from vqa_jax.jobs import files
 from vqa_jax.jobs.published import Publication
 from vqa_jax.jobs.ranges import Share, wait_for
 from vqa_jax.jobs.tables import write_tables
-from vqa_jax.loop import facts as facts_lib
-from vqa_jax.loop import looks as corpus_ranges
-from vqa_jax.loop.labels import Opinions, label_gmad, posterior
+from vqa_jax.loop.facts import (
+    gmad_counts,
+    hard_kinds,
+    label_agreement,
+    mean_entropy,
+    old_labels,
+    pair_rows,
+)
+from vqa_jax.loop.labels import Opinions, label_gmad
+from vqa_jax.loop.looks import Looks, RangeJob, check_readable, pair_ranges, segment_ranges
 from vqa_jax.pairs import gmad
-from vqa_jax.pairs.levels import LEVELS, order_consistent
+from vqa_jax.pairs.levels import LEVELS, order_consistent, posterior
 from vqa_jax.pairs.simulators import all_simulator_pairs, misordered
 from vqa_jax.pairs.table import Pair, PairTable
-from vqa_jax.scoring import scale as anchors_lib
-from vqa_jax.scoring.engine import Engine
+from vqa_jax.scoring.judge import Judge
 from vqa_jax.settings import RelabelConfig
 from vqa_jax.teachers import votes
 
@@ -54,7 +59,7 @@ def choose_pool(table: Sequence[dict[str, Any]], config: RelabelConfig) -> list[
 def _earlier_pairs(data: str, iteration: int) -> set[frozenset[str]]:
     seen: set[frozenset[str]] = set()
     for i in range(1, iteration):
-        store = records.RecordStore(data, pair_shards.dataset_name(i), "vqa_pairs", "train")
+        store = RecordStore(data, pair_shards.dataset_name(i), "vqa_pairs", "train")
         seen.update(frozenset((r["first_id"], r["second_id"])) for r in store.records())
     return seen
 
@@ -71,9 +76,7 @@ def _hardest(wrong: Sequence[Pair], config: RelabelConfig) -> list[Pair]:
 
 
 def relabel(
-    engine: Engine,
-    scale: anchors_lib.Scale,
-    fingerprint: str,
+    judge: Judge,
     data: str,
     iteration: int,
     config: RelabelConfig,
@@ -87,9 +90,7 @@ def relabel(
     must therefore run at the same time: each waits for the others in between.
 
     Args:
-      engine: the promoted student.
-      scale: its anchors.
-      fingerprint: of the student.
+      judge: the promoted student with its anchors.
       data: corpus folder.
       iteration: whose pairs are written.
       config: quotas.
@@ -106,7 +107,7 @@ def relabel(
     """
     table = read_video_table(data)
     identity = {
-        "student": fingerprint,
+        "student": judge.fingerprint,
         "settings": json.loads(json.dumps(dataclasses.asdict(config))),  # lists, not tuples
         "corpus": table_sha256(data),
         "scores": sorted(map(files.file_sha256, score_files)),
@@ -128,18 +129,18 @@ def relabel(
         imported = score_tables.read_scores(score_files, config.lower_is_better)
     pool = choose_pool(table, config)
     united = votes.united_votes(pool, imported, config.unite)
-    videos = VideoStore(data, engine.spec.extractor)
-    corpus_ranges.check_readable(videos, [r["video_id"] for r in pool])
+    videos = VideoStore(data, judge.engine.spec.extractor)
+    check_readable(videos, [r["video_id"] for r in pool])
 
     # --- scores, and preferences of the simulators' pairs -----------------------------------------
     simulated = all_simulator_pairs(video_table.simulated_sets(pool, "train"), config.seed)
     ends = list(zip(simulated.first_id, simulated.second_id, strict=True))
     candidates = simulated[np.array([frozenset(e) not in seen for e in ends], bool)]
-    ranges = corpus_ranges.segment_ranges(
+    ranges = segment_ranges(
         videos, pool, candidates.first_id, candidates.second_id, config.range_videos
     )
-    looking = corpus_ranges.RangeJob(work, "look", ranges)
-    looking.run(engine, scale, videos, share)
+    looking = RangeJob(work, "look", ranges)
+    looking.run(judge, videos, share)
     if not wait_for(looking.paths, lambda: publication.read() is not None):
         return publication.read()
     looks = looking.looks()
@@ -158,12 +159,12 @@ def relabel(
         config.xi,
         seen | {frozenset(e) for e in ends},
     )
-    comparing = corpus_ranges.RangeJob(
+    comparing = RangeJob(
         work,
         "gmad",
-        corpus_ranges.pair_ranges([(p.first_id, p.second_id) for p in found], config.range_videos),
+        pair_ranges([(p.first_id, p.second_id) for p in found], config.range_videos),
     )
-    missing = comparing.run(engine, None, videos, share)
+    missing = comparing.run(judge, videos, share, scores=False)
 
     def write() -> dict[str, Any]:
         said = _Said(pool, candidates, looks, found, comparing.looks(), opinions)
@@ -178,9 +179,9 @@ class _Said:
 
     pool: Sequence[dict[str, Any]]
     candidates: PairTable
-    looks: corpus_ranges.Looks
+    looks: Looks
     gmad: Sequence[gmad.GmadPair]
-    compared: corpus_ranges.Looks
+    compared: Looks
     opinions: Opinions
 
 
@@ -213,8 +214,8 @@ def _publish(
             f"{data}: the student orders every pair and agrees with every teacher: there is "
             "nothing to learn in another iteration"
         )
-    old = facts_lib.old_labels(found, said.opinions, config.std_floor)
-    rows = facts_lib.pair_rows(
+    old = old_labels(found, said.opinions, config.std_floor)
+    rows = pair_rows(
         [*hard, *labelled],
         np.concatenate([asked[hard_at], probs]),
         [*(p.label for p in hard), *old],
@@ -241,17 +242,17 @@ def _publish(
         "misordered_by_simulator": dict(
             sorted(Counter(p.label_source.split(":")[1] for p in hard).items())
         ),
-        **facts_lib.gmad_counts(found, labelled),
+        **gmad_counts(found, labelled),
         "agreement": {
-            "simulators": facts_lib.agreement([p.label for p in tested], _levels(asked)),
-            "teachers": facts_lib.agreement(old, _levels(probs)),
+            "simulators": label_agreement([p.label for p in tested], _levels(asked)),
+            "teachers": label_agreement(old, _levels(probs)),
         },
         "entropy": {
-            "simulator_pairs": facts_lib.mean_entropy(asked),
-            "misordered": facts_lib.mean_entropy(asked[wrong]),
-            "gmad": facts_lib.mean_entropy(probs),
+            "simulator_pairs": mean_entropy(asked),
+            "misordered": mean_entropy(asked[wrong]),
+            "gmad": mean_entropy(probs),
         },
-        "hard": facts_lib.hard_kinds(tested, wrong, said.pool),
+        "hard": hard_kinds(tested, wrong, said.pool),
     }
     files.write_json(os.path.join(data, f"relabel_{iteration}.json"), facts)
     return facts

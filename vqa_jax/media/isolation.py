@@ -2,7 +2,11 @@
 
 A decoder may hang, fault or allocate without end on a file made by accident or on purpose. The
 child is started once and takes one file after the other, so isolation costs a pipe, not a process
-a file; it is ended and begun again only where a file breaks it. Linux only: it reads /proc.
+a file; it is ended and begun again only where a file breaks it.
+
+On Linux the parent watches the child's memory and the kernel ends the child with its parent. On
+macOS, which has neither /proc nor a signal that would do, the child watches itself in a thread: a
+decoder that hangs without giving way to other threads then outlives a killed parent.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import importlib
 import math
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -33,6 +38,8 @@ from vqa_jax.media.container import MediaError
 _POLL_SECONDS = 0.05  # how often memory is looked at: a gigabyte takes longer to fill
 _START_SECONDS = 300.0  # imports, on a busy machine
 _MB = 1 << 20
+_OUT_OF_MEMORY = 77  # exit status of a child that watches itself
+_LINUX = sys.platform == "linux"
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -54,10 +61,12 @@ class Limits:
     Attributes:
       seconds: wall time that its results are waited for, in all.
       memory_mb: resident memory of the child process, in MiB.
+      names: what a person knows the two limits by, for messages: settings, say.
     """
 
     seconds: float
     memory_mb: int
+    names: tuple[str, str] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if min(self.seconds, self.memory_mb) < 0:
@@ -159,17 +168,19 @@ class Isolated:
                     kind, value = self._pipe.recv()
                     break
                 if exceeded is None and time.monotonic() > until:
-                    exceeded = f"took longer than {self._limits.seconds:g} s (prep.limit_seconds)"
+                    exceeded = _time_reason(self._limits)
                     self._process.kill()
         except (EOFError, OSError) as error:  # the pipe's end, perhaps in the middle of a message
-            reason = exceeded or _end_reason(self._process.wait())
+            reason = exceeded or _end_reason(self._process.wait(), self._limits)
             raise LimitError(path, "limit", reason) from error
         if kind == "memory":
             raise LimitError(path, "limit", _memory_reason(self._limits))
         return kind, value
 
     def _memory(self) -> int:
-        """Resident bytes of the child; 0 once it is gone."""
+        """Resident bytes of the child; 0 once it is gone, and where it watches itself."""
+        if not _LINUX:
+            return 0
         try:
             with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as f:
                 return int(f.read().split()[1]) * resource.getpagesize()
@@ -184,7 +195,7 @@ class Isolated:
         code = (
             f"import sys; sys.path[:] = {sys.path!r}\n"
             "from vqa_jax.media import isolation\n"
-            f"isolation._serve({theirs.fileno()}, {watched}, {self._limits.memory_mb})"
+            f"isolation._serve({theirs.fileno()}, {watched}, {self._limits.memory_mb}, {_LINUX})"
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -218,11 +229,19 @@ def kept(limits: Limits) -> Isolated:
     return held
 
 
+def _time_reason(limits: Limits) -> str:
+    name = f" ({limits.names[0]})" if limits.names else ""
+    return f"took longer than {limits.seconds:g} s{name}"
+
+
 def _memory_reason(limits: Limits) -> str:
-    return f"needed more than {limits.memory_mb} MB of memory (prep.limit_memory_mb)"
+    name = f" ({limits.names[1]})" if limits.names else ""
+    return f"needed more than {limits.memory_mb} MB of memory{name}"
 
 
-def _end_reason(code: int) -> str:
+def _end_reason(code: int, limits: Limits) -> str:
+    if code == _OUT_OF_MEMORY:
+        return _memory_reason(limits)
     if code == -signal.SIGKILL:
         return "its decoder was killed from outside: the machine may be out of memory"
     how = signal.strsignal(-code) if code < 0 else f"exit status {code}"
@@ -238,23 +257,36 @@ def _module_of(fn: Callable[..., Any]) -> str:
 # --- in the child -------------------------------------------------------------------------------
 
 
-def _serve(pipe_fd: int, lifeline: int, memory_mb: int) -> None:
+def _serve(pipe_fd: int, lifeline: int, memory_mb: int, linux: bool) -> None:
     """Takes calls from the pipe until the parent goes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # The kernel sends SIGIO, whose default is to end the process, when the last writer of this
-    # pipe closes: also in a hung decoder. (The parent-death signal would follow the thread that
-    # started us, and Beam's come and go.)
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a fault is reported, not dumped
-    if memory_mb:
-        _limit_allocation(memory_mb)
+    if linux:
+        # The kernel sends SIGIO, whose default is to end the process, when the last writer of this
+        # pipe closes: also in a hung decoder. (The parent-death signal would follow the thread that
+        # started us, and Beam's come and go.)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        if memory_mb:
+            _limit_allocation(memory_mb)
+    else:
+        threading.Thread(target=_watch_self, args=(lifeline, memory_mb), daemon=True).start()
     with Connection(pipe_fd) as pipe, contextlib.suppress(EOFError, BrokenPipeError):
         pipe.send(("ready", None))
         while True:
             module, name, args, each = pipe.recv()
             pipe.send(_answer(pipe, module, name, args, each))
+
+
+def _watch_self(lifeline: int, memory_mb: int) -> None:
+    """Ends this process when its parent goes or its memory has ever been above the limit."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes on macOS
+    while not select.select([lifeline], [], [], _POLL_SECONDS)[0]:  # readable: its end
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        if memory_mb and peak > memory_mb * _MB:
+            os._exit(_OUT_OF_MEMORY)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _limit_allocation(memory_mb: int) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from vqa_jax.errors import VqaError
 from vqa_jax.media.container import STILL_EXTENSIONS, TruncatedVideoError
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.preprocess import Preprocess
@@ -145,6 +146,41 @@ def video_input(
         count = error.num_frames
     info = dataclasses.replace(info, num_frames=count, duration=count / info.fps)
     return *_read_input(info, pre), info
+
+
+class FramesError(VqaError, ValueError):
+    """Frames given as an array cannot be a video; the message says what is asked for."""
+
+
+def frames_input(
+    frames: np.ndarray, fps: float | None, pre: Preprocess
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the student needs of a video whose frames are at hand: as `video_input` of its file.
+
+    Args:
+      frames: uint8 RGB [T, H, W, 3], T >= 1, all frames of the video in order.
+      fps: frames a second.
+      pre: settings.
+
+    Returns:
+      (frames as of `view_frames`, clips as of `motion_clips`).
+
+    Raises:
+      FramesError: another type or shape, no frame, or no frame rate.
+    """
+    frames = np.asarray(frames)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise FramesError(
+            f"frames are {frames.dtype} {list(frames.shape)}: give uint8 RGB [T, H, W, 3]"
+        )
+    if 0 in frames.shape:
+        raise FramesError(f"frames are {list(frames.shape)}: give one at least, of one pixel")
+    if fps is None or not (math.isfinite(fps) and fps > 0):
+        raise FramesError(f"fps is {fps}: give the frames a second of the video, as fps=30.0")
+    collector = InputCollector(len(frames), fps, pre)
+    for number in sorted(collector.keys.keys() | collector.moving):
+        collector.add(number, frames[number])
+    return collector.collected()
 
 
 class InputCollector:

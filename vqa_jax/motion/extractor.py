@@ -17,9 +17,11 @@ from absl import logging
 from vqa_jax.devices import programs
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion import network, weights
+from vqa_jax.weights.bundle import BundleError, StudentSpec
 
 TINY_WEIGHTS = pathlib.Path(__file__).parents[1] / "assets" / "motion_tiny.safetensors"
 TINY_MOTION_SIZE = 56  # side of the clips that the shipped weights were pretrained on
+MOTION_WEIGHTS = "slowfast.safetensors"  # beside a student that was trained with others than ours
 _VERSION = 1  # raise it when the same weights and clips would give other features
 
 
@@ -38,6 +40,11 @@ class MotionExtractor:
         self._features = features.over(devices)
         self._batch_size = batch_size * len(devices)
         self.weights_sha256 = weights_sha256
+
+    @property
+    def pathway(self) -> network.FastPathway:
+        """The network itself."""
+        return self._features.model
 
     @property
     def motion_dim(self) -> int:
@@ -104,3 +111,27 @@ def load(
     logging.info("motion extractor %s: %d features a clip", path, features.config.motion_dim)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return MotionExtractor(features, digest, batch_size, devices)
+
+
+def beside(folder: str) -> str | None:
+    """Path of the motion weights in a student's folder; None where the shipped ones serve."""
+    path = os.path.join(folder, MOTION_WEIGHTS)
+    return path if os.path.exists(path) else None
+
+
+def load_for(folder: str, spec: StudentSpec) -> MotionExtractor:
+    """The extractor that a student was trained with: the one beside it, or the shipped one.
+
+    Args:
+        folder: the student's.
+        spec: the student.
+
+    Raises:
+        BundleError: neither is the one that it was trained with.
+    """
+    extractor = load(beside(folder))
+    if extractor.fingerprint(spec.preprocess) != spec.extractor:
+        raise BundleError(
+            f"{folder}: trained with other motion weights: put them there as {MOTION_WEIGHTS}"
+        )
+    return extractor

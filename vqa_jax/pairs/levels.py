@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 
 LEVELS = ("inferior", "worse", "similar", "better", "superior")
 """The levels, worst to best."""
@@ -129,6 +130,16 @@ def preference(level_logits: np.ndarray, tau: float = 1.0) -> np.ndarray:
     probs = np.exp(logits)
     probs /= probs.sum(axis=-1, keepdims=True)
     return probs @ np.asarray(LEVEL_WEIGHTS)
+
+
+def posterior(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """Level probabilities [n, 5] of the second video, averaged over both orders of the pair.
+
+    Args:
+      forward: level logits [n, 5] as given.
+      backward: level logits [n, 5] of the swapped pairs; their levels are mirrored.
+    """
+    return 0.5 * (softmax(forward, axis=-1) + softmax(backward, axis=-1)[:, ::-1])
 
 
 def order_consistent(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:

@@ -10,17 +10,17 @@ import numpy as np
 
 from vqa_jax.jobs.files import write_json
 from vqa_jax.report import html
-from vqa_jax.scoring.scale import Scale
-from vqa_jax.scoring.sensitivity import LeftOut, leave_one_out
+from vqa_jax.scoring.judge import Judge
+from vqa_jax.scoring.sensitivity import LeftOut, without_each_anchor
 
 NAME = "anchor_sensitivity"
 _COLUMNS = ("anchor", "known", "by the others", "SRCC", "mean shift", "largest shift")
 
 
-def examine(scale: Scale, probabilities: np.ndarray, out: str) -> list[LeftOut]:
+def examine(judge: Judge, probabilities: np.ndarray, out: str) -> list[LeftOut]:
     """Leaves every anchor out once and writes the report into the folder `out`."""
-    anchors = scale.anchors
-    found = leave_one_out(anchors.names, anchors.scores, scale.matrix, probabilities)
+    anchors = judge.anchors
+    found = without_each_anchor(anchors.names, anchors.scores, judge.scale.matrix, probabilities)
     os.makedirs(out, exist_ok=True)
     facts = {"videos": len(probabilities), "scale": anchors.scale, "arbitrary": anchors.arbitrary}
     path = os.path.join(out, NAME)

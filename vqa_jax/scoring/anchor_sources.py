@@ -61,7 +61,7 @@ def read_anchors(path: str | os.PathLike[str], read: Callable[[str], VideoInput]
     )
 
 
-def choose(scores: np.ndarray, std: np.ndarray, num: int) -> list[int]:
+def choose_from_pool(scores: np.ndarray, std: np.ndarray, num: int) -> list[int]:
     """Indices of `num` videos, worst bin first.
 
     Of each of `num` equal bins of the scores' range the one with the lowest std is taken; unknown
@@ -111,7 +111,7 @@ def write_anchors(pool: str, videos: str, out: str, num: int) -> list[tuple[str,
     try:
         labels = read_labels(pool)
         human = bool(read_human_scores(pool))
-        chosen = choose(labels.mos, labels.std, num)
+        chosen = choose_from_pool(labels.mos, labels.std, num)
     except (LabelsError, ScoresError, ValueError) as error:
         raise AnchorError(f"{pool}: {error}") from error
     folder = os.path.dirname(os.path.abspath(out))

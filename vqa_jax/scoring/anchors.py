@@ -85,9 +85,13 @@ class AnchorSet:
             bool(facts["arbitrary"]),
         )
 
+    @classmethod
+    def beside(cls, folder: str) -> AnchorSet | None:
+        """The set in a student's folder; None where it has none."""
+        return cls.load(folder) if os.path.exists(os.path.join(folder, ANCHOR_FILE)) else None
 
-def describe(anchors: AnchorSet) -> str:
-    """One sentence on what the scores mean."""
-    low, high = min(anchors.scores), max(anchors.scores)
-    kind = "arbitrary units, no human scored them" if anchors.arbitrary else "human scores"
-    return f"{anchors.scale}; anchors span {low:g}..{high:g}, higher is better; {kind}"
+    def describe(self) -> str:
+        """One sentence on what the scores mean."""
+        low, high = min(self.scores), max(self.scores)
+        kind = "arbitrary units, no human scored them" if self.arbitrary else "human scores"
+        return f"{self.scale}; anchors span {low:g}..{high:g}, higher is better; {kind}"

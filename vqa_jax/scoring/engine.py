@@ -37,6 +37,17 @@ class VideoInput:
     frames: np.ndarray
     motion: np.ndarray
 
+    @classmethod
+    def of_view(cls, views: np.ndarray, motion: np.ndarray, spec: StudentSpec) -> VideoInput:
+        """A video as `media.view` shows it, cut and grouped for one student.
+
+        Args:
+          views: uint8 [N, S, S, 3], as of `view.view_frames` or stored in a record.
+          motion: float32 [M, D], features of its clips.
+          spec: of the student.
+        """
+        return cls(scoring_groups(views, spec.preprocess, spec.num_frames), motion)
+
 
 @dataclasses.dataclass(frozen=True)
 class EncodedVideo:
@@ -358,8 +369,3 @@ def _num_groups(first: EncodedVideo, second: EncodedVideo) -> int:
 
 def _group(video: EncodedVideo, group: int) -> np.ndarray:
     return video.visual[group % len(video.visual)]
-
-
-def video_input(frames: np.ndarray, motion: np.ndarray, spec: StudentSpec) -> VideoInput:
-    """Stored frames (of a video record or `frames.video_input`) as the engine's input."""
-    return VideoInput(scoring_groups(frames, spec.preprocess, spec.num_frames), motion)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vqa_jax.benchmarks import metrics
-from vqa_jax.scoring import thurstone
+from vqa_jax.scoring.scale import AnchorScale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LeftOut:
     largest_shift: float | None = None
 
 
-def leave_one_out(
+def without_each_anchor(
     names: Sequence[str], scores: Sequence[float], matrix: np.ndarray, probabilities: np.ndarray
 ) -> list[LeftOut]:
     """Scores the videos, and the anchor left out, by the other anchors.
@@ -78,6 +78,4 @@ def leave_one_out(
 def _scores(
     matrix: np.ndarray, scores: Sequence[float] | np.ndarray, probabilities: np.ndarray
 ) -> np.ndarray:
-    scale = thurstone.anchor_scale(thurstone.map_scores(matrix)[0], scores)
-    q = thurstone.map_scores(thurstone.preference_matrix(probabilities, matrix))[0][:, -1]
-    return scale.apply(q)[0]
+    return np.array([found.score for found in AnchorScale(matrix, scores).solve(probabilities)])

@@ -214,7 +214,7 @@ def preference_matrix(test_vs_anchor: np.ndarray, anchor_matrix: np.ndarray) -> 
 
 
 @dataclasses.dataclass(frozen=True)
-class AnchorScale:
+class ScoreMap:
     """Monotone map from q to the anchors' scale; linear, and flagged, beyond the anchors.
 
     Attributes:
@@ -252,9 +252,9 @@ class AnchorScale:
         return (self.apply(q + step)[0] - self.apply(q - step)[0]) / (2 * step)
 
 
-def anchor_scale(
+def fit_score_map(
     anchor_q: Sequence[float] | np.ndarray, anchor_mos: Sequence[float] | np.ndarray
-) -> AnchorScale:
+) -> ScoreMap:
     """Fit the monotone map from the anchors' own q to their scores.
 
     Anchors that the student orders against their scores are pooled (isotonic regression) into one
@@ -288,7 +288,7 @@ def anchor_scale(
             "the student orders the anchors against their scores: choose other anchors or train on"
         )
     knots_q, knots_score, _ = zip(*blocks, strict=True)
-    return AnchorScale(knots_q, knots_score, float(q.min()), float(q.max()))
+    return ScoreMap(knots_q, knots_score, float(q.min()), float(q.max()))
 
 
 def minmax_score(q: np.ndarray) -> np.ndarray:

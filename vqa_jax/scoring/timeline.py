@@ -22,7 +22,6 @@ from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo, probe
 from vqa_jax.media.view import tile_frames, tile_positions
-from vqa_jax.scoring.anchors import describe
 from vqa_jax.scoring.engine import EncodedVideo
 from vqa_jax.scoring.predictor import Predictor
 
@@ -93,7 +92,9 @@ class Timeline:
     tiles: int
 
 
-def run(student: Predictor, path: str, out: str, length: float, stride: float) -> Timeline:
+def score_passages(
+    student: Predictor, path: str, out: str, length: float, stride: float
+) -> Timeline:
     """Scores a video's passages and writes the table to a folder.
 
     Args:
@@ -103,7 +104,7 @@ def run(student: Predictor, path: str, out: str, length: float, stride: float) -
       length, stride: of the passages, seconds.
 
     Raises:
-      frames.MediaError: the file is no video that can be opened.
+      container.MediaError: the file is no video that can be opened.
       AnchorError: the student has no anchors.
       ValueError: passages of no length, or with gaps between them.
     """
@@ -112,7 +113,7 @@ def run(student: Predictor, path: str, out: str, length: float, stride: float) -
     os.makedirs(out, exist_ok=True)
     if length < 2:
         logging.warning("passages below 2 s hold a single key frame: expect noisy scores")
-    scale = student.scale
+    judge = student.judge
     moments: list[Moment] = []
     kept: list[tuple[Moment, EncodedVideo]] = []
     found = passages.read(info, student.engine.spec.preprocess, length, stride)
@@ -123,14 +124,16 @@ def run(student: Predictor, path: str, out: str, length: float, stride: float) -
             moment = Moment(passage.start, passage.stop, error=passage.error)
             if passage.error is None:
                 video = student.encode_frames(passage.frames, passage.clips)
-                moment = dataclasses.replace(moment, **dataclasses.asdict(scale.score(video)))
+                moment = dataclasses.replace(
+                    moment, **dataclasses.asdict(judge.score([video])[0].score)
+                )
                 kept = _with_worse(kept, moment, video)
             moments.append(moment)
             writer.writerow(dataclasses.asdict(moment))
     pre = student.engine.spec.preprocess
     tiles = pre.num_tiles if pre.view == "crops" else 0
     worst = _looks(student, info, kept) if kept else []
-    return Timeline(path, tuple(moments), tuple(worst), describe(scale.anchors), tiles)
+    return Timeline(path, tuple(moments), tuple(worst), judge.anchors.describe(), tiles)
 
 
 def _with_worse(
@@ -176,8 +179,7 @@ def _worst_tile(student: Predictor, video: EncodedVideo) -> int:
         visual = video.visual[group].copy()
         visual[:size] = visual[place * size : (place + 1) * size]
         alone.append(dataclasses.replace(video, visual=visual[None], num_frames=1))
-    scale = student.scale
-    return int(scale.preferences(scale.logits(alone)).mean(axis=1).argmin())
+    return int(student.judge.comparisons.every(alone).mean(axis=1).argmin())
 
 
 def _pictures(frame: np.ndarray, tile: int | None, pre: Preprocess) -> tuple[bytes, bytes]:

@@ -11,10 +11,9 @@ import optax
 
 from vqa_jax.scoring import thurstone
 
-_W2S_STEPS = 50
-
-
-_W2S_RATE = 0.1  # our choice: method 8 tells the steps, not their rate
+TAU = 5.0  # temperature of test videos; between anchors it is 1 (method 8)
+_STEPS = 50
+_RATE = 0.1  # our choice: method 8 tells the steps, not their rate
 
 
 def w2s_scores(probabilities: np.ndarray, anchor_matrix: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -34,7 +33,7 @@ def w2s_scores(probabilities: np.ndarray, anchor_matrix: np.ndarray, seed: int =
     matrix = jnp.asarray(thurstone.preference_matrix(probabilities, anchor_matrix), jnp.float32)
     start = np.random.default_rng(seed).normal(size=matrix.shape[-1])
     q = jnp.broadcast_to(jnp.asarray(start, jnp.float32), matrix.shape[:-1])
-    optimizer = optax.adam(_W2S_RATE)
+    optimizer = optax.adam(_RATE)
 
     def loss(q: jax.Array) -> jax.Array:
         gap = q[:, :, None] - q[:, None, :]
@@ -45,5 +44,5 @@ def w2s_scores(probabilities: np.ndarray, anchor_matrix: np.ndarray, seed: int =
         updates, state = optimizer.update(jax.grad(loss)(q), state)
         return (optax.apply_updates(q, updates), state), None
 
-    (q, _), _ = jax.lax.scan(step, (q, optimizer.init(q)), None, length=_W2S_STEPS)
+    (q, _), _ = jax.lax.scan(step, (q, optimizer.init(q)), None, length=_STEPS)
     return thurstone.minmax_score(np.asarray(q, np.float64))
