@@ -14,7 +14,7 @@ from vqa_jax.motion import extractor as motion
 
 def test_extractor_batches_and_repeats_give_the_same_features(tensors, tmp_path):
     save_file(tensors, tmp_path / "w.safetensors")
-    extractor = motion.load(tmp_path / "w.safetensors", batch_size=2)
+    extractor = motion.load_extractor(tmp_path / "w.safetensors", batch_size=2)
     rng = np.random.default_rng(4)
     clips = rng.integers(0, 256, (3, 4, 16, 16, 3), dtype=np.uint8)
     features = extractor(clips[[0, 1, 1, 2, 1]])
@@ -33,7 +33,7 @@ def test_fingerprint_follows_weights_and_clip_geometry(tensors, tmp_path):
         tensors | {"blocks.0.multipathway_blocks.1.norm.bias": np.ones(1, np.float32)},
         tmp_path / "b.safetensors",
     )
-    a, b = (motion.load(tmp_path / f"{name}.safetensors") for name in "ab")
+    a, b = (motion.load_extractor(tmp_path / f"{name}.safetensors") for name in "ab")
     pre = Preprocess(motion_size=56)
     other_size = dataclasses.replace(pre, motion_size=64)
     other_frames = dataclasses.replace(pre, max_key_frames=4)
@@ -43,7 +43,7 @@ def test_fingerprint_follows_weights_and_clip_geometry(tensors, tmp_path):
 
 def test_missing_weights_name_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.safetensors: no motion weights"):
-        motion.load(tmp_path / "none.safetensors")
+        motion.load_extractor(tmp_path / "none.safetensors")
 
 
 def test_shipped_extractor_sees_jitter():
@@ -56,7 +56,7 @@ def test_shipped_extractor_sees_jitter():
         for frame in clip:
             y, x = rng.integers(0, strength + 1, 2)
             frame[:] = scene[y : y + 112 : 2, x : x + 112 : 2]
-    still, mild, strong = motion.load(batch_size=3)(clips)
+    still, mild, strong = motion.load_extractor(batch_size=3)(clips)
     direction = (strong - still) / np.linalg.norm(strong - still)
     assert 0.1 < (mild - still) @ direction < (strong - still) @ direction
 
@@ -65,7 +65,7 @@ def test_several_devices_give_the_bits_of_one():
     clips = np.random.default_rng(0).integers(0, 256, (5, 4, 16, 16, 3), np.uint8)
     devices = jax.local_devices()[:2]
     assert len(devices) == 2
-    one = motion.load(batch_size=2, devices=devices[:1])(clips)
-    two = motion.load(batch_size=2, devices=devices)(clips)
+    one = motion.load_extractor(batch_size=2, devices=devices[:1])(clips)
+    two = motion.load_extractor(batch_size=2, devices=devices)(clips)
     np.testing.assert_array_equal(one, two)
     assert np.ptp(one, axis=0).max() > 0

@@ -10,7 +10,7 @@ from vqa_jax.weights.reader import WeightsError
 
 def test_export_is_the_inverse_of_load(tensors, tmp_path):
     save_file(tensors, tmp_path / "w.safetensors")
-    back = weights.export(weights.load(tmp_path / "w.safetensors").model)
+    back = weights.export_pathway(weights.load_features(tmp_path / "w.safetensors").model)
     assert back.keys() == tensors.keys()
     for key, value in tensors.items():
         np.testing.assert_array_equal(back[key], value)
@@ -24,7 +24,7 @@ def test_load_lists_every_wrong_key(tensors, tmp_path):
     broken["blocks.1.multipathway_blocks.1.res_blocks.3.branch2.conv_a.weight"] = np.ones(1)
     save_file(broken, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError) as error:
-        weights.load(tmp_path / "w.safetensors")
+        weights.load_features(tmp_path / "w.safetensors")
     assert "w.safetensors" in str(error.value)
     assert error.value.problems == {
         "missing": [f"{fast}.conv_a.weight"],
@@ -41,17 +41,17 @@ def test_load_ignores_what_the_motion_feature_does_not_depend_on(tensors, tmp_pa
         "blocks.0.multipathway_blocks.1.norm.num_batches_tracked": np.ones(1, np.int64),
     }
     save_file(tensors | extra, tmp_path / "w.safetensors")
-    assert weights.load(tmp_path / "w.safetensors").config.stem_width == 1
+    assert weights.load_features(tmp_path / "w.safetensors").config.stem_width == 1
 
 
 def test_load_without_a_stem_says_what_to_give(tmp_path):
     save_file({"x": np.ones(1, np.float32)}, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match=r"w.safetensors: (.|\n)*blocks\.0\.(.|\n)*convert_slow"):
-        weights.load(tmp_path / "w.safetensors")
+        weights.load_features(tmp_path / "w.safetensors")
 
 
 def test_wrong_clips_are_refused(tensors, tmp_path):
     save_file(tensors, tmp_path / "w.safetensors")
-    features = weights.load(tmp_path / "w.safetensors")
+    features = weights.load_features(tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"uint8 \[M,K,H,W,3\]"):
         features(np.zeros((1, 4, 16, 16, 3), np.float32))

@@ -1,6 +1,5 @@
 """A student's folder: its spec, damage by name."""
 
-import dataclasses
 import os
 import shutil
 
@@ -41,7 +40,7 @@ def test_sizes_must_be_known_and_fit_the_view():
     with pytest.raises(ValueError, match="unknown student 'huge'"):
         bundle.make_spec("huge", pre, 3, "")
     with pytest.raises(ValueError, match="ov_7b sees 384 px"):
-        bundle.make_spec("ov_7b", dataclasses.replace(pre, image_size=224), 3, "")
+        bundle.make_spec("ov_7b", pre, 3, "")
     made = bundle.make_spec("ov_7b", Preprocess(), 3, "", ("blur", "noise"), 5)
     assert made.student.num_severity_classes == 1 + 2 * 5
 
