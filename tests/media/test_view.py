@@ -93,6 +93,16 @@ def test_tiles_are_native_pixels_of_the_right_key_frames():
     assert len({tuple(t[0, 0, :2]) for t in tiles}) == 7
 
 
+@pytest.mark.parametrize(("count", "most"), [(1, 0), (31, 0), (200, 0), (200, 3), (61, 8)])
+def test_tiles_come_from_the_frames_that_are_named(count, most):
+    pre = Preprocess(
+        view="crops", image_size=8, tile_size=8, num_tiles=5, max_key_frames=most, clip_len=4
+    )
+    keys = np.array(view.key_frame_indices(count, 10.0), np.uint8)
+    tiles = view.view_frames(np.broadcast_to(keys[:, None, None, None], (len(keys), 9, 9, 3)), pre)
+    assert view.tile_frames(count, 10.0, pre) == tiles[:, 0, 0, 0].tolist()
+
+
 def test_tile_positions_spread_evenly():
     """Each ninth of the frame gets its share of 900 corners, far better than chance would do."""
     pre = Preprocess(view="crops", image_size=10, tile_size=10, num_tiles=900)

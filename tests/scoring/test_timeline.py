@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import itertools
 import os
 import re
@@ -11,8 +12,10 @@ import sys
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.fixtures import tiny_corpus
+from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import loading
 from vqa_jax.cli import main
 from vqa_jax.media import decode, passages, probe
@@ -85,7 +88,8 @@ def rows_of(folder):
 def test_the_dark_passage_is_the_worst_moment(student, tmp_path):
     dark = range(6, 8)
     path = write(tmp_path / "a<b>.mp4", noise(12, lambda s: 0.1 if int(s) in dark else 1.0))
-    found = timeline.score_passages(student, path, str(tmp_path / "out"), 2.0, 1.0)
+    found = timeline.score_passages(student, path, 2.0, 1.0)
+    timeline.write_table(found, str(tmp_path / "out"))
     rows = rows_of(tmp_path / "out")
     assert [float(r["start"]) for r in rows] == list(range(11))
     scores = np.array([float(r["score"]) for r in rows])
@@ -102,13 +106,51 @@ def test_the_dark_passage_is_the_worst_moment(student, tmp_path):
     assert "0:06.0 to 0:08.0" in page and "0:06.0" in timeline_page.render(found, "out")
 
 
+def test_the_darkest_tile_is_the_worst(student):
+    pre = student.engine.spec.preprocess
+    bright = np.stack(list(noise(2)))[: pre.num_tiles, : pre.tile_size, : pre.tile_size]
+    clips = np.zeros((1, pre.clip_len, pre.motion_size, pre.motion_size, 3), np.uint8)
+    for tile in range(pre.num_tiles):
+        tiles = bright.copy()
+        tiles[tile] //= 3
+        assert timeline._worst_tile(student, student.encode_frames(tiles, clips)) == tile
+
+
+@pytest.mark.parametrize(("height", "width"), [(720, 1280), (1280, 720), (300, 400), (100, 90)])
+def test_the_crop_is_the_marked_part_of_the_frame_around_the_tile(height, width):
+    frame = np.random.default_rng(0).integers(0, 100, (height, width, 1), np.uint8).repeat(3, 2)
+    pre = dataclasses.replace(tiny_corpus.PREPROCESS, tile_size=80, num_tiles=7)
+    middle = (height // 2 - 40, width // 2 - 40)
+    places = dict(enumerate(frames.tile_positions(height, width, pre))) | {None: middle}
+    for tile, (top, left) in places.items():
+        picture, crop = (
+            np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+            for jpeg in timeline._pictures(frame, tile, pre)
+        )
+        assert max(picture.shape) == min(640, max(height, width))
+        assert crop.shape == (min(240, height), min(240, width), 3)
+        marked = np.argwhere(picture[..., 0] - picture[..., 2] > 120) * height / picture.shape[0]
+        near = np.maximum(marked.min(axis=0).round().astype(int) - 3, 0)
+        errors = {
+            (y, x): np.abs(frame[y : y + len(crop), x : x + crop.shape[1]] - crop).mean()
+            for y in range(near[0], near[0] + 7)
+            for x in range(near[1], near[1] + 7)
+            if y + len(crop) <= height and x + crop.shape[1] <= width
+        }
+        y, x = min(errors, key=errors.__getitem__)
+        assert errors[y, x] < TOLERANCES["jpeg_strip"]["atol"]
+        assert y <= top and top + 80 <= y + len(crop)
+        assert x <= left and left + 80 <= x + crop.shape[1]
+
+
 def test_what_cannot_be_read_is_rows_with_a_reason(student, tmp_path, monkeypatch):
     path = write(tmp_path / "v.mkv", noise(8))
     info = probe.probe(path)
     with open(path, "r+b") as file:
         file.truncate(os.path.getsize(path) * 6 // 10)
     monkeypatch.setattr(timeline, "probe", lambda _: info)  # the header outlives the tail
-    found = timeline.score_passages(student, path, str(tmp_path / "out"), 2.0, 1.0)
+    found = timeline.score_passages(student, path, 2.0, 1.0)
+    timeline.write_table(found, str(tmp_path / "out"))
     timeline_page.write(found, str(tmp_path / "out"))
     rows = rows_of(tmp_path / "out")
     assert [float(r["stop"]) for r in rows] == [2, 3, 4, 5, 6, 7, 8]
@@ -132,11 +174,11 @@ def test_the_command_names_what_is_wrong(tmp_path, capsys):
 
 _GROWTH = """
 import resource, sys
-from vqa_jax import frames, passages
+from vqa_jax.media import passages, probe
 from vqa_jax.media.preprocess import Preprocess
 pre = Preprocess(image_size=64, motion_size=56, max_key_frames=8)
 count, early = 0, None
-for passage in passages.read(frames.probe(sys.argv[1]), pre, 2.0, 1.0):
+for passage in passages.read(probe.probe(sys.argv[1]), pre, 2.0, 1.0):
     count += passage.error is None
     if count == 100:
         early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
