@@ -39,8 +39,6 @@ def test_higher_levels_take_fewer_bytes(clip, name):
     preset = "ultrafast" if name == "h265" else SIMULATORS[name].options["preset"]
     sizes = []
     for crf in SIMULATORS[name].parameters:
-        config = encode.EncodeConfig(
-            name, crf, "ultrafast" if name == "h265" else options["preset"]
-        )
+        config = encode.EncodeConfig(name, crf, preset)
         sizes.append(len(encode.encode_rgb(frames, 30, config)))
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[-1]
