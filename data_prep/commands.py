@@ -221,8 +221,11 @@ def _add_verify(commands: Any) -> None:
 
 def _verify(args: argparse.Namespace) -> command.Result:
     from data_prep.verify.verify import verify
+    from vqa_jax.jobs.outputs import check_output
 
     sheet = args.contact_sheet or os.path.join(args.data, "contact_sheet.png")
+    if os.path.isdir(args.data):
+        check_output(sheet, "file")
     summary = verify(args.data, max(1, args.workers), sheet)
     lines = [f"{args.data} is intact: {summary['counts']}"]
     lines += [f"pairs of iteration {k}: {labels}" for k, labels in summary["labels"].items()]

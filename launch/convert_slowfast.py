@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = {key: value.clone() for key, value in found.items()}
         with replacing(args.safetensors) as temporary:
             save_file(found, temporary)
-            features = weights.load(temporary)
+            features = weights.load_features(temporary)
     except (OSError, RuntimeError, ValueError, WeightsError, pickle.UnpicklingError) as error:
         sys.stderr.write(f"{args.pickle}: {error}\n")
         return 1

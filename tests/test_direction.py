@@ -107,7 +107,7 @@ def test_published_student_is_reproduced(shared):
 
 
 def test_darker_files_score_lower(student, tmp_path, monkeypatch):
-    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+    monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
     paths = [tiny_corpus.write_video(str(tmp_path / f"{k}.mp4"), k) for k in range(4)]
     scores = [r.score for r in student.score(paths)]
     assert (np.diff(scores) < 0).all()

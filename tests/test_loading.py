@@ -44,7 +44,7 @@ def test_public_names_are_those_of_their_homes():
 @pytest.fixture
 def shipped(trained, tmp_path, monkeypatch):
     """The corpus's student in place of the shipped one."""
-    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+    monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
     folder = str(shutil.copytree(trained, tmp_path / "shipped"))
     monkeypatch.setattr(loading, "SHIPPED", folder)
     return loading.load()

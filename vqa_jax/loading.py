@@ -138,7 +138,7 @@ def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
     spec = None
     if weights := extractor.beside(folder):
         preprocess = Preprocess(image_size=student.cfg.vision.image_size)
-        wanted = extractor.load(weights).fingerprint(preprocess)
+        wanted = extractor.load_extractor(weights).fingerprint(preprocess)
         most = PUBLISHED_NUM_FRAMES
         spec = bundle.StudentSpec("", student.cfg, preprocess, most, wanted, ())
     params = nnx.to_pure_dict(nnx.state(student))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 
 from vqa_jax.media.probe import VideoInfo
 
@@ -44,15 +43,6 @@ class Rejected:
 def source_id(key: str) -> str:
     """Stable id of a source: 16 hex digits of the SHA-256 of its input's key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def file_stamp(root: str, relative_path: str) -> tuple[int, int]:
-    """(bytes, time of change in ns): tells a file from a later one of its name; -1 if missing."""
-    try:
-        stat = os.stat(os.path.join(root, relative_path))
-    except OSError:
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns
 
 
 def printable(path: str) -> str:

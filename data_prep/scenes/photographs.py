@@ -167,7 +167,7 @@ def noise_level(image: np.ndarray) -> float:
 
 
 @functools.lru_cache(maxsize=96)
-def load(path: str) -> np.ndarray:
+def load_photograph(path: str) -> np.ndarray:
     """Picture at `path` as clean uint8 RGB [H, W, 3], its longer side at most MAX_SIDE.
 
     Grain of the photograph itself is smoothed where there is any: a student that sees grainy
@@ -190,7 +190,7 @@ def load(path: str) -> np.ndarray:
 @functools.lru_cache(maxsize=96)
 def texture_levels(path: str) -> Sequence[np.ndarray]:
     """The picture reduced by area to a few scales <= 1, so that cut textures stay sharp."""
-    image = load(path)
+    image = load_photograph(path)
     start = min(1.0, 640 / max(image.shape[:2]))  # the object, not its surface, in large pictures
     levels = []
     for factor in (1.0, 0.75, 0.55, 0.4):

@@ -90,7 +90,7 @@ def _photo_canvas(
     rng: np.random.Generator, path: str, size: tuple[int, int], zoom_in: float
 ) -> tuple[np.ndarray, float]:
     """The photograph reduced by area so that a part of it fills the frame, and the step."""
-    image = photographs.load(path)
+    image = photographs.load_photograph(path)
     width, height = size
     # Never above the photograph's own resolution: a step below 1 would make pristine frames soft.
     step = max(rng.uniform(1.0, 1.25), 0.98 * np.exp(zoom_in))
@@ -195,7 +195,7 @@ def compose(
     textures = [photograph.path for photograph in palette]
     reach_x, reach_y = 0.75 * width, 0.3 * height
     if filmed is not None:  # a photograph lets the camera go less far; its border is mirrored
-        tall, wide = photographs.load(filmed.path).shape[:2]
+        tall, wide = photographs.load_photograph(filmed.path).shape[:2]
         reach_x = np.clip(0.4 * (wide - width), 0.08 * width, reach_x)
         reach_y = np.clip(0.4 * (tall - height), 0.06 * height, reach_y)
     shot = camera_lib.draw_camera(rng, seconds, reach_x, reach_y, unit)

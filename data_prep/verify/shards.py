@@ -62,7 +62,7 @@ class ShardTask:
     dataset: str
     kind: str
     split: str
-    shards: int
+    records: int
     sha256: str
 
 

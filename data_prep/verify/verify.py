@@ -31,7 +31,7 @@ from data_prep.verify.shards import Problem, ShardTask, check_shard, key_field
 from vqa_jax.corpus import pair_shards, schemas, shards, store
 from vqa_jax.corpus.shards import MANIFEST, QUARANTINE
 from vqa_jax.corpus.video_table import VideoTable, read_video_table, table_path, table_sha256
-from vqa_jax.jobs import files
+from vqa_jax.jobs import files, outputs
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.pairs import levels
 
@@ -331,7 +331,8 @@ def verify(data: str, workers: int = 1, contact_sheet: str | None = None) -> dic
     Args:
       data: corpus folder.
       workers: processes that read shards.
-      contact_sheet: PNG to draw of an intact corpus, or None.
+      contact_sheet: PNG to draw of an intact corpus, or None; that it cannot be written is a
+        warning.
 
     Returns:
       {"counts": of the manifest, "labels": {iteration: {level: pairs}}}.
@@ -354,5 +355,8 @@ def verify(data: str, workers: int = 1, contact_sheet: str | None = None) -> dic
     if verifier.problems:
         raise DamagedCorpusError(data, verifier.problems)
     if contact_sheet:
-        verifier.draw(contact_sheet)
+        try:
+            verifier.draw(contact_sheet)
+        except OSError as error:  # a full disk does not make the corpus less intact
+            logging.warning("%s is not drawn: %s", contact_sheet, outputs.describe(error))
     return {"counts": manifest["counts"], "labels": labels}

@@ -85,9 +85,9 @@ def _child(name: str, small: bool, seconds: float) -> dict[str, Any]:
         return json.loads(pathlib.Path(out).read_text()) | {"wall_seconds": took}
 
 
-def _with_rates(part: dict[str, Any], peak: float | None) -> dict[str, Any]:
+def with_rates(part: dict[str, Any], peak: float | None) -> dict[str, Any]:
     """Adds tokens a second and MFU where seconds and model FLOPs stand."""
-    part = {k: _with_rates(v, peak) if isinstance(v, dict) else v for k, v in part.items()}
+    part = {k: with_rates(v, peak) if isinstance(v, dict) else v for k, v in part.items()}
     if "flops" in part:
         rate = part["flops"] / part["seconds"]
         part["mfu"] = rate / peak if peak else None
@@ -113,7 +113,7 @@ def check(small: bool, limit: float) -> dict[str, Any]:
             parts[name] = {"error": "no card: this ran on the CPU; --small rehearses there"}
             break
     peak = parts["train"].get("peak_flops")
-    parts = {name: _with_rates(part, peak) for name, part in parts.items()}
+    parts = {name: with_rates(part, peak) for name, part in parts.items()}
     failed = any("error" in part for part in parts.values())
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "

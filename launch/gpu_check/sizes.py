@@ -37,8 +37,8 @@ class Sizes:
 
 
 def _few_layers(cfg: StudentConfig, layers: int) -> StudentConfig:
-    vision = dataclasses.replace(cfg.vision, num_layers=layers)
-    llm = dataclasses.replace(cfg.llm, num_layers=layers)
+    vision = dataclasses.replace(cfg.vision, num_layers=layers, unroll=1)
+    llm = dataclasses.replace(cfg.llm, num_layers=layers, unroll=1)
     return dataclasses.replace(cfg, vision=vision, llm=llm)
 
 

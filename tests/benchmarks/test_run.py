@@ -32,7 +32,7 @@ def files(tmp_path):
     return tmp_path
 
 
-def run(files, column: str, **settings) -> benchmark_run.Run:
+def run(files, column: str, **settings) -> benchmark_run.BenchmarkRun:
     labels = {name: str(files / "labels" / f"{name}.csv") for name in ("KVQ", "CGVDS")}
     scores = [str(files / "scores")]
     return benchmark_run.read_run(column, scores, labels, column, **{"draws": 60, **settings})

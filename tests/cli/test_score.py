@@ -15,7 +15,7 @@ from vqa_jax.motion import extractor
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Three good videos and three bad files."""
-    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+    monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
     place = tmp_path / "my videos"
     (place / "below").mkdir(parents=True)
     tiny_corpus.write_video(str(place / "bright.mp4"), 0)

@@ -170,7 +170,7 @@ def test_programs_of_the_published_size_are_made_from_shapes():
     )
     student, pre = FunctionalStudent(cfg), Preprocess(max_key_frames=10)
     spec = bundle.StudentSpec("ov_7b", cfg, pre, 10, "", ())
-    extractor = slowfast.load(motion.TINY_WEIGHTS).model
+    extractor = slowfast.load_features(motion.TINY_WEIGHTS).model
     weights = traverse_util.flatten_dict(student.abstract(), sep="/")
     weights |= export_program.motion_weights(extractor)
     shapes = {

@@ -180,8 +180,8 @@ def test_several_devices_give_the_bits_of_one():
     clips = np.random.default_rng(0).integers(0, 256, (5, 4, 16, 16, 3), np.uint8)
     devices = jax.local_devices()[:2]
     assert len(devices) == 2
-    one = motion.load(batch_size=2, devices=devices[:1])(clips)
-    two = motion.load(batch_size=2, devices=devices)(clips)
+    one = motion.load_extractor(batch_size=2, devices=devices[:1])(clips)
+    two = motion.load_extractor(batch_size=2, devices=devices)(clips)
     np.testing.assert_array_equal(one, two)
     assert np.ptp(one, axis=0).max() > 0
 
@@ -191,7 +191,7 @@ def test_published_geometry_takes_the_same_path(data, tmp_path):
     cfg = network.FastPathwayConfig(stem_width=1)
     model = network.FastPathway(cfg, nnx.Rngs(0))
     weights = str(tmp_path / "w.safetensors")
-    save_file(slowfast.export(model), weights)
+    save_file(slowfast.export_pathway(model), weights)
     clips = np.random.default_rng(1).integers(0, 256, (10, 2, 224, 224, 3), np.uint8)
     clips[8:] = clips[7]  # a short video repeats its last clip
     path = records.dataset_shards(data, "vqa_clips", "heldout")[0]
@@ -204,7 +204,7 @@ def test_published_geometry_takes_the_same_path(data, tmp_path):
     manifest["datasets"]["vqa_clips"] = entry
     manifest["settings"]["preprocess"] = {}  # the defaults are the published ones
     files.write_json(os.path.join(data, records.MANIFEST), manifest)
-    extractor = motion.load(weights, batch_size=4, devices=jax.local_devices()[:2])
+    extractor = motion.load_extractor(weights, batch_size=4, devices=jax.local_devices()[:2])
     assert motion_job.run(data, extractor).videos == VIDEOS_PER_SHARD
     for record in store_lib.shard_records(
         records.dataset_shards(data, "vqa_motion")[0], "vqa_motion"

@@ -93,7 +93,7 @@ def tensors():
 
 def test_export_is_the_inverse_of_load(tensors, tmp_path):
     save_file(tensors, tmp_path / "w.safetensors")
-    back = weights.export(weights.load(tmp_path / "w.safetensors").model)
+    back = weights.export_pathway(weights.load_features(tmp_path / "w.safetensors").model)
     assert back.keys() == tensors.keys()
     for key, value in tensors.items():
         np.testing.assert_array_equal(back[key], value)
@@ -107,7 +107,7 @@ def test_load_lists_every_wrong_key(tensors, tmp_path):
     broken["blocks.1.multipathway_blocks.1.res_blocks.3.branch2.conv_a.weight"] = np.ones(1)
     save_file(broken, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError) as error:
-        weights.load(tmp_path / "w.safetensors")
+        weights.load_features(tmp_path / "w.safetensors")
     assert "w.safetensors" in str(error.value)
     assert error.value.problems == {
         "missing": [f"{fast}.conv_a.weight"],
@@ -124,18 +124,18 @@ def test_load_ignores_what_the_motion_feature_does_not_depend_on(tensors, tmp_pa
         "blocks.0.multipathway_blocks.1.norm.num_batches_tracked": np.ones(1, np.int64),
     }
     save_file(tensors | extra, tmp_path / "w.safetensors")
-    assert weights.load(tmp_path / "w.safetensors").config.stem_width == 1
+    assert weights.load_features(tmp_path / "w.safetensors").config.stem_width == 1
 
 
 def test_load_without_a_stem_says_what_to_give(tmp_path):
     save_file({"x": np.ones(1, np.float32)}, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match=r"w.safetensors: (.|\n)*blocks\.0\.(.|\n)*convert_slow"):
-        weights.load(tmp_path / "w.safetensors")
+        weights.load_features(tmp_path / "w.safetensors")
 
 
 def test_extractor_batches_and_repeats_give_the_same_features(tensors, tmp_path):
     save_file(tensors, tmp_path / "w.safetensors")
-    extractor = motion.load(tmp_path / "w.safetensors", batch_size=2)
+    extractor = motion.load_extractor(tmp_path / "w.safetensors", batch_size=2)
     rng = np.random.default_rng(4)
     clips = rng.integers(0, 256, (3, 4, 16, 16, 3), dtype=np.uint8)
     features = extractor(clips[[0, 1, 1, 2, 1]])
@@ -154,7 +154,7 @@ def test_fingerprint_follows_weights_and_clip_geometry(tensors, tmp_path):
         tensors | {"blocks.0.multipathway_blocks.1.norm.bias": np.ones(1, np.float32)},
         tmp_path / "b.safetensors",
     )
-    a, b = (motion.load(tmp_path / f"{name}.safetensors") for name in "ab")
+    a, b = (motion.load_extractor(tmp_path / f"{name}.safetensors") for name in "ab")
     pre = Preprocess(motion_size=56)
     other_size = dataclasses.replace(pre, motion_size=64)
     other_frames = dataclasses.replace(pre, max_key_frames=4)
@@ -164,12 +164,12 @@ def test_fingerprint_follows_weights_and_clip_geometry(tensors, tmp_path):
 
 def test_missing_weights_name_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.safetensors: no motion weights"):
-        motion.load(tmp_path / "none.safetensors")
+        motion.load_extractor(tmp_path / "none.safetensors")
 
 
 def test_wrong_clips_are_refused(tensors, tmp_path):
     save_file(tensors, tmp_path / "w.safetensors")
-    features = weights.load(tmp_path / "w.safetensors")
+    features = weights.load_features(tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"uint8 \[M,K,H,W,3\]"):
         features(np.zeros((1, 4, 16, 16, 3), np.float32))
 
@@ -184,6 +184,6 @@ def test_shipped_extractor_sees_jitter():
         for frame in clip:
             y, x = rng.integers(0, strength + 1, 2)
             frame[:] = scene[y : y + 112 : 2, x : x + 112 : 2]
-    still, mild, strong = motion.load(batch_size=3)(clips)
+    still, mild, strong = motion.load_extractor(batch_size=3)(clips)
     direction = (strong - still) / np.linalg.norm(strong - still)
     assert 0.1 < (mild - still) @ direction < (strong - still) @ direction

@@ -34,6 +34,15 @@ def test_bounds_belong_to_the_lower_level(difference, label):
     assert levels.label_from_margin(difference, 1.0) == label
 
 
+def test_levels_of_many_pairs_are_those_of_each():
+    # By hand from the method: D above 2 s_D, above s_D, above -s_D, above -2 s_D, else; D = 0.
+    gaps = np.array([[-3, -2, -1.5, -1, -0.2, 0], [0.2, 1, 1.5, 2, 3, 0]], float)
+    found = levels.levels_from_margins(gaps, np.ones_like(gaps))
+    assert found.tolist() == [[0, 0, 1, 1, 2, 2], [2, 2, 3, 3, 4, 2]]
+    found = levels.levels_from_margins(gaps, np.zeros_like(gaps))  # one teacher: no spread
+    assert found.tolist() == [[0, 0, 0, 0, 0, 2], [4, 4, 4, 4, 4, 2]]
+
+
 def test_zero_difference_without_spread_is_similar():
     assert levels.label_from_teachers([3.0], [3.0]) == "similar"
     assert levels.label_from_teachers([3.0], [3.1]) == "superior"

@@ -168,7 +168,7 @@ def _brute_force(student, weak, ids, quota, num_bins, max_per_video, xi):
         rank = {
             v: r
             for r, v in enumerate(
-                sorted(range(len(ids)), key=lambda v: (attacker[v], pairs.key_hash(ids[v])))
+                sorted(range(len(ids)), key=lambda v: (attacker[v], pairs.order_key(ids[v])))
             )
         }
         lists = []

@@ -229,7 +229,7 @@ def test_slowfast_pickle_is_converted_and_gives_torchs_feature(create_slowfast, 
         for block in model.blocks[:5]:
             x = block(x)
     want = x[1].mean((2, 3, 4)).numpy()
-    found = np.asarray(weights.load(tmp_path / "slowfast.safetensors")(clips))
+    found = np.asarray(weights.load_features(tmp_path / "slowfast.safetensors")(clips))
     scale = np.abs(want).max()
     np.testing.assert_allclose(found / scale, want / scale, **TOLERANCES["motion"])
 

@@ -26,7 +26,7 @@ from vqa_jax.weights import bundle
 def student(trained):
     """The corpus's student, whose motion features say nothing; no test may change it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
         yield loading.load(trained)
 
 
@@ -105,7 +105,7 @@ def test_other_motion_weights_are_refused(trained, tmp_path, monkeypatch):
         def fingerprint(self, pre):
             return "other"
 
-    monkeypatch.setattr(extractor, "load", OtherExtractor)
+    monkeypatch.setattr(extractor, "load_extractor", OtherExtractor)
     video = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 0)
     with pytest.raises(bundle.BundleError, match="other motion weights"):
         loading.load(trained).score(video)
@@ -159,7 +159,7 @@ def test_a_mesh_gives_the_scores_of_one_device(student, trained, tmp_path):
 
 
 def test_any_videos_of_known_quality_are_anchors(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+    monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
     student = loading.load(trained)  # its own: anchors stay
     for level in range(4):
         tiny_corpus.write_video(str(tmp_path / f"a{level}.mp4"), level, source=91)

@@ -16,7 +16,8 @@ def test_leaving_an_anchor_out_is_scoring_without_it(tmp_path):
     judge = judge_of()
     tests = np.linspace(-1, 1, 9)
     probabilities = stats.norm.cdf(tests[:, None] - np.array(QUALITIES))
-    found = page.examine(judge, probabilities, str(tmp_path))
+    found = page.examine(judge, probabilities)
+    page.write(judge, found, len(probabilities), str(tmp_path))
     full = np.array([s.score for s in judge.scale.solve(probabilities)])
     for i, row in enumerate(found):
         kept = [k for k in range(5) if k != i]

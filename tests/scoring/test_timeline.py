@@ -76,7 +76,7 @@ def test_a_passage_is_the_input_of_its_frames_alone(tmp_path, view):
 def student(trained):
     """The corpus's student, whose motion features say nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor, "load", tiny_corpus.StubExtractor)
+        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
         yield loading.load(trained)
 
 
@@ -88,7 +88,8 @@ def rows_of(folder):
 def test_the_dark_passage_is_the_worst_moment(student, tmp_path):
     dark = range(6, 8)
     path = write(tmp_path / "a<b>.mp4", noise(12, lambda s: 0.1 if int(s) in dark else 1.0))
-    found = timeline.score_passages(student, path, str(tmp_path / "out"), 2.0, 1.0)
+    found = timeline.score_passages(student, path, 2.0, 1.0)
+    timeline.write_table(found, str(tmp_path / "out"))
     rows = rows_of(tmp_path / "out")
     assert [float(r["start"]) for r in rows] == list(range(11))
     scores = np.array([float(r["score"]) for r in rows])
@@ -148,7 +149,8 @@ def test_what_cannot_be_read_is_rows_with_a_reason(student, tmp_path, monkeypatc
     with open(path, "r+b") as file:
         file.truncate(os.path.getsize(path) * 6 // 10)
     monkeypatch.setattr(timeline, "probe", lambda _: info)  # the header outlives the tail
-    found = timeline.score_passages(student, path, str(tmp_path / "out"), 2.0, 1.0)
+    found = timeline.score_passages(student, path, 2.0, 1.0)
+    timeline.write_table(found, str(tmp_path / "out"))
     timeline_page.write(found, str(tmp_path / "out"))
     rows = rows_of(tmp_path / "out")
     assert [float(r["stop"]) for r in rows] == [2, 3, 4, 5, 6, 7, 8]

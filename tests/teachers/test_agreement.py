@@ -40,14 +40,6 @@ def dover(shared, name):
     )
 
 
-def test_array_labels_are_the_scalar_rule():
-    gaps = np.array([-3, -2, -1.5, -1, -0.2, 0, 0.2, 1, 1.5, 2, 3], float)
-    for deviation in (0.0, 1.0):
-        found = agreement.labels(gaps, np.full(len(gaps), deviation))
-        wanted = [levels.label_from_margin(gap, deviation) for gap in gaps]
-        assert [levels.LEVELS[k] for k in found] == wanted
-
-
 def test_precision_is_the_count_over_all_ordered_pairs():
     truth, scores = _opinions(60)
     truth = np.round(truth, 1)  # some equal human scores

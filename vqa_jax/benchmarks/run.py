@@ -80,7 +80,7 @@ class Overall:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Run:
+class BenchmarkRun:
     """One model on several sets."""
 
     model: str
@@ -114,7 +114,7 @@ def read_run(
     column: str = "",
     draws: int = bootstrap.DRAWS,
     seed: int = 0,
-) -> Run:
+) -> BenchmarkRun:
     """Evaluates score files on label files.
 
     Args:
@@ -156,7 +156,7 @@ def read_run(
         )
     order = {name: k for k, name in enumerate(benchmarks.BENCHMARKS)}
     sets.sort(key=lambda s: order.get(s.benchmark.name, len(order)))
-    return Run(model, tuple(sets), tuple(_overall(sets)))
+    return BenchmarkRun(model, tuple(sets), tuple(_overall(sets)))
 
 
 def _belongs(name: str, wanted: Mapping[str, Benchmark]) -> bool:
@@ -253,7 +253,7 @@ def _overall(sets: Sequence[SetResult]) -> list[Overall]:
 
 
 def compare(
-    first: Run, second: Run, draws: int = bootstrap.DRAWS, seed: int = 0
+    first: BenchmarkRun, second: BenchmarkRun, draws: int = bootstrap.DRAWS, seed: int = 0
 ) -> list[Comparison]:
     """Differences between two models, first minus second, over the videos that both have scored.
 

@@ -59,7 +59,9 @@ def _sensitivity(args: argparse.Namespace) -> command.Result:
     probabilities, failed = student.anchor_probabilities(find_videos(args.paths))
     rows = [f"no score: {error}" for error in failed]
     try:
-        found = page.examine(student.judge, probabilities, args.out)
+        found = page.examine(student.judge, probabilities)
     except ValueError as error:
         return "\n".join([str(error), *rows]), 2
-    return "\n".join([page.render(found, args.out), *rows]), 0
+    command.say(args, "\n".join([page.render(found, args.out), *rows]))
+    page.write(student.judge, found, len(probabilities), args.out)  # last, as it may fail
+    return 0

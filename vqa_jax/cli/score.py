@@ -101,7 +101,8 @@ def _timeline(args: argparse.Namespace) -> command.Result:
 
     student = loading.load(args.student)
     with command.told_as_settings():
-        found = timeline.score_passages(student, args.video, args.out, args.window, args.stride)
-    command.say(args, page.render(found, args.out))  # before the page, which may fail
+        found = timeline.score_passages(student, args.video, args.window, args.stride)
+    command.say(args, page.render(found, args.out))  # before the files, which may fail
+    timeline.write_table(found, args.out)
     page.write(found, args.out)
     return 0 if any(m.error is None for m in found.moments) else 1

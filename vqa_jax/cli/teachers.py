@@ -128,7 +128,7 @@ def _score(args: argparse.Namespace) -> command.Result:
     else:
         from vqa_jax.teachers.neural import load
 
-        teachers = load.load(names, folder)
+        teachers = load.load_teachers(names, folder)
     found = job.run(videos, teachers, args.out, config, args.process, args.processes)
     if found.missing:
         return f"{found.missing} ranges of videos are left to other processes", 0

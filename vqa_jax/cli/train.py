@@ -59,7 +59,7 @@ def _motion(args: argparse.Namespace) -> command.Result:
     from vqa_jax.motion import extractor as motion
     from vqa_jax.motion import job
 
-    extractor = motion.load(args.extractor, args.batch_size, jax.local_devices())
+    extractor = motion.load_extractor(args.extractor, args.batch_size, jax.local_devices())
     found = job.run(
         args.data,
         extractor,
@@ -100,7 +100,7 @@ def _train(args: argparse.Namespace) -> command.Result:
 
     profile = _span_of(args.profile)
     hosts.connect(args.coordinator, args.num_processes, args.process, args.host_timeout)
-    settings, spec = _run_of(args.config, motion.load(args.config.extractor).fingerprint)
+    settings, spec = _run_of(args.config, motion.load_extractor(args.config.extractor).fingerprint)
     student = train.train(settings, spec, args.data, args.workdir, profile)
     return student or f"told to end: saved in {args.workdir}; the same command resumes", 0
 

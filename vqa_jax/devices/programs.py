@@ -34,7 +34,8 @@ def keep() -> None:
         logging.warning("compiled programs are not kept (%s): set %s=off", error, SWITCH)
         return
     jax.config.update("jax_compilation_cache_dir", str(place))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST_SECONDS)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST_SECONDS)
 
 
 def folder() -> pathlib.Path:

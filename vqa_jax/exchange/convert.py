@@ -107,7 +107,7 @@ def _spec(
 ) -> bundle.StudentSpec:
     weights = _extractor_file(paths, extractor)
     preprocess = Preprocess(image_size=cfg.vision.image_size, max_key_frames=NUM_FRAMES)
-    features = motion.load(weights)
+    features = motion.load_extractor(weights)
     if features.motion_dim != cfg.motion_dim:
         logging.warning(
             "the student wants motion features of %d numbers, %s makes %d: score and train need "

@@ -116,11 +116,6 @@ def _open(folder: str) -> _Source:
     return _Source(folder, spec, FunctionalStudent(cfg), params, tokenizer, anchors)
 
 
-def _bank(source: _Source) -> prompt.Bank:
-    frames = source.spec.num_frames * source.student.cfg.tokens_per_frame
-    return prompt.Bank(frames, max(1, source.spec.preprocess.max_clips))
-
-
 def _test_video(source: _Source, groups: int, seed: int) -> VideoInput:
     rng = np.random.default_rng(seed)
     spec, size = source.spec, source.spec.preprocess.image_size
@@ -131,7 +126,7 @@ def _test_video(source: _Source, groups: int, seed: int) -> VideoInput:
 
 
 def _write_params(source: _Source, out: str, form: str, names: str) -> None:
-    cfg, bank = source.student.cfg, _bank(source)
+    cfg, bank = source.student.cfg, source.spec.bank
     if form == "orbax":
         with ocp.StandardCheckpointer() as writer:
             path = os.path.abspath(os.path.join(out, PARAMS))
@@ -163,7 +158,7 @@ def _write_programs(source: _Source, judge: Judge, out: str) -> None:
     extractor = motion.load_for(source.folder, spec).pathway
     weights = {k: np.asarray(v) for k, v in bundle.flatten(source.params).items()}
     weights |= programs.motion_weights(extractor)
-    inputs, bank = judge.anchors.inputs, _bank(source)
+    inputs, bank = judge.anchors.inputs, spec.bank
     groups = {len(v.frames) for v in inputs}
     if len(groups) != 1:
         raise ExportError(
@@ -243,7 +238,7 @@ def _files(out: str) -> list[str]:
 def _manifest(
     source: _Source, out: str, form: str, names: str, calibration: dict[str, Any] | None
 ) -> dict[str, Any]:
-    spec, bank = source.spec, _bank(source)
+    spec, bank = source.spec, source.spec.bank
     return {
         "format": form,
         "loads": [WEIGHTS, ANCHORS, SELFTEST] if form == "stablehlo" else [],

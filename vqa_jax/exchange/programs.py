@@ -150,7 +150,7 @@ def _functions(
 ) -> dict[str, Callable[..., Any]]:
     per_frame = student.cfg.tokens_per_frame
     steps = make_steps(student, prompt.level_ids(tokenizer))
-    bank = prompt.Bank(spec.num_frames * per_frame, max(1, spec.preprocess.max_clips))
+    bank = spec.bank
     sizes = [bank.frame_tokens] * 2, [bank.motion_tokens] * 2
     whole = prompt.layout(prompt.scoring_ids(tokenizer), *sizes, bank)
     front, tail = whole.tokens[: whole.prefix_len], whole.tokens[whole.prefix_len :]

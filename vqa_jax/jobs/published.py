@@ -48,10 +48,9 @@ class Publication:
         return manifest if self._is_same(manifest) else None
 
     def found(self) -> Manifest | None:
-        """The manifest if the job is finished; otherwise None, and the folder of work is made."""
+        """The manifest if the job is finished, else None."""
         manifest = self.read()
         if manifest is None:
-            os.makedirs(self._work, exist_ok=True)
             return None
         logging.info("%s is up to date", self._path)
         shutil.rmtree(self._work, ignore_errors=True)  # of a process killed at its very end

@@ -54,7 +54,7 @@ def compute(
 
     Args:
       sizes: videos of each range.
-      paths: the file of each range that is written last.
+      paths: the file of each range that is written last; their folders are made.
       make: computes and writes range k; tells the progress bar of every video.
       share: of this process.
       desc: title of the progress bar, which tells throughput and time left.
@@ -67,6 +67,8 @@ def compute(
     def is_there(k: int) -> bool:
         return os.path.exists(paths[k])
 
+    for folder in {os.path.dirname(path) for path in paths}:
+        os.makedirs(folder, exist_ok=True)
     is_done = is_done or is_there
     mine = range(share.process, len(sizes), share.processes)
     left = [k for k in mine if not is_done(k)]

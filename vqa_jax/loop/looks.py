@@ -151,10 +151,9 @@ class RangeJob:
     """Files of ranges in one folder: computes them, and reads them when all are there."""
 
     def __init__(self, folder: str, name: str, ranges: Sequence[Range]):
-        """Names the files `name`-N below `folder`, which is made."""
+        """Names the files `name`-N below `folder`."""
         self._ranges, self._name = ranges, name
         self._stems = [os.path.join(folder, f"{name}-{k:06d}") for k in range(len(ranges))]
-        os.makedirs(folder, exist_ok=True)
 
     @property
     def paths(self) -> list[str]:

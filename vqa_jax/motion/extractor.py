@@ -20,7 +20,6 @@ from vqa_jax.motion import network, weights
 from vqa_jax.weights.bundle import BundleError, StudentSpec
 
 TINY_WEIGHTS = pathlib.Path(__file__).parents[1] / "assets" / "motion_tiny.safetensors"
-TINY_MOTION_SIZE = 56  # side of the clips that the shipped weights were pretrained on
 MOTION_WEIGHTS = "slowfast.safetensors"  # beside a student that was trained with others than ours
 _VERSION = 1  # raise it when the same weights and clips would give other features
 
@@ -35,7 +34,7 @@ class MotionExtractor:
         batch_size: int = 16,
         devices: Sequence[jax.Device] | None = None,
     ):
-        """See `load`, which makes one from a file."""
+        """See `load_extractor`, which makes one from a file."""
         devices = devices or jax.local_devices()[:1]
         self._features = features.over(devices)
         self._batch_size = batch_size * len(devices)
@@ -84,7 +83,7 @@ class MotionExtractor:
         return np.concatenate([np.asarray(part) for part in parts])[order]
 
 
-def load(
+def load_extractor(
     path: str | os.PathLike | None = None,
     batch_size: int = 16,
     devices: Sequence[jax.Device] | None = None,
@@ -107,7 +106,7 @@ def load(
             f"{path}: no motion weights; make them with vqa_jax.motion.pretrain"
         )
     programs.keep()
-    features = weights.load(path)
+    features = weights.load_features(path)
     logging.info("motion extractor %s: %d features a clip", path, features.config.motion_dim)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return MotionExtractor(features, digest, batch_size, devices)
@@ -129,7 +128,7 @@ def load_for(folder: str, spec: StudentSpec) -> MotionExtractor:
     Raises:
         BundleError: neither is the one that it was trained with.
     """
-    extractor = load(beside(folder))
+    extractor = load_extractor(beside(folder))
     if extractor.fingerprint(spec.preprocess) != spec.extractor:
         raise BundleError(
             f"{folder}: trained with other motion weights: put them there as {MOTION_WEIGHTS}"

@@ -275,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     model = pretrain(config, train_paths, f"{out}.state")
     geometry = {"motion_size": str(config.size), "clip_len": str(config.num_frames)}
-    save_file(weights.export(model.pathway), out, geometry)
+    save_file(weights.export_pathway(model.pathway), out, geometry)
     card = {
         "what": "fast pathway of SlowFast-R50, narrow, pretrained on synthetic clips",
         "command": _command(config),

@@ -135,7 +135,9 @@ def _unexpected(keys: Iterable[str], wanted: Iterable[str]) -> list[str]:
     ]
 
 
-def load(path: str | os.PathLike, num_blocks: tuple[int, ...] = (3, 4, 6, 3)) -> MotionFeatures:
+def load_features(
+    path: str | os.PathLike, num_blocks: tuple[int, ...] = (3, 4, 6, 3)
+) -> MotionFeatures:
     """Motion features from a safetensors file with pytorchvideo's names; the width is inferred.
 
     Args:
@@ -153,8 +155,8 @@ def load(path: str | os.PathLike, num_blocks: tuple[int, ...] = (3, 4, 6, 3)) ->
     return MotionFeatures(model, cfg)
 
 
-def export(model: FastPathway) -> dict[str, np.ndarray]:
-    """The parameters under pytorchvideo's names, as `load` reads them."""
+def export_pathway(model: FastPathway) -> dict[str, np.ndarray]:
+    """The parameters under pytorchvideo's names, as `load_features` reads them."""
     return to_foreign({path: np.asarray(value) for path, value in _flat_state(model).items()})
 
 

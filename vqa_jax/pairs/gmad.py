@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from vqa_jax.pairs.table import STUDENT, key_hash
+from vqa_jax.pairs.table import STUDENT, order_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def gmad_pairs(
         raise ValueError(f"{student.shape} and {weak.shape} scores for {len(set(ids))} unique keys")
     if quota < 0 or num_bins < 1 or max_per_video < 1:
         raise ValueError("quota must be >= 0, num_bins and max_per_video >= 1")
-    hashes = np.array([key_hash(x) for x in ids])
+    hashes = np.array([order_key(x) for x in ids])
     used = uses or {}
     left = max_per_video - np.array([used.get(key, 0) for key in ids], np.int64)
     row = {key: i for i, key in enumerate(ids)}
@@ -114,7 +114,7 @@ def gmad_pairs(
             for gap, b, i, j in found[:count]:
                 taken.add((min(i, j), max(i, j)))
                 left[[i, j]] -= 1
-                a, c = (i, j) if key_hash(ids[i], ids[j]) < key_hash(ids[j], ids[i]) else (j, i)
+                a, c = (i, j) if order_key(ids[i], ids[j]) < order_key(ids[j], ids[i]) else (j, i)
                 pairs.append(GmadPair(ids[a], ids[c], name, b, gap, weak_name))
             count -= len(found)
     return pairs

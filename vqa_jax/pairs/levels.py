@@ -58,19 +58,24 @@ def teacher_margin(
     return float(difference), float(max(std, std_floor))
 
 
+def levels_from_margins(difference: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Levels of pairs from D and s_D (method 3.1), as indices of `LEVELS`.
+
+    Args:
+      difference: D, of any shape; where it is 0 the pair is `similar`, whatever s_D.
+      std: s_D >= 0, of the same shape.
+
+    Returns:
+      int8 of that shape.
+    """
+    above = [difference > bound * std for bound in (2, 1, -1, -2)]
+    found = np.select(above, [4, 3, 2, 1], 0)
+    return np.where(difference == 0, 2, found).astype(np.int8)
+
+
 def label_from_margin(difference: float, std: float) -> str:
-    """Level of a pair from D and s_D (method 3.1); a difference of 0 is always `similar`."""
-    if difference == 0:
-        return "similar"
-    if difference > 2 * std:
-        return "superior"
-    if difference > std:
-        return "better"
-    if difference > -std:
-        return "similar"
-    if difference > -2 * std:
-        return "worse"
-    return "inferior"
+    """Level of one pair; see `levels_from_margins`."""
+    return LEVELS[int(levels_from_margins(np.float64(difference), np.float64(std)))]
 
 
 def label_from_teachers(

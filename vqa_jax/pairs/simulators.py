@@ -18,8 +18,8 @@ from vqa_jax.pairs.table import (
     PairTable,
     directions,
     generator,
-    key_hash,
     label_quota,
+    order_key,
 )
 
 
@@ -131,7 +131,7 @@ def all_simulator_pairs(table: Sequence[SimulatedSet], seed: int = 0) -> PairTab
         sets.severity[severe].astype(str),
         strict=True,
     )
-    odd = (int(key_hash(str(seed), *name)[0], 16) % 2 for name in names)
+    odd = (int(order_key(str(seed), *name)[0], 16) % 2 for name in names)
     mild_first = np.fromiter(odd, bool, len(owner))
     return _simulator_pair_table(
         sets, np.where(mild_first, mild, severe), np.where(mild_first, severe, mild)
@@ -245,7 +245,7 @@ def misordered(
         raise ValueError(f"{pair.first_id}, {pair.second_id}: a `similar` pair has no order")
     error = np.where(label > levels.level_index("similar"), 0.5 - preference, preference - 0.5)
     wrong = [(-error[k], pairs[k]) for k in np.flatnonzero(error >= 0).tolist()]
-    wrong.sort(key=lambda x: (x[0], key_hash(x[1].first_id, x[1].second_id)))
+    wrong.sort(key=lambda x: (x[0], order_key(x[1].first_id, x[1].second_id)))
     return [pair for _, pair in wrong[:quota]]
 
 

@@ -115,14 +115,14 @@ class PairTable(Sequence[Pair]):
         return cls(*(np.concatenate([getattr(t, x) for t in tables]) for x in names))
 
 
-def key_hash(*keys: str) -> str:
+def order_key(*keys: str) -> str:
     """Hash that orders keys without regard to how they are listed."""
     return hashlib.sha256("\0".join(keys).encode()).hexdigest()
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
     """Random generator that depends on the seed and on what is drawn."""
-    return np.random.default_rng([seed, int(key_hash(purpose)[:8], 16)])
+    return np.random.default_rng([seed, int(order_key(purpose)[:8], 16)])
 
 
 def label_quota(wanted: int | Mapping[str, float], allowed: Iterable[str]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from vqa_jax.pairs import levels
 from vqa_jax.pairs.table import TEACHERS, PairTable, directions, generator, label_quota
 
 _KINDS = (("similar", "similar"), ("worse", "better"), ("inferior", "superior"))
+_SIMILAR = levels.level_index("similar")
 _STD_CLASSES = 16  # partners are grouped by deviation: narrow classes make narrow ranges
 _ENUMERATE_BELOW = 2_000_000  # candidates; a larger union of ranges is drawn from at random
 _BATCH = 1_000_000  # most candidates looked at together
@@ -185,7 +186,7 @@ class _Pool:
         """
         gap = self.mean[high] - self.mean[low]
         s = self.deviation(low, high)
-        found = np.where(gap > 2 * s, 2, np.where(gap > s, 1, 0))
+        found = levels.levels_from_margins(gap, s) - _SIMILAR  # the gap is never negative
         off_bound = np.minimum(np.abs(gap - s), 0.5 * np.abs(gap - 2 * s))
         on_bound = (gap > 0) & (off_bound <= _SLACK * s)
         return (found == kind) & ~on_bound & (self.family[low] != self.family[high])

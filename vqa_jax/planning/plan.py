@@ -26,7 +26,7 @@ from vqa_jax.devices import sharding as parallel
 from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.devices.topology import Topology
 from vqa_jax.models import flops as model_flops
-from vqa_jax.models import prompt, qwen2
+from vqa_jax.models import qwen2
 from vqa_jax.models.flops import PairShape
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.planning import flops, hlo
@@ -197,7 +197,7 @@ def plan_scoring(
         return jax.ShapeDtypeStruct(dims, kind, sharding=sharding)
 
     clips = max(1, spec.preprocess.max_clips)
-    bank = prompt.Bank(spec.num_frames * cfg.tokens_per_frame, clips)
+    bank = spec.bank
     size = cfg.vision.image_size
     frames = make(jnp.uint8, videos, spec.num_frames, size, size, 3)
     motion = make(jnp.float32, videos, clips, cfg.motion_dim)

@@ -77,7 +77,7 @@ def pair_shape(
       ValueError: `tokens` is too few, or `pairs` are no whole groups.
     """
     clips = max(1, spec.preprocess.max_clips)
-    bank = prompt.Bank(spec.num_frames * spec.student.tokens_per_frame, clips)
+    bank = spec.bank
     needed = text.training + 2 * bank.stride
     if tokens is not None and tokens < needed:
         raise ValueError(f"{tokens} tokens: a pair of {spec.num_frames} frames needs {needed}")

@@ -17,12 +17,25 @@ NAME = "anchor_sensitivity"
 _COLUMNS = ("anchor", "known", "by the others", "SRCC", "mean shift", "largest shift")
 
 
-def examine(judge: Judge, probabilities: np.ndarray, out: str) -> list[LeftOut]:
-    """Leaves every anchor out once and writes the report into the folder `out`."""
+def examine(judge: Judge, probabilities: np.ndarray) -> list[LeftOut]:
+    """Leaves every anchor out once.
+
+    Args:
+      judge: the student with its anchors.
+      probabilities: of `Predictor.anchor_probabilities`, [videos, anchors].
+
+    Raises:
+      ValueError: too few anchors or videos.
+    """
     anchors = judge.anchors
-    found = without_each_anchor(anchors.names, anchors.scores, judge.scale.matrix, probabilities)
+    return without_each_anchor(anchors.names, anchors.scores, judge.scale.matrix, probabilities)
+
+
+def write(judge: Judge, found: Sequence[LeftOut], videos: int, out: str) -> None:
+    """Writes what `examine` found of so many videos, as JSON and a page, to the folder `out`."""
+    anchors = judge.anchors
     os.makedirs(out, exist_ok=True)
-    facts = {"videos": len(probabilities), "scale": anchors.scale, "arbitrary": anchors.arbitrary}
+    facts = {"videos": videos, "scale": anchors.scale, "arbitrary": anchors.arbitrary}
     path = os.path.join(out, NAME)
     write_json(f"{path}.json", {**facts, "anchors": [dataclasses.asdict(row) for row in found]})
     shifts = {row.name: row.mean_shift for row in found if row.mean_shift is not None}
@@ -30,7 +43,7 @@ def examine(judge: Judge, probabilities: np.ndarray, out: str) -> list[LeftOut]:
         f"{path}.html",
         "anchors.html",
         title="Anchors left out",
-        videos=len(probabilities),
+        videos=videos,
         bars=html.bars(
             "Mean shift of the scores without each anchor",
             list(shifts),
@@ -40,7 +53,6 @@ def examine(judge: Judge, probabilities: np.ndarray, out: str) -> list[LeftOut]:
         ),
         table=_table(found),
     )
-    return found
 
 
 def _cells(row: LeftOut) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from vqa_jax.benchmarks import metrics, published
 from vqa_jax.benchmarks.bootstrap import interval
-from vqa_jax.benchmarks.run import COMPARED, Comparison, Overall, Run, SetResult
+from vqa_jax.benchmarks.run import COMPARED, BenchmarkRun, Comparison, Overall, SetResult
 from vqa_jax.benchmarks.sets import GROUPS
 from vqa_jax.jobs.files import write_json, written
 from vqa_jax.report import html, plots
@@ -61,7 +61,7 @@ def _group(overall: Overall) -> str:
     return f"overall, {GROUPS[overall.group]}{part}"
 
 
-def sets_table(run: Run) -> Table:
+def sets_table(run: BenchmarkRun) -> Table:
     """One row a set and average, header first."""
     table = [["set", "videos", *_TITLES.values(), "MOS"]]
     for s in run.sets:
@@ -75,7 +75,7 @@ def sets_table(run: Run) -> Table:
     return table
 
 
-def published_table(runs: Sequence[Run]) -> Table:
+def published_table(runs: Sequence[BenchmarkRun]) -> Table:
     """The evaluated models and the published ones on the sets evaluated, header first."""
     names = [s.benchmark.name for s in runs[0].sets]
     groups = [overall.group for overall in runs[0].overall]
@@ -149,7 +149,7 @@ def plain(table: Table) -> str:
     )
 
 
-def render(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
+def render(runs: Sequence[BenchmarkRun], comparisons: Sequence[Comparison]) -> str:
     """All tables for the terminal."""
     parts = [f"{run.model}\n{plain(sets_table(run))}" for run in runs]
     parts[-1] += "\n" + NOTES["sets"]
@@ -160,7 +160,7 @@ def render(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
     return "\n\n".join(parts)
 
 
-def write(runs: Sequence[Run], comparisons: Sequence[Comparison], out: str) -> str:
+def write(runs: Sequence[BenchmarkRun], comparisons: Sequence[Comparison], out: str) -> str:
     """Writes JSON, a CSV of the videos and the HTML page to the folder `out`.
 
     Args:
@@ -213,7 +213,7 @@ def _result_json(result: SetResult | Overall) -> dict[str, Any]:
     }
 
 
-def _as_json(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def _as_json(runs: Sequence[BenchmarkRun], comparisons: Sequence[Comparison]) -> dict[str, Any]:
     return {
         "runs": [
             {
@@ -265,7 +265,7 @@ def _cell(shown: str) -> Cell:
     return Cell(value, bracket.strip() + ends)
 
 
-def _figures(run: Run) -> list[Figure]:
+def _figures(run: BenchmarkRun) -> list[Figure]:
     """Scatter and residuals of every set."""
     found = []
     for s in run.sets:

@@ -141,9 +141,7 @@ class Engine:
         rules = self._run.rules
         self._params = jax.device_put(params, student.shardings(mesh, rules)) if mesh else params
         self._per_frame = student.cfg.tokens_per_frame
-        self._bank = prompt.Bank(
-            spec.num_frames * self._per_frame, max(1, spec.preprocess.max_clips)
-        )
+        self._bank = spec.bank
         self._ids = prompt.scoring_ids(tokenizer)
         self._text = len(self._ids) - 4
         # The anchor's cache holds the text up to the second video's frames, the third placeholder.

@@ -33,7 +33,6 @@ from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.pairs import levels
-from vqa_jax.scoring.anchor_sources import read_anchors
 from vqa_jax.scoring.anchors import AnchorError, AnchorSet
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
@@ -287,6 +286,8 @@ class Predictor:
         Raises:
           AnchorError: a table or videos that cannot be used as anchors.
         """
+        from vqa_jax.scoring.anchor_sources import read_anchors  # table readers: slow to import
+
         self._anchors, self._judge = read_anchors(table, self.read), None
 
     def read(self, video: Video, fps: float | None = None) -> VideoInput:

@@ -1,7 +1,4 @@
-"""Quality over time: scores of a long video's passages, and its worst moments.
-
-Writes timeline.csv, one row a passage, in order.
-"""
+"""Quality over time: scores of a long video's passages, and its worst moments."""
 
 from __future__ import annotations
 
@@ -92,15 +89,12 @@ class Timeline:
     tiles: int
 
 
-def score_passages(
-    student: Predictor, path: str, out: str, length: float, stride: float
-) -> Timeline:
-    """Scores a video's passages and writes the table to a folder.
+def score_passages(student: Predictor, path: str, length: float, stride: float) -> Timeline:
+    """Scores a video's passages.
 
     Args:
       student: with anchors.
       path: of the video.
-      out: folder.
       length, stride: of the passages, seconds.
 
     Raises:
@@ -110,30 +104,33 @@ def score_passages(
     """
     info = probe(path)
     total = sum(1 for _ in passages.bounds(info.num_frames, info.fps, length, stride))
-    os.makedirs(out, exist_ok=True)
     if length < 2:
         logging.warning("passages below 2 s hold a single key frame: expect noisy scores")
     judge = student.judge
     moments: list[Moment] = []
     kept: list[tuple[Moment, EncodedVideo]] = []
     found = passages.read(info, student.engine.spec.preprocess, length, stride)
-    with written(os.path.join(out, CSV_FILE), newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Moment)])
-        writer.writeheader()
-        for passage in tqdm(found, total=total, desc="timeline", unit="passage"):
-            moment = Moment(passage.start, passage.stop, error=passage.error)
-            if passage.error is None:
-                video = student.encode_frames(passage.frames, passage.clips)
-                moment = dataclasses.replace(
-                    moment, **dataclasses.asdict(judge.score([video])[0].score)
-                )
-                kept = _with_worse(kept, moment, video)
-            moments.append(moment)
-            writer.writerow(dataclasses.asdict(moment))
+    for passage in tqdm(found, total=total, desc="timeline", unit="passage"):
+        moment = Moment(passage.start, passage.stop, error=passage.error)
+        if passage.error is None:
+            video = student.encode_frames(passage.frames, passage.clips)
+            score = judge.score([video])[0].score
+            moment = dataclasses.replace(moment, **dataclasses.asdict(score))
+            kept = _with_worse(kept, moment, video)
+        moments.append(moment)
     pre = student.engine.spec.preprocess
     tiles = pre.num_tiles if pre.view == "crops" else 0
     worst = _looks(student, info, kept) if kept else []
     return Timeline(path, tuple(moments), tuple(worst), judge.anchors.describe(), tiles)
+
+
+def write_table(timeline: Timeline, out: str) -> None:
+    """Writes timeline.csv to the folder `out`: one row a passage, in order."""
+    os.makedirs(out, exist_ok=True)
+    with written(os.path.join(out, CSV_FILE), newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Moment)])
+        writer.writeheader()
+        writer.writerows(map(dataclasses.asdict, timeline.moments))
 
 
 def _with_worse(

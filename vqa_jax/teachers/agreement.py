@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from vqa_jax.pairs.levels import LEVELS
+from vqa_jax.pairs.levels import LEVELS, levels_from_margins
 from vqa_jax.teachers.scales import unite
 
 METHODS = ("zscore", "rank", "logistic")
@@ -95,14 +95,6 @@ def standardized(scored: ScoredSet, method: str) -> np.ndarray:
     return turned
 
 
-def labels(difference: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Levels of many pairs: `levels.label_from_margin` on arrays, indices of LEVELS, int8."""
-    steps = [difference > 2 * deviation, difference > deviation, difference > -deviation]
-    steps.append(difference > -2 * deviation)
-    found = np.select(steps, [4, 3, 2, 1], 0)
-    return np.where(difference == 0, 2, found).astype(np.int8)
-
-
 def label_precision(
     united: np.ndarray, mos: np.ndarray, std_floor: float = 0.0
 ) -> tuple[Precision, ...]:
@@ -126,7 +118,7 @@ def label_precision(
         deviation = np.sqrt(variance[None] + variance[rows, None])
         deviation = np.maximum(deviation, std_floor)
         human = np.sign(mos[None] - mos[rows, None])
-        kind = np.abs(labels(gap, deviation).ravel() - 2)
+        kind = np.abs(levels_from_margins(gap, deviation).ravel() - 2)
         pairs += np.bincount(kind, minlength=3)
         right += np.bincount(kind[(np.sign(gap) * human > 0).ravel()], minlength=3)
         tied += np.bincount(kind[(human == 0).ravel()], minlength=3)
@@ -194,7 +186,7 @@ def leave_one_out(
     def label(scores: np.ndarray) -> np.ndarray:
         mean, variance = scores.mean(axis=1), scores.var(axis=1)
         deviation = np.sqrt(variance[first] + variance[second])
-        return labels(mean[second] - mean[first], np.maximum(deviation, std_floor))
+        return levels_from_margins(mean[second] - mean[first], np.maximum(deviation, std_floor))
 
     everyone, found = label(united), []
     for j in range(united.shape[1]):

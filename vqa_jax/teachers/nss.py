@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 from scipy import special
 
-NUM_FEATURES = 36
 PATCH = 96  # side at full scale, as in NIQE
 MIN_SIDE = 32  # smaller pictures are enlarged to this
 

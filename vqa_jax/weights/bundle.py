@@ -61,6 +61,12 @@ class StudentSpec:
     extractor: str
     severity_simulators: tuple[str, ...]
 
+    @property
+    def bank(self) -> prompt.Bank:
+        """Visual tokens of a video with the most frames and motion clips."""
+        frame_tokens = self.num_frames * self.student.tokens_per_frame
+        return prompt.Bank(frame_tokens, max(1, self.preprocess.max_clips))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return dataclasses.asdict(self)

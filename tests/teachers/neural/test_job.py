@@ -43,7 +43,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_scores_are_those_of_the_networks_on_the_views(shared, folder, tmp_path):
     names = ["fast_vqa", "dover", "dover_technical", "dover_aesthetic", "noise"]
-    loaded = load.load(names, folder, batch_size=2, devices=jax.local_devices()[:2])
+    loaded = load.load_teachers(names, folder, batch_size=2, devices=jax.local_devices()[:2])
     clips = ("carphone_pristine.mp4", "bikes.mp4")
     videos = [job.Video(str(shared / "clips" / name), name) for name in clips]
     out = tmp_path / "out"
@@ -81,20 +81,20 @@ def test_scores_are_those_of_the_networks_on_the_views(shared, folder, tmp_path)
 
 
 def test_fingerprint_follows_the_weights(folder):
-    (before,) = load.load(["fast_vqa"], folder)
+    (before,) = load.load_teachers(["fast_vqa"], folder)
     model = fast_vqa.FastVqa(FAST_VQA, nnx.Rngs(2))
     state = weights.official_state(model, weights.FAST_VQA)
     save_file(state, f"{folder}/fast_vqa.safetensors")
-    (after,) = load.load(["fast_vqa"], folder)
+    (after,) = load.load_teachers(["fast_vqa"], folder)
     assert before.fingerprint != after.fingerprint
     with pytest.raises(cards.TeacherError, match=r"minimalistic_vii\.safetensors"):
-        load.load(["minimalistic_vii"], folder)
+        load.load_teachers(["minimalistic_vii"], folder)
 
 
 def test_minimalistic_takes_key_frames_and_motion(shared, tmp_path, monkeypatch):
     swin = Swin2dConfig(embed_dim=4, num_layers=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
     shutil.copy(motion.TINY_WEIGHTS, tmp_path / "slowfast.safetensors")
-    extractor = slowfast.load(motion.TINY_WEIGHTS)
+    extractor = slowfast.load_features(motion.TINY_WEIGHTS)
     configs = {
         "VII": minimalistic.MinimalisticConfig(swin, 0, 4),
         "IX": minimalistic.MinimalisticConfig(swin, extractor.config.motion_dim, 4),
@@ -106,7 +106,7 @@ def test_minimalistic_takes_key_frames_and_motion(shared, tmp_path, monkeypatch)
         state = weights.official_state(models[name], weights.MINIMALISTIC)
         save_file(state, str(tmp_path / f"minimalistic_{name.lower()}.safetensors"))
     names = ["minimalistic_vii", "minimalistic_ix"]
-    loaded = load.load(names, str(tmp_path), 4, jax.local_devices()[:1])
+    loaded = load.load_teachers(names, str(tmp_path), 4, jax.local_devices()[:1])
     path = str(shared / "clips" / "carphone_pristine.mp4")
     looks = views.read_views(
         probe(path),

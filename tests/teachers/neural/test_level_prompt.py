@@ -39,7 +39,7 @@ def _write(folder, words=level_prompt.WORDS, view="squash"):
 
 
 def _load(folder):
-    return load.load(["level_prompt"], str(folder), 2, jax.local_devices()[:1])[0]
+    return load.load_teachers(["level_prompt"], str(folder), 2, jax.local_devices()[:1])[0]
 
 
 def test_score_is_the_expected_level_of_the_next_word(tmp_path):

@@ -101,7 +101,7 @@ class NeuralTeacher:
         return np.array([self.combine(*of_video) for of_video in zip(*means, strict=True)])
 
 
-def load(
+def load_teachers(
     names: Sequence[str],
     folder: str,
     batch_size: int = 4,
@@ -184,7 +184,7 @@ def _minimalistic(name: str, fingerprint: str, paths: Sequence[str], batched: An
             lambda info, seed: {"frames": views.key_frame_view(info)},
             ((("frames",), network),),
         )
-    motion = batched(slowfast.load(paths[1]).model)
+    motion = batched(slowfast.load_features(paths[1]).model)
     return NeuralTeacher(
         name,
         fingerprint,

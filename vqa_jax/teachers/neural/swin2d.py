@@ -7,11 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vqa_jax.models import layers
-from vqa_jax.teachers.neural import windows
-
-_NORM_EPSILON = 1e-5
-_MASKED = -100.0  # added to logits, as the weights were trained, instead of minus infinity
+from vqa_jax.teachers.neural import swin, windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +32,6 @@ class Swin2dConfig:
     def feature_dim(self) -> int:
         """Width D of the pooled feature (1024)."""
         return self.embed_dim * 2 ** (len(self.num_layers) - 1)
-
-
-def _norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(width, epsilon=_NORM_EPSILON, use_fast_variance=False, rngs=rngs)
 
 
 class WindowAttention(nnx.Module):
@@ -73,7 +65,7 @@ class WindowAttention(nnx.Module):
         if any(shift):
             region = windows.unfolded(windows.regions(sizes, self.window, shift)[:, None])
             apart = region[..., :, None] != region[..., None, :]
-            logits += jnp.where(apart, _MASKED, 0.0)
+            logits += jnp.where(apart, swin.MASKED, 0.0)
         attended = jnp.einsum("bwhqk,bwhke->bwqhe", jax.nn.softmax(logits), v)
 
         y = windows.merge(self.proj(attended.reshape(tokens.shape)), sizes, self.window)
@@ -81,67 +73,14 @@ class WindowAttention(nnx.Module):
         return y[:, :H, :W]
 
 
-class Block(nnx.Module):
-    """Pre-norm block: attention in windows, then an MLP of four times the width."""
-
-    def __init__(self, cfg: Swin2dConfig, width: int, num_heads: int, rngs: nnx.Rngs):
-        self.norm1 = _norm(width, rngs)
-        self.attn = WindowAttention(cfg, width, num_heads, rngs)
-        self.norm2 = _norm(width, rngs)
-        self.up = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.down = nnx.Linear(4 * width, width, rngs=rngs)
-
-    def __call__(self, x: jax.Array, shifted: bool) -> jax.Array:
-        """[N, H, W, D] -> the same."""
-        x = x + self.attn(self.norm1(x), shifted)
-        return x + windows.per_token(self._mlp, x)
-
-    def _mlp(self, tokens: jax.Array) -> jax.Array:
-        return self.down(layers.gelu(self.up(self.norm2(tokens))))
-
-
-class Downsample(nnx.Module):
-    """Joins 2x2 tokens into one of twice the width."""
-
-    def __init__(self, width: int, rngs: nnx.Rngs):
-        self.norm = _norm(4 * width, rngs)
-        self.reduction = nnx.Linear(4 * width, 2 * width, use_bias=False, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, H, W, D] -> [N, H / 2, W / 2, 2 * D]."""
-        corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.reduction(self.norm(jnp.concatenate(corners, -1)))
-
-
-class Stage(nnx.Module):
-    """Blocks of one width, every second with shifted windows."""
-
-    def __init__(self, cfg: Swin2dConfig, number: int, rngs: nnx.Rngs):
-        width, heads = cfg.embed_dim * 2**number, cfg.num_heads[number]
-        self.blocks = nnx.List(
-            [Block(cfg, width, heads, rngs) for _ in range(cfg.num_layers[number])]
-        )
-        last = number == len(cfg.num_layers) - 1
-        self.downsample = None if last else Downsample(width, rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, H, W, D] -> [N, H / 2, W / 2, 2 * D], or the same size in the last stage."""
-        for number, block in enumerate(self.blocks):
-            x = block(x, shifted=number % 2 == 1)
-        return x if self.downsample is None else self.downsample(x)
-
-
-class Swin2d(nnx.Module):
+class Swin2d(swin.Swin):
     """Frames to features."""
 
     def __init__(self, cfg: Swin2dConfig, rngs: nnx.Rngs):
-        self.cfg = cfg
-        init = nnx.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-        self.patch_kernel = nnx.Param(init(rngs.params(), (*cfg.patch_size, 3, cfg.embed_dim)))
-        self.patch_bias = nnx.Param(jnp.zeros(cfg.embed_dim))
-        self.patch_norm = _norm(cfg.embed_dim, rngs)
-        self.stages = nnx.List([Stage(cfg, number, rngs) for number in range(len(cfg.num_layers))])
-        self.norm = _norm(cfg.feature_dim, rngs)
+        def make_attention(heads: int) -> swin.MakeAttention:
+            return lambda width, rngs: WindowAttention(cfg, width, heads, rngs)
+
+        super().__init__(cfg, [make_attention(heads) for heads in cfg.num_heads], rngs)
 
     def feature_map(self, frames: jax.Array) -> jax.Array:
         """Normed features by place.
@@ -160,11 +99,7 @@ class Swin2d(nnx.Module):
         halvings = 2 ** (len(self.cfg.num_layers) - 1)
         if H % (h * halvings) or W % (w * halvings):
             raise ValueError(f"{H}x{W} frames are no multiple of {h * halvings}x{w * halvings}")
-        x = windows.strided_conv(frames, self.patch_kernel[...]) + self.patch_bias[...]
-        x = self.patch_norm(x)
-        for stage in self.stages:
-            x = stage(x)
-        return self.norm(x)
+        return self.places(frames)
 
     def __call__(self, frames: jax.Array) -> jax.Array:
         """Normalised float32 frames [N, H, W, 3] -> features [N, feature_dim], mean over places."""

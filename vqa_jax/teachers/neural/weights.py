@@ -97,26 +97,26 @@ _IGNORED = re.compile(r".+\.relative_position_index")
 
 
 def load_fast_vqa(path: str | pathlib.Path, cfg: FastVqaConfig = FastVqaConfig()) -> FastVqa:
-    """FAST-VQA from safetensors with the official names; raises WeightsError, see `load`."""
-    return load(path, nnx.eval_shape(lambda: FastVqa(cfg, nnx.Rngs(0))), FAST_VQA)
+    """FAST-VQA from safetensors with the official names; errors of `load_network`."""
+    return load_network(path, nnx.eval_shape(lambda: FastVqa(cfg, nnx.Rngs(0))), FAST_VQA)
 
 
 def load_dover(path: str | pathlib.Path, cfg: DoverConfig = DoverConfig()) -> Dover:
-    """DOVER from safetensors with the official names; raises WeightsError, see `load`."""
-    return load(path, nnx.eval_shape(lambda: Dover(cfg, nnx.Rngs(0))), DOVER)
+    """DOVER from safetensors with the official names; errors of `load_network`."""
+    return load_network(path, nnx.eval_shape(lambda: Dover(cfg, nnx.Rngs(0))), DOVER)
 
 
 def load_minimalistic(path: str | pathlib.Path, cfg: MinimalisticConfig) -> MinimalisticVqa:
     """MinimalisticVQA VII or IX from safetensors with the official names (torchvision's Swin-B).
 
     IX takes its motion features from a SlowFast file (`vqa_jax.motion.network.load`). Raises
-    WeightsError, see `load`.
+    WeightsError, see `load_network`.
     """
     model = nnx.eval_shape(lambda: MinimalisticVqa(cfg, nnx.Rngs(0)))
-    return load(path, model, MINIMALISTIC)
+    return load_network(path, model, MINIMALISTIC)
 
 
-def load(path: str | pathlib.Path, abstract: Model, rules: Rules) -> Model:
+def load_network(path: str | pathlib.Path, abstract: Model, rules: Rules) -> Model:
     """Fills a model with the tensors of a file.
 
     Args:

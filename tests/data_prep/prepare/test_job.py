@@ -12,53 +12,20 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.inputs import listing
-from data_prep.inputs import source as ingest
 from data_prep.labels.pairs import label_pairs
-from data_prep.prepare import buckets as buckets_lib
-from data_prep.prepare import job, pools, segments
-from data_prep.prepare import segments as buckets
-from data_prep.prepare.config import PairConfig
+from data_prep.prepare import job
 from data_prep.prepare.job import build
 from data_prep.simulators import SIMULATORS
-from data_prep.simulators.encode import EncodeError
 from tests.fixtures import broken_files, prep_corpus
 from vqa_jax.corpus import schemas, shards
-from vqa_jax.corpus import store as records
+from vqa_jax.corpus.store import RecordStore
 from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.jobs import files
-from vqa_jax.media import container, decode, probe
-from vqa_jax.media import view as frames
+from vqa_jax.media import decode
+from vqa_jax.media.preprocess import Preprocess
+from vqa_jax.media.view import view_frames
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAIRS = PairConfig(
-    seed=0,
-    simulator_per_label=20,
-    teachers_per_label=10,
-    unite="rank",
-    std_floor=3.0,
-    num_shards=2,
-)
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return prep_corpus.write_videos(tmp_path_factory.mktemp("in") / "my videos")
-
-
-@pytest.fixture(scope="module")
-def corpus(videos, tmp_path_factory):
-    """A finished corpus with pairs; tests do not change it."""
-    data = tmp_path_factory.mktemp("out") / "corpus"
-    build(str(videos), str(data), prep_corpus.config())
-    label_pairs(str(data), PAIRS)
-    return data
-
-
-@pytest.fixture
-def damaged(corpus, tmp_path):
-    """A copy of the corpus to be damaged."""
-    return pathlib.Path(shutil.copytree(corpus, tmp_path / "corpus"))
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 def table_of(data) -> list[dict]:
@@ -122,13 +89,13 @@ def test_every_version_is_there_once(corpus):
 
 def test_records_say_what_they_hold(corpus, videos):
     config = prep_corpus.config()
-    store = records.RecordStore(str(corpus), "vqa_videos")
-    clips = records.RecordStore(str(corpus), "vqa_clips")
+    store = RecordStore(str(corpus), "vqa_videos")
+    clips = RecordStore(str(corpus), "vqa_clips")
     assert clips.ids == store.ids
     for row in table_of(corpus):
         record = store[row["video_id"]]
         assert all(record[k] == row[k] for k in ("path", "segment", "simulator", "level"))
-        assert frames.Preprocess.from_json(record["preprocess"]) == config.preprocess
+        assert Preprocess.from_json(record["preprocess"]) == config.preprocess
         assert record["frames"].shape == (3, 24, 24, 3)
         assert clips[row["video_id"]]["clips"].shape[1:] == (8, 16, 16, 3)
         parameter = json.loads(record["parameter"])
@@ -143,22 +110,20 @@ def test_records_say_what_they_hold(corpus, videos):
 def test_undistorted_records_are_the_files_frames(corpus, videos):
     """Read back independently: decode everything, cut by the recorded start, apply the view."""
     pre = prep_corpus.config().preprocess
-    store = records.RecordStore(str(corpus), "vqa_videos")
+    store = RecordStore(str(corpus), "vqa_videos")
     row = next(r for r in table_of(corpus) if r["path"] == "clip one.mp4" and r["level"] == 0)
     record = store[row["video_id"]]
     everything = np.stack([f for _, f in decode.iter_frames(videos / "clip one.mp4")])
     start, count = record["start_frame"], record["num_frames"]
     assert (record["width"], record["height"], count) == (80, 48, 8)
     places = [(x, y) for x in range(96 - 80 + 1) for y in range(64 - 48 + 1)]
-    views = [
-        frames.view_frames(everything[[start], y : y + 48, x : x + 80], pre) for x, y in places
-    ]
+    views = [view_frames(everything[[start], y : y + 48, x : x + 80], pre) for x, y in places]
     assert sum(np.array_equal(view, record["frames"]) for view in views) == 1
 
 
 def test_ineffective_levels_are_marked(corpus):
     """Blur of sigma 0.1 changes no 8-bit frame; one frame cannot stutter; severe blur shows."""
-    store = records.RecordStore(str(corpus), "vqa_videos")
+    store = RecordStore(str(corpus), "vqa_videos")
     flags = {(r["path"], r["simulator"], r["level"]): r["effective"] for r in table_of(corpus)}
     blurred = [path for path, name, level in flags if name == "gaussian_blur" and level == 1]
     assert blurred and not any(flags[path, "gaussian_blur", 1] for path in blurred)
@@ -230,7 +195,7 @@ def test_a_rerun_does_nothing(damaged, videos, monkeypatch):
     monkeypatch.setattr(job, "prepare_buckets", None)
     manifest = build(str(videos), str(damaged), prep_corpus.config())
     assert manifest == files.read_json(str(damaged / "manifest.json"))
-    assert label_pairs(str(damaged), PAIRS)["counts"]["train"] > 0
+    assert label_pairs(str(damaged), prep_corpus.PAIRS)["counts"]["train"] > 0
     after = {p: p.stat().st_mtime_ns for p in damaged.rglob("*") if p.is_file()}
     assert {p: t for p, t in after.items() if p.name != ".lock"} == {
         p: t for p, t in before.items() if p.name != ".lock"
@@ -260,47 +225,6 @@ def test_a_rerun_notices_lost_shards(damaged, videos):
     os.remove(damaged / "vqa_videos" / "1.0.0" / name["train"][0]["name"])
     with pytest.raises(files.CorpusError, match=name["train"][0]["name"]):
         build(str(videos), str(damaged), prep_corpus.config())
-
-
-def _sources(folder: pathlib.Path, *names: str) -> list[ingest.Source]:
-    made = []
-    for name in names:
-        stamp = listing.file_stamp(listing.Input(str(folder / name), name))
-        info, place = probe.probe(folder / name), str(folder / name)
-        made.append(
-            ingest.Source(ingest.source_id(name), name, "train", info, stamp, location=place)
-        )
-    return made
-
-
-def test_a_file_replaced_between_runs_is_prepared_anew(tmp_path):
-    """An unfinished run left a bucket; one file is then replaced by a twin with other pixels."""
-    config, work = prep_corpus.config(), tmp_path / "work"
-    work.mkdir()
-    path = broken_files.encode(tmp_path / "a.mp4")
-    make = lambda: buckets_lib.build_bucket(  # noqa: E731
-        ("train-00000", _sources(tmp_path, "a.mp4")), str(work), config
-    )
-    shard = work / "train-00000.vqa_videos.array_record"
-    make()
-    first = shard.read_bytes()
-    broken_files.encode(path, 255 - broken_files.moving_frames())
-    make()
-    assert shard.read_bytes() != first
-
-
-def test_a_file_fetched_again_between_runs_is_used(tmp_path, monkeypatch):
-    """An unfinished run found it broken; the probe's verdict must not outlive the file."""
-    folder, data = tmp_path / "in", str(tmp_path / "corpus")
-    folder.mkdir()
-    broken_files.encode(folder / "a.mp4")
-    (folder / "b.mp4").write_text("half a download")
-    with monkeypatch.context() as patch:
-        patch.setattr(job, "_finish", lambda *_: {})
-        build(str(folder), data, prep_corpus.config())
-    broken_files.encode(folder / "b.mp4")
-    counts = build(str(folder), data, prep_corpus.config())["counts"]
-    assert (counts["sources"], counts["quarantined"]) == (2, 0)
 
 
 def test_copies_are_left_out_and_listed(tmp_path):
@@ -340,88 +264,6 @@ def test_a_table_of_paths_gives_the_records_of_the_folder(corpus, videos, tmp_pa
     assert made["videos.parquet"] == prep_corpus.contents(corpus)["videos.parquet"]
 
 
-def test_stamps_tell_files_of_one_size_apart(tmp_path):
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"one")
-    os.utime(path, ns=(1, 1))
-    first = ingest.file_stamp(str(tmp_path), "a.mp4")
-    path.write_bytes(b"two")
-    assert ingest.file_stamp(str(tmp_path), "a.mp4") != first
-    assert ingest.file_stamp(str(tmp_path), "none.mp4") == (-1, -1)
-
-
-# --- files that fail late ---------------------------------------------------------------------
-
-
-def _rows(work: pathlib.Path, bucket: str) -> list[dict]:
-    return list(buckets_lib.bucket_rows(str(work), bucket))
-
-
-def test_a_file_that_vanishes_after_the_probe_is_quarantined(tmp_path):
-    for name in ("a.mp4", "b.mp4"):
-        broken_files.encode(tmp_path / name)
-    bucket = ("train-00000", _sources(tmp_path, "a.mp4", "b.mp4"))
-    os.remove(tmp_path / "a.mp4")
-    summary = buckets_lib.build_bucket(bucket, str(tmp_path), prep_corpus.config())
-    assert {row["path"] for row in _rows(tmp_path, "train-00000")} == {"b.mp4"}
-    (rejected,) = summary["rejected"]
-    assert (rejected["path"], rejected["reason"]) == ("a.mp4", "no such file")
-
-
-def test_a_source_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
-    for name in ("a.mp4", "b.mp4"):
-        broken_files.encode(tmp_path / name)
-    sources = _sources(tmp_path, "a.mp4", "b.mp4")
-    config = prep_corpus.config()
-    alone = buckets_lib.build_bucket(("x", sources[1:]), str(tmp_path), config)
-    whole = buckets.prepare_source
-
-    def fails_late(path, source, config):
-        for k, video in enumerate(whole(path, source, config)):
-            if source is sources[0] and k == 3:
-                raise EncodeError("x264 refuses")
-            yield video
-
-    monkeypatch.setattr(buckets_lib, "prepare_source", fails_late)
-    summary = buckets_lib.build_bucket(("y", sources), str(tmp_path), config)
-    assert (summary["videos"], summary["sources"]) == (alone["videos"], alone["sources"])
-    assert _rows(tmp_path, "y") == _rows(tmp_path, "x")
-    assert [r["path"] for r in summary["rejected"]] == ["a.mp4"]
-    assert [r["reason"] for r in summary["rejected"]] == ["x264 refuses"]
-    for kind in ("vqa_videos", "vqa_clips"):
-        x, y = (tmp_path / f"{name}.{kind}.array_record" for name in "xy")
-        assert x.read_bytes() == y.read_bytes()
-
-
-def test_a_file_that_breaks_off_is_used_as_far_as_it_decodes(tmp_path):
-    """The probe promised 60 frames, 24 decode: segments of 8 lie in those 24."""
-    broken_files.encode(tmp_path / "a.mp4")
-    (source,) = _sources(tmp_path, "a.mp4")
-    honest = segments.prepare_source(source.location, source, prep_corpus.config())
-    promised = dataclasses.replace(source.info, num_frames=60)
-    source = dataclasses.replace(source, info=promised)
-    made = segments.prepare_source(source.location, source, prep_corpus.config())
-    for a, b in zip(honest, made, strict=True):
-        np.testing.assert_array_equal(a.video["frames"], b.video["frames"])
-        assert a.video["start_frame"] == b.video["start_frame"]
-    # No whole segment decodes.
-    with pytest.raises(container.TruncatedVideoError, match="ends after 24 frames"):
-        long = prep_corpus.config(segment_seconds=3.0)
-        list(segments.prepare_source(source.location, source, long))
-    # Without a length, all that decodes is the segment.
-    whole = prep_corpus.config(segment_seconds=0, segments_per_source=1)
-    first = next(segments.prepare_source(source.location, source, whole))
-    assert first.video["num_frames"] == 24
-
-
-def test_a_segment_larger_than_memory_is_refused_with_the_remedy(tmp_path, monkeypatch):
-    broken_files.encode(tmp_path / "a.mp4")
-    monkeypatch.setattr(segments, "_MAX_DECODED_BYTES", 2 * 8 * 48 * 64 * 3 - 1)
-    with pytest.raises(container.MediaError, match="segment_seconds"):
-        (source,) = _sources(tmp_path, "a.mp4")
-        next(segments.prepare_source(source.location, source, prep_corpus.config()))
-
-
 def test_a_folder_without_a_usable_video(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -433,98 +275,3 @@ def test_a_folder_without_a_usable_video(tmp_path):
     assert "a.mp4,probe," in (tmp_path / "out" / "quarantine.csv").read_text()
     with pytest.raises(files.CorpusError, match="is no folder"):
         build(str(tmp_path / "none"), str(tmp_path / "out"), prep_corpus.config())
-
-
-# --- splits and settings ----------------------------------------------------------------------
-
-
-def test_split_follows_the_names_alone_or_what_is_given():
-    names = [f"{k}.mp4" for k in range(10)]
-
-    def heldout(order, fraction=0.3, **given):
-        splits = pools.assign_splits(dict.fromkeys(order, "") | given, fraction)
-        return {name for name, split in splits.items() if split == "heldout"}
-
-    assert len(heldout(names)) == 3 and heldout(names) == heldout(names[::-1])
-    assert heldout(names[:1]) == set() and len(heldout(names[:2])) == 1
-    assert heldout(names, 0.0) == set() and heldout(names, 1.0) == set(names)
-    given = {name: "heldout" if name < "2" else "train" for name in names}
-    assert heldout(names, **given) == {"0.mp4", "1.mp4"} and heldout(names, 1.0, **given) == set(
-        names
-    )
-
-
-POOLS = (
-    {"name": "spatial", "simulators": ("gaussian_blur",), "sources": 3},
-    {"name": "streaming", "simulators": ("h264",), "sources": 0.2},
-)
-
-
-def test_pools_are_as_large_as_asked_for_and_stable():
-    config = prep_corpus.config(pools=POOLS)
-    ids = [ingest.source_id(f"{k}.mp4") for k in range(20)]
-    dealt = pools.assign_pools(ids, config.pools)
-    assert dealt == pools.assign_pools(ids[::-1], config.pools)
-    sizes = {name: list(dealt.values()).count(name) for name in set(dealt.values())}
-    assert sizes == {"spatial": 3, "streaming": 4, pools.REST: 13}
-    assert set(pools.assign_pools(ids, ()).values()) == {pools.ALL}
-    with pytest.raises(files.CorpusError, match=r"want 3 training sources .*spatial 3"):
-        pools.assign_pools(ids[:2], config.pools)
-
-
-def test_a_pool_gets_its_simulators_and_no_others(tmp_path):
-    config = prep_corpus.config(pools=POOLS, simulators_per_segment=0)
-    source = ingest.Source("00", "a.mp4", "train", None, (1, 1))
-
-    def names(pool, split="train"):
-        made = dataclasses.replace(source, pool=pool, split=split)
-        return segments.segment_simulators(made, 0, config)
-
-    assert names("spatial") == ["gaussian_blur"] and names("streaming") == ["h264"]
-    assert names(pools.REST) == []
-    assert names(pools.ALL, "heldout") == names(pools.ALL) == list(config.simulators)
-
-
-def test_more_sources_make_more_buckets_not_larger_ones():
-    config = prep_corpus.config(sources_per_bucket=64)
-    assert [buckets_lib.num_buckets(n, config) for n in (1, 192, 193, 3_000_000)] == [
-        3,
-        3,
-        4,
-        46875,
-    ]
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"simulators": ("h264", "fog")}, "fog"),
-        ({"teachers": ("sharpness", "sharpness")}, "repeated"),
-        ({"heldout_fraction": 1.1}, "heldout_fraction"),
-        ({"num_buckets": 0}, "num_buckets"),
-        ({"window": (-1, 0)}, "window"),
-        ({"limit_seconds": -1.0}, "limit_seconds"),
-        ({"hdr": "clip"}, "tone_map"),
-        ({"deduplicate": "all"}, "deduplicate"),
-        ({"pools": (POOLS[0], POOLS[0])}, "repeated"),
-        ({"pools": ({**POOLS[0], "simulators": ("fog",)},)}, "fog"),
-        ({"pools": ({**POOLS[0], "sources": 2.5},)}, "spatial"),
-        ({"sources_per_bucket": 0}, "sources_per_bucket"),
-    ],
-)
-def test_impossible_settings_are_refused(change, words):
-    with pytest.raises(ValueError, match=words):
-        prep_corpus.config(**change)
-
-
-def test_unknown_settings_are_refused():
-    with pytest.raises(TypeError, match="colour"):
-        prep_corpus.config(colour=1)
-
-
-@pytest.mark.parametrize(
-    ("num_frames", "length", "count", "wanted"),
-    [(100, 20, 3, [0, 40, 80]), (100, 20, 1, [40]), (20, 20, 4, [0]), (22, 20, 9, [0, 1, 2])],
-)
-def test_segments_are_spread_without_repeats(num_frames, length, count, wanted):
-    assert segments.segment_starts(num_frames, length, count) == wanted

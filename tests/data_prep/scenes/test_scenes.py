@@ -4,13 +4,10 @@ import dataclasses
 import pathlib
 
 import av
-import cv2
 import numpy as np
 import pytest
-import scipy.stats
 
-from data_prep.scenes import camera, dead_leaves, photographs, scene_film, scenes
-from tests.fixtures.tolerances import TOLERANCES
+from data_prep.scenes import photographs, scenes
 
 SMALL = scenes.SceneConfig(num=6, seed=3, width=128, height=64, seconds=0.2)
 
@@ -74,65 +71,11 @@ def test_seed_changes_the_picture(made, tmp_path):
     assert other["scenes"][0]["sha256"] != manifest["scenes"][0]["sha256"]
 
 
-def test_split_of_built_in_photographs_ignores_further_ones(tmp_path):
-    rng = np.random.default_rng(0)
-    for index in range(9):
-        coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
-        picture = cv2.resize(coarse, (480, 400), interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
-        if index == 0:  # the same picture in another size is not a second one
-            cv2.imwrite(str(tmp_path / "copy.jpg"), cv2.resize(picture, (360, 300)))
-    cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((20, 20, 3), np.uint8))
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    alone = {p.id: p.split for p in photographs.find_photographs()}
-    both = {p.id: p.split for p in photographs.find_photographs(str(tmp_path))}
-    assert alone.items() <= both.items()
-    assert len(both) == len(alone) + 9
-    for split in (alone, both):
-        held_out = sum(value == "heldout" for value in split.values())
-        assert 3 <= held_out <= len(split) / 3
-
-
 def test_unusable_requests_name_the_remedy(tmp_path):
     with pytest.raises(scenes.SceneError, match="even sides"):
         scenes.SceneConfig(width=97)
     with pytest.raises(photographs.PhotographError, match="no usable"):
         photographs.find_photographs(str(tmp_path))
-
-
-def test_radii_follow_the_cubic_law():
-    radii = dead_leaves.sample_radii(np.random.default_rng(0), 4000, 5.0, 120.0)
-    low, high = 5.0**-2, 120.0**-2
-    result = scipy.stats.kstest(radii, lambda r: (low - r**-2.0) / (low - high))
-    assert result.pvalue > 0.01
-
-
-@pytest.mark.parametrize("fps", [24, 60])
-def test_camera_is_never_faster_than_six_pixels_a_frame_at_thirty(fps):
-    times = np.arange(0, 4, 1 / fps)
-    fastest = []
-    for seed in range(60):
-        path = camera.draw_camera(np.random.default_rng(seed), 4.0, 250.0, 80.0, unit=1.0)
-        step = np.hypot(np.diff(path.x(times)), np.diff(path.y(times)))
-        fastest.append(step.max() * fps / 30)
-    assert max(fastest) <= 6.05
-    assert min(fastest) > 0.01  # never frozen: a repeated frame must be a visible fault
-    assert max(fastest) > 3 and min(fastest) < 0.8  # fast and almost still ones
-
-
-def _still(value: float) -> camera.Sinusoids:
-    """The constant `value`."""
-    return camera.Sinusoids(np.array([value]), np.zeros(1), np.array([np.pi / 2]))
-
-
-def test_view_is_the_canvas_at_the_place_the_camera_looks():
-    canvas = np.random.default_rng(0).random((61, 81, 3), dtype=np.float32)
-    shot = camera.Camera("tripod", _still(5), _still(-3), _still(0), _still(0), _still(0))
-    scene = scene_film.Scene("leaves", canvas, 1.0, (), shot, 0.0, None, "normal", ())
-    (frame,) = scene_film.film(scene, 30, 1, (41, 31))
-    top, left = (61 - 31) // 2 - 3, (81 - 41) // 2 + 5
-    expected = np.rint(canvas[top : top + 31, left : left + 41] * 255)
-    np.testing.assert_allclose(frame, expected, **TOLERANCES["rendered_pixel"])
 
 
 def test_pristine_frames_have_no_grain(made):

@@ -10,14 +10,13 @@ import pytest
 
 from data_prep.labels.pairs import label_pairs
 from data_prep.prepare.config import PairConfig
-from vqa_jax.benchmarks.score_tables import ScoresError, ScoreTable
+from tests.fixtures import hand_table
 from vqa_jax.corpus import pair_shards, schemas
 from vqa_jax.corpus import store as records
-from vqa_jax.corpus.video_table import read_video_table, write_video_table
+from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.jobs import files
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.pairs.table import Pair
-from vqa_jax.teachers import votes
 
 CONFIG = PairConfig(
     seed=0,
@@ -27,43 +26,12 @@ CONFIG = PairConfig(
     std_floor=3.0,
     num_shards=3,
 )
-SIMULATORS = {"gaussian_blur": 5, "jitter": 3}
-SPLITS = {"s0": "heldout", "s1": "train", "s2": "train", "s3": "train"}
-
-
-def row(source: str, segment: int, simulator: str, level: int) -> dict:
-    """Blur of level 1 and jitter of level 2 are not to be told from the level before."""
-    sharp = 1.0 - 0.15 * level + 0.01 * int(source[1])
-    return {
-        "video_id": f"{source}-{segment:03d}-{simulator}-{level}",
-        "source_id": source,
-        "path": f"folder/clip {source}.mp4",
-        "segment": segment,
-        "simulator": simulator,
-        "level": level,
-        "effective": (simulator, level) not in (("gaussian_blur", 1), ("jitter", 2)),
-        "parameter": "{}",
-        "split": SPLITS[source],
-        "num_frames": 30,
-        "fps": 30.0,
-        "scores": {"sharpness": sharp, "noise": 2 - sharp},
-    }
 
 
 @pytest.fixture
 def data(tmp_path) -> str:
-    rows = []
-    for source, segment in itertools.product(SPLITS, range(2)):
-        rows.append(row(source, segment, "source", 0))
-        for simulator, count in SIMULATORS.items():
-            rows += [row(source, segment, simulator, level) for level in range(1, count + 1)]
-    write_table(tmp_path, rows)
+    hand_table.write(tmp_path, hand_table.rows())
     return str(tmp_path)
-
-
-def write_table(folder, rows):
-    digest = write_video_table(str(folder), rows)
-    files.write_json(str(folder / "manifest.json"), {"video_table_sha256": digest})
 
 
 def pairs_of(data: str, split: str | None = None) -> list[dict]:
@@ -96,7 +64,9 @@ def test_simulator_pairs_follow_the_order_of_levels(data):
         assert pair["margin"] == first["level"] - second["level"]
         assert pair["level_probs"].tolist() == [float(x == label) for x in LEVELS]
         found.add((simulator, label))
-    assert found == set(itertools.product(SIMULATORS, [x for x in LEVELS if x != "similar"]))
+    assert found == set(
+        itertools.product(hand_table.SIMULATORS, [x for x in LEVELS if x != "similar"])
+    )
 
 
 def test_ineffective_levels_are_in_no_pair(data):
@@ -112,7 +82,7 @@ def test_splits_share_no_source(data):
     for split in ("train", "heldout"):
         pairs = pairs_of(data, split)
         sources = {table[p[k]]["source_id"] for p in pairs for k in ("first_id", "second_id")}
-        assert sources <= {source for source, s in SPLITS.items() if s == split}
+        assert sources <= {source for source, s in hand_table.SPLITS.items() if s == split}
         assert len(pairs) == manifest["counts"][split] > 0
     # All simulator pairs of what is held out: 2 segments of C(5, 2) blur and C(3, 2) jitter ones.
     assert manifest["counts"]["heldout"] == 2 * (10 + 3)
@@ -184,15 +154,6 @@ def test_imported_scores_vote(data, tmp_path):
     assert np.mean(spread) > 5 * np.mean(alone_spread)
 
 
-def table(scores: dict[str, dict[str, float]]) -> ScoreTable:
-    """Teacher -> video -> score, higher is better, as a table."""
-    videos = sorted(set().union(*scores.values()))
-    values = [[row.get(video, np.nan) for row in scores.values()] for video in videos]
-    return ScoreTable(
-        np.array(videos, object), tuple(scores), (True,) * len(scores), np.array(values)
-    )
-
-
 def test_manifest_tells_of_the_teachers(data, tmp_path):
     train = [r for r in table_of(data).values() if r["split"] == "train" and r["effective"]]
     scored = [r for r in train if r["level"] or r["segment"]]
@@ -249,45 +210,6 @@ def test_teachers_have_no_say_where_simulators_know_the_order(data):
     assert len(set(unordered)) == len(unordered)
 
 
-def test_imported_scores_are_found_by_id_path_and_name(data):
-    rows = [r for r in table_of(data).values() if r["split"] == "train"]
-    source = rows[0]
-    assert source["level"] == 0
-    for name in (source["video_id"], source["path"], "clip s1.mp4", "clip s1"):
-        others = {r["video_id"]: 5.0 for r in rows if r["level"]}
-        united = votes.united_votes(rows, table({"model": {name: 1.0, **others}}), "rank")
-        assert united.names == ("noise", "sharpness", "model")
-        assert united.scores.shape == (len(rows), 3)
-        column = united.scores[:, 2]
-        # The worst of all, and a path is shared by the source's segments but by no distorted one.
-        assert column[0] == np.nanmin(column) < np.nanmax(column)
-        lowest = [r["level"] for r, v in zip(rows, column, strict=True) if v == column[0]]
-        assert lowest == ([0] if name == source["video_id"] else [0, 0])
-
-
-def test_directions_of_built_in_teachers(data):
-    """Sharpness falls and noise rises with the level: both must say worse."""
-    rows = [r for r in table_of(data).values() if r["source_id"] == "s1" and r["segment"] == 0]
-    united = votes.united_votes(rows, None, "rank")
-    assert united.names == ("noise", "sharpness")
-    np.testing.assert_allclose(united.scores[:, 0], united.scores[:, 1])
-    levels = np.array([r["level"] for r in rows])
-    assert united.scores[levels.argmin(), 0] == united.scores[:, 0].max()
-
-
-@pytest.mark.parametrize(
-    ("scores", "words"),
-    [
-        ({"model": {"another clip.mp4": 3.0}}, "scores none of the"),
-        ({"noise": {"clip s1": 3.0}}, "is built in"),
-    ],
-)
-def test_scores_that_cannot_vote_are_refused(data, scores, words):
-    rows = list(table_of(data).values())
-    with pytest.raises(ScoresError, match=words):
-        votes.united_votes(rows, table(scores), "rank")
-
-
 def test_corpora_that_give_no_pairs_are_refused(data, tmp_path):
     with pytest.raises(files.CorpusError, match="no training pair"):
         label_pairs(data, dataclasses.replace(CONFIG, simulator_per_label=0, teachers_per_label=0))
@@ -295,7 +217,7 @@ def test_corpora_that_give_no_pairs_are_refused(data, tmp_path):
     (tmp_path / "videos.parquet").write_text("[]")
     with pytest.raises(files.CorpusError, match="was changed"):
         label_pairs(data, CONFIG)
-    write_table(tmp_path, [r for r in rows if r["split"] == "heldout"])
+    hand_table.write(tmp_path, [r for r in rows if r["split"] == "heldout"])
     with pytest.raises(files.CorpusError, match="no training video"):
         label_pairs(data, CONFIG)
     (tmp_path / "manifest.json").unlink()

@@ -12,7 +12,7 @@ import pytest
 from data_prep.prepare.job import build
 from tests.fixtures import prep_corpus
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "launch" / "prep.sh"
 # What a worker's command line holds that no other process of the run has.
 WORKERS = {"portable": "SdkHarness(", "dask": "spawn_main"}

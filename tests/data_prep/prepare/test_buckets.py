@@ -1,0 +1,77 @@
+"""Buckets: how many, sources that fail late, files replaced between runs."""
+
+import os
+import pathlib
+
+from data_prep.prepare import buckets, segments
+from data_prep.simulators.encode import EncodeError
+from tests.fixtures import broken_files, prep_corpus
+
+
+def test_a_file_replaced_between_runs_is_prepared_anew(tmp_path):
+    """An unfinished run left a bucket; one file is then replaced by a twin with other pixels."""
+    config, work = prep_corpus.config(), tmp_path / "work"
+    work.mkdir()
+    path = broken_files.encode(tmp_path / "a.mp4")
+    make = lambda: buckets.build_bucket(  # noqa: E731
+        ("train-00000", prep_corpus.sources(tmp_path, "a.mp4")), str(work), config
+    )
+    shard = work / "train-00000.vqa_videos.array_record"
+    make()
+    first = shard.read_bytes()
+    broken_files.encode(path, 255 - broken_files.moving_frames())
+    make()
+    assert shard.read_bytes() != first
+
+
+# --- files that fail late ---------------------------------------------------------------------
+
+
+def _rows(work: pathlib.Path, bucket: str) -> list[dict]:
+    return list(buckets.bucket_rows(str(work), bucket))
+
+
+def test_a_file_that_vanishes_after_the_probe_is_quarantined(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        broken_files.encode(tmp_path / name)
+    bucket = ("train-00000", prep_corpus.sources(tmp_path, "a.mp4", "b.mp4"))
+    os.remove(tmp_path / "a.mp4")
+    summary = buckets.build_bucket(bucket, str(tmp_path), prep_corpus.config())
+    assert {row["path"] for row in _rows(tmp_path, "train-00000")} == {"b.mp4"}
+    (rejected,) = summary["rejected"]
+    assert (rejected["path"], rejected["reason"]) == ("a.mp4", "no such file")
+
+
+def test_a_source_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    for name in ("a.mp4", "b.mp4"):
+        broken_files.encode(tmp_path / name)
+    sources = prep_corpus.sources(tmp_path, "a.mp4", "b.mp4")
+    config = prep_corpus.config()
+    alone = buckets.build_bucket(("x", sources[1:]), str(tmp_path), config)
+    whole = segments.prepare_source
+
+    def fails_late(path, source, config):
+        for k, video in enumerate(whole(path, source, config)):
+            if source is sources[0] and k == 3:
+                raise EncodeError("x264 refuses")
+            yield video
+
+    monkeypatch.setattr(buckets, "prepare_source", fails_late)
+    summary = buckets.build_bucket(("y", sources), str(tmp_path), config)
+    assert (summary["videos"], summary["sources"]) == (alone["videos"], alone["sources"])
+    assert _rows(tmp_path, "y") == _rows(tmp_path, "x")
+    assert [r["path"] for r in summary["rejected"]] == ["a.mp4"]
+    assert [r["reason"] for r in summary["rejected"]] == ["x264 refuses"]
+    for kind in ("vqa_videos", "vqa_clips"):
+        x, y = (tmp_path / f"{name}.{kind}.array_record" for name in "xy")
+        assert x.read_bytes() == y.read_bytes()
+
+
+def test_more_sources_make_more_buckets_not_larger_ones():
+    config = prep_corpus.config(sources_per_bucket=64)
+    assert [buckets.num_buckets(n, config) for n in (1, 192, 193, 3_000_000)] == [
+        3,
+        3,
+        4,
+        46875,
+    ]

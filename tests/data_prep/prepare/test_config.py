@@ -1,0 +1,47 @@
+"""Settings of the preparation: impossible and unknown ones are refused."""
+
+import pytest
+
+from configs import base
+from data_prep.prepare.config import PrepConfig
+from data_prep.simulators import (
+    expand,
+)
+from tests.fixtures import prep_corpus
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"simulators": ("h264", "fog")}, "fog"),
+        ({"teachers": ("sharpness", "sharpness")}, "repeated"),
+        ({"heldout_fraction": 1.1}, "heldout_fraction"),
+        ({"num_buckets": 0}, "num_buckets"),
+        ({"window": (-1, 0)}, "window"),
+        ({"limit_seconds": -1.0}, "limit_seconds"),
+        ({"hdr": "clip"}, "tone_map"),
+        ({"deduplicate": "all"}, "deduplicate"),
+        ({"pools": (prep_corpus.POOLS[0], prep_corpus.POOLS[0])}, "repeated"),
+        ({"pools": ({**prep_corpus.POOLS[0], "simulators": ("fog",)},)}, "fog"),
+        ({"pools": ({**prep_corpus.POOLS[0], "sources": 2.5},)}, "spatial"),
+        ({"sources_per_bucket": 0}, "sources_per_bucket"),
+    ],
+)
+def test_impossible_settings_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        prep_corpus.config(**change)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(TypeError, match="colour"):
+        prep_corpus.config(colour=1)
+
+
+def test_settings_take_kinds_and_known_presets():
+    fields = {**base.get_config().prep.to_dict(), "simulators": ("temporal", "av1")}
+    fields["pools"] = ({"name": "chains", "simulators": ("mixed",), "sources": 2},)
+    config = PrepConfig.from_dict({**fields, "h265_preset": "fast"})
+    assert config.simulators == ("jitter", "stutter", "frame_drop", "frame_blend", "av1")
+    assert config.pools[0].simulators == expand(("mixed",))
+    with pytest.raises(ValueError, match="h265_preset"):
+        PrepConfig.from_dict({**fields, "h265_preset": "fst"})
