@@ -38,18 +38,6 @@ def run(files, column: str, **settings) -> benchmark_run.BenchmarkRun:
     return benchmark_run.read_run(column, scores, labels, column, **{"draws": 60, **settings})
 
 
-def test_real_predictions_summed_over_branches(shared, capsys):
-    dover = str(shared / "benchmarks/dover/KoNViD-1k.csv")
-    labels = str(shared / "benchmarks/labels/KoNViD-1k.csv")  # other names, other scale
-    arguments = ["benchmark", "--labels", labels, "--predictions", dover, "--draws", "20"]
-    assert main.main([*arguments, "--column", "technical+aesthetic", "--name", "DOVER"]) == 0
-    said = capsys.readouterr().out
-    assert "0.8825" in said and "0.8836" in said
-    assert "W2S-V (stage 3)" in said and "0.902 / 0.901" in said
-    assert "0.883 / 0.886 " in said  # no asterisk: the published list
-    assert "(1 of 5 sets)" in said
-
-
 def test_values_equal_scipy_and_averages_are_weighted_by_videos(files):
     found = run(files, "good")
     by_name = {s.benchmark.name: s for s in found.sets}

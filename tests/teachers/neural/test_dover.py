@@ -2,7 +2,17 @@
 
 import numpy as np
 
+from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.teachers.neural.dover import FUSION, FUSION_BY_BRANCH
+
+
+def test_scales_of_scores():
+    exact = TOLERANCES["scores_and_losses"]
+    assert FUSION(0.1107, -0.08285) == 0.5
+    want = 1 / (1 + np.exp(-(0.6104 - 0.3896)))
+    np.testing.assert_allclose(FUSION(0.1107 + 0.07355, -0.08285 - 0.03774), want, **exact)
+    by_branch = FUSION_BY_BRANCH(-0.08285 - 0.03774, 0.1107 + 0.07355)
+    np.testing.assert_allclose(by_branch, want, **exact)
 
 
 def test_constants_by_branch_rank_real_scores_better(shared):

@@ -1,19 +1,24 @@
 """Neural teachers: published sizes, scales of their scores, and files that do not fit."""
 
+import functools
 import operator
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import save_file
 
 from tests.fixtures.tolerances import TOLERANCES
-from vqa_jax.teachers.neural import fast_vqa, minimalistic
-from vqa_jax.teachers.neural.convnext3d import ConvNext3d, ConvNext3dConfig
-from vqa_jax.teachers.neural.dover import FUSION, FUSION_BY_BRANCH, Dover, DoverConfig
+from vqa_jax.benchmarks.score_tables import read_scores
+from vqa_jax.media.probe import probe
+from vqa_jax.teachers import cards, job, views
+from vqa_jax.teachers.neural import dover, fast_vqa, load, minimalistic, weights
+from vqa_jax.teachers.neural.convnext3d import ConvNext3dConfig
+from vqa_jax.teachers.neural.dover import Dover, DoverConfig
 from vqa_jax.teachers.neural.fast_vqa import FastVqa, FastVqaConfig
 from vqa_jax.teachers.neural.minimalistic import MinimalisticVqa
-from vqa_jax.teachers.neural.swin3d import Swin3d, Swin3dConfig
+from vqa_jax.teachers.neural.swin3d import Swin3dConfig
 
 # The papers count what the files store: tables of offsets too (N * N integers a block), and the
 # whole SlowFast-R50 with the running statistics of its norms.
@@ -63,29 +68,72 @@ def test_published_sizes_give_maps_and_scores():
     assert _shape(whole, MinimalisticVqa, minimalistic.IX, frames, motion) == (5,)
 
 
-@pytest.mark.parametrize(
-    ("kind", "cfg", "shape"),
-    [
-        (Swin3d, Swin3dConfig(), (1, 32, 256, 224, 3)),
-        (Swin3d, Swin3dConfig(), (1, 24, 224, 224, 3)),
-        (Swin3d, Swin3dConfig(), (1, 15, 224, 224, 3)),
-        (ConvNext3d, ConvNext3dConfig(), (1, 32, 240, 224, 3)),
-    ],
-)
-def test_sizes_that_do_not_divide_are_refused(kind, cfg, shape):
-    with pytest.raises(ValueError, match=r"multiple|divide"):
-        jax.eval_shape(_abstract(kind, cfg), jax.ShapeDtypeStruct(shape, np.float32))
+SWIN = Swin3dConfig(embed_dim=4, num_layers=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
+CONVNEXT = ConvNext3dConfig(num_layers=(1, 1, 1, 1), dims=(4, 8, 8, 8))
+FAST_VQA = fast_vqa.FastVqaConfig(SWIN, 4)
+DOVER = dover.DoverConfig(SWIN, CONVNEXT, 4)
 
 
-def test_scales_of_scores():
-    exact = TOLERANCES["scores_and_losses"]
-    assert FUSION(0.1107, -0.08285) == 0.5
-    want = 1 / (1 + np.exp(-(0.6104 - 0.3896)))
-    np.testing.assert_allclose(FUSION(0.1107 + 0.07355, -0.08285 - 0.03774), want, **exact)
-    by_branch = FUSION_BY_BRANCH(-0.08285 - 0.03774, 0.1107 + 0.07355)
-    np.testing.assert_allclose(by_branch, want, **exact)
-    np.testing.assert_allclose(
-        fast_vqa.unit_score(np.array([-0.110198185, -0.06841253])), [0.5, 0.7310586], **exact
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Weights of tiny random networks under the official names, and loaders of that size."""
+    for name, model, rules in (
+        ("fast_vqa", fast_vqa.FastVqa(FAST_VQA, nnx.Rngs(0)), weights.FAST_VQA),
+        ("dover", dover.Dover(DOVER, nnx.Rngs(1)), weights.DOVER),
+    ):
+        save_file(weights.official_state(model, rules), str(tmp_path / f"{name}.safetensors"))
+    monkeypatch.setattr(
+        weights, "load_fast_vqa", functools.partial(weights.load_fast_vqa, cfg=FAST_VQA)
     )
-    scores = minimalistic.logistic(np.array([-50.0, 3.0, 50.0]), (90.0, 10.0, 3.0, -0.5))
-    np.testing.assert_allclose(scores, [10.0, 50.0, 90.0], **exact)
+    monkeypatch.setattr(weights, "load_dover", functools.partial(weights.load_dover, cfg=DOVER))
+    return str(tmp_path)
+
+
+def test_scores_are_those_of_the_networks_on_the_views(shared, folder, tmp_path):
+    names = ["fast_vqa", "dover", "dover_technical", "dover_aesthetic", "noise"]
+    loaded = load.load_teachers(names, folder, batch_size=2, devices=jax.local_devices()[:2])
+    clips = ("carphone_pristine.mp4", "bikes.mp4")
+    videos = [job.Video(str(shared / "clips" / name), name) for name in clips]
+    out = tmp_path / "out"
+    found = job.run(videos, loaded, str(out), job.JobConfig(seed=5))
+    assert found == job.TeacherOutcome(2, 0, 0)
+    table = read_scores(out / "scores.csv")
+    scores = dict(zip(table.teachers, table.scores.T, strict=True))
+    row = list(table.videos).index(clips[0])
+
+    info, seed = probe(videos[0].path), views.video_seed(5, f"0:{clips[0]}")
+    looks = views.read_views(
+        info,
+        lambda info: {
+            "four": views.fragment_view(info, seed, 4),
+            "three": views.fragment_view(info, seed, 3),
+            "spread": views.aesthetic_view(info, seed),
+        },
+    )
+    looks = {name: x.reshape(-1, 32, 224, 224, 3) for name, x in looks.items()}
+    fast = fast_vqa.FastVqa(FAST_VQA, nnx.Rngs(0))
+    both = dover.Dover(DOVER, nnx.Rngs(1))
+    raw = float(fast(looks["four"]).mean())
+    technical = float(both.technical(looks["three"]).mean())
+    aesthetic = float(both.aesthetic(looks["spread"]).mean())
+    wanted = {
+        "fast_vqa": fast_vqa.unit_score(raw),
+        "dover_technical": technical,
+        "dover_aesthetic": aesthetic,
+        "dover": dover.FUSION(technical, aesthetic),
+    }
+    for name, value in wanted.items():
+        np.testing.assert_allclose(
+            scores[name][row], value, **TOLERANCES["scores_and_losses"], err_msg=name
+        )
+
+
+def test_fingerprint_follows_the_weights(folder):
+    (before,) = load.load_teachers(["fast_vqa"], folder)
+    model = fast_vqa.FastVqa(FAST_VQA, nnx.Rngs(2))
+    state = weights.official_state(model, weights.FAST_VQA)
+    save_file(state, f"{folder}/fast_vqa.safetensors")
+    (after,) = load.load_teachers(["fast_vqa"], folder)
+    assert before.fingerprint != after.fingerprint
+    with pytest.raises(cards.TeacherError, match=r"minimalistic_vii\.safetensors"):
+        load.load_teachers(["minimalistic_vii"], folder)

@@ -1,0 +1,35 @@
+"""The command `teachers`: what there is, and how score files agree."""
+
+import json
+
+import numpy as np
+
+from vqa_jax.cli import main
+from vqa_jax.teachers import cards
+
+
+def test_list_tells_of_every_teacher(tmp_path, capsys):
+    empty = ["--weights", str(tmp_path)]
+    assert main.main(["teachers", "list", *empty]) == 0
+    told = capsys.readouterr().out
+    assert main.main(["teachers", "list", "--json", *empty]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows.keys() == {card.name for card in cards.cards()}
+    assert all(name in told for name in rows)
+    assert rows["noise"]["ready"] and not rows["dover"]["ready"]
+
+
+def test_agreement_of_score_files_names_the_odd_one(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    quality = rng.normal(size=60)
+    scores = {name: quality + 0.2 * rng.normal(size=60) for name in ("one", "two", "three")}
+    scores["odd"] = rng.normal(size=60)
+    lines = ["video," + ",".join(scores)]
+    lines += [f"{k}.mp4," + ",".join(f"{x[k]:.6f}" for x in scores.values()) for k in range(60)]
+    (tmp_path / "scores.csv").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    command = ["teachers", "agree", "--scores", str(tmp_path / "scores.csv"), "--out", str(out)]
+    assert main.main(command) == 0
+    said = capsys.readouterr().out
+    assert "odd" in said
+    assert {path.name for path in out.iterdir()} >= {"teachers.html", "ensemble.json"}

@@ -1,0 +1,36 @@
+"""Plans as text and as plain values: what fits, and the pace of a stage."""
+
+import json
+
+import pytest
+
+from vqa_jax.devices.topology import CHIPS, Topology
+from vqa_jax.planning import text
+from vqa_jax.planning.plan import STAGE_PAIRS, Memory, StepPlan
+
+CHIPS_OF = Topology("v5e:2x2", (2, 2), tuple(range(4)), CHIPS["v5e"])
+
+
+def _plan(step="train", spare=1e9, seconds=0.5):
+    memory = Memory(1_000_000_000, 2, 3, 4, 5, 15_000_000_000, spare)
+    paces = {"arithmetic": seconds, "hbm": 0.1, "step": seconds}
+    return StepPlan(step, 8, 99, memory, 2e12, 0, 1e12, 1.0, 2.0, paces, (), {}, 0.25, 1)
+
+
+def test_hours_are_those_of_all_chips_for_all_pairs():
+    wanted = STAGE_PAIRS / 8 * 0.5 * 4 / 3600
+    assert text.chip_hours(_plan(), CHIPS_OF) == pytest.approx(wanted)
+    assert text.chip_hours(_plan("encode"), CHIPS_OF) is None
+    plain = json.loads(json.dumps(text.as_dict([_plan()], CHIPS_OF, (1, 4, 1))))
+    assert plain["steps"]["train"]["stage_chip_hours"] == pytest.approx(wanted)
+    assert (plain["chips"], plain["mesh"]) == (4, [1, 4, 1])
+
+
+@pytest.mark.parametrize(
+    ("spare", "words", "fits"),
+    [(1e9, "fits, 1.00 GB to spare", True), (-5e8, "DOES NOT FIT, 0.50 GB too much", False)],
+)
+def test_what_fits_is_said_in_both_forms(spare, words, fits):
+    plan = _plan(spare=spare)
+    assert words in text.render([plan], CHIPS_OF, (1, 4, 1))
+    assert text.as_dict([plan], CHIPS_OF, (1, 4, 1))["steps"]["train"]["fits"] is fits
