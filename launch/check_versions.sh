@@ -5,7 +5,8 @@
 #     bash launch/check_versions.sh newest [OPTIONS] [-- PYTEST ARGUMENTS]
 #         the newest versions that the ranges of pyproject.toml allow; runs the whole test suite
 #     bash launch/check_versions.sh lowest [OPTIONS] [-- PYTEST ARGUMENTS]
-#         the lower bounds of what scoring needs, and nothing else; runs the tests of scoring
+#         the lower bounds of what scoring needs, with whatever fits of what tests need besides;
+#         runs the tests of scoring
 #     bash launch/check_versions.sh beside [OPTIONS] CLIP...
 #         "transformers<5" "numpy<2.3" "av<18", as pipelines that curate videos pin them, beside
 #         this package; its scores of the clips must be those of an environment without, to 1e-3
@@ -24,7 +25,8 @@ set -euo pipefail
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/launch/setup.sh"
 # What has to hold at the lower bounds: from a file to a score, by command and by call.
-SCORING_TESTS=(tests/media tests/models tests/scoring tests/test_shipped.py)
+SCORING_TESTS=(tests/media tests/models tests/scoring tests/test_install.py tests/test_loading.py
+  tests/test_shipped.py)
 
 MODE=${1:-}
 case $MODE in
@@ -130,7 +132,7 @@ lowest() {
   fresh lowest
   local exact
   mapfile -t exact < <(bounds)
-  pip_install "$ROOT" "${exact[@]}" pytest
+  pip_install "$ROOT[all]" "${exact[@]}" pytest
   versions
   run_tests "${SCORING_TESTS[@]}" "$@"
 }

@@ -96,6 +96,13 @@ def with_rates(part: dict[str, Any], peak: float | None) -> dict[str, Any]:
     return part
 
 
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def check(small: bool, limit: float) -> dict[str, Any]:
     """Runs all parts in turn.
 
@@ -118,7 +125,7 @@ def check(small: bool, limit: float) -> dict[str, Any]:
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}",
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "small": small,
         "seconds": time.monotonic() - begun,
         "parts": parts,

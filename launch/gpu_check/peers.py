@@ -167,7 +167,8 @@ def score(sizes: Sizes) -> dict[str, Any]:
             return model.encode(frames, motion)
 
     videos = inputs(sizes.videos, 2)
-    anchors, encoded = encode(*inputs(sizes.anchors, 1)), encode(*videos)
+    # Anchors go in a batch of the videos' size: a second size would be compiled for any size.
+    anchors, encoded = encode(*inputs(sizes.videos, 1))[: sizes.anchors], encode(*videos)
 
     def compare() -> torch.Tensor:
         with _autocast():

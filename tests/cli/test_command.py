@@ -105,8 +105,10 @@ def test_what_follows_two_hyphens_is_beams(capsys):
 
 
 _ENDLESS = """
-import itertools, sys, time
+import itertools, signal, sys, time
 from vqa_jax.cli import command
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children ignore it
 
 def handler(args):
     for k in itertools.count():
@@ -134,7 +136,7 @@ def test_a_reader_that_leaves_ends_the_work_without_a_word():
     with _start() as process:
         assert process.stdout.readline() == "row 0\n"
         process.stdout.close()
-        assert process.wait() == 141
+        assert process.wait(60) == 141
         assert process.stderr.read() == ""
 
 
@@ -142,5 +144,5 @@ def test_ctrl_c_is_one_line():
     with _start("--csv", "/dev/null") as process:
         assert process.stdout.readline() == "row 0\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
+        assert process.wait(60) == 130
         assert process.stderr.read() == "\ninterrupted: all of it\n"

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from launch.bench import __main__
 
@@ -63,6 +65,8 @@ def test_adaptive_reports_every_number_of_anchors(trained, corpus, tmp_path, cap
     assert found["videos"] == 8 and found["sources"] == 2
     assert [row["comparisons"] for row in found["rows"][:5]] == [1, 2, 3, 4, 5]
     assert found["rows"][4]["srcc_full"] == pytest.approx(1)
-    assert found["rows"][4]["srcc"] == pytest.approx(1)  # a student that knows the corpus
+    # A student that knows the corpus orders the levels, though not the two sources alike.
+    ordered = stats.spearmanr(np.repeat(range(4), 2), range(8)).statistic
+    assert found["rows"][4]["srcc"] > ordered - 1e-9
     assert found["rows"][5]["flops_7b"] <= found["rows"][4]["flops_7b"]
     assert "SRCC with all anchors" in capsys.readouterr().out

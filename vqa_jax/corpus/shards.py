@@ -29,6 +29,7 @@ from vqa_jax.jobs.files import (
     write_json,
 )
 
+_WRITER = "vqa_jax.records"  # as dataset_info.json has had it since the first corpus: bytes stay
 # Files of a corpus folder beside its datasets.
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.csv"
@@ -229,7 +230,7 @@ def _write_tfds_metadata(root: str, name: str, kind: str, splits: list[Any]) -> 
         name=name,
         version=tfds.core.Version(VERSION),
         data_dir=builder_dir(root, name),
-        module_name=__name__,
+        module_name=_WRITER,
     )
     info = tfds.core.DatasetInfo(
         builder=identity,
