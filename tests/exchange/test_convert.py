@@ -93,7 +93,7 @@ def test_convert_draws_missing_parts_by_seed(folder, tmp_path):
 
 _PEAK = """
 import resource, sys
-from vqa_jax import convert
+from vqa_jax.exchange import convert
 from vqa_jax.weights import rules
 rules.BLOCK_BYTES = 2**24
 import jax

@@ -20,7 +20,8 @@ TIMEOUT = 20  # seconds without a sign of life
 
 PROGRAM = """
 import sys
-from vqa_jax import hosts, train
+from vqa_jax.devices import hosts
+from vqa_jax.training import train
 from tests.fixtures import tiny_corpus
 
 coordinator, processes, process, data, workdir, steps, every, mesh = sys.argv[1:]
