@@ -11,7 +11,12 @@ from vqa_jax.teachers.neural.swin2d import Swin2d, Swin2dConfig
 @pytest.mark.parametrize(("height", "width"), [(384, 384), (224, 224), (384, 256)])
 def test_any_grid_gives_one_feature_a_frame(height, width):
     cfg = Swin2dConfig()
-    network = nnx.eval_shape(lambda: Swin2d(cfg, nnx.Rngs(0)))
     frames = jax.ShapeDtypeStruct((3, height, width, 3), np.float32)
-    assert cfg.feature_dim == 1024
-    assert jax.eval_shape(network, frames).shape == (3, 1024)
+    found = nnx.eval_shape(lambda x: Swin2d(cfg, nnx.Rngs(0))(x), frames)
+    assert found.shape == (3, 1024) == (3, cfg.feature_dim)
+
+
+def test_sizes_that_do_not_divide_are_refused():
+    network = nnx.eval_shape(lambda: Swin2d(Swin2dConfig(), nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="multiple of 32x32"):
+        jax.eval_shape(network, jax.ShapeDtypeStruct((1, 384, 400, 3), np.float32))
