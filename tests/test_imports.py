@@ -40,7 +40,7 @@ LIGHT = (
     ),
     *("vqa_jax.corpus", "vqa_jax.benchmarks", "data_prep", "configs"),
     *("vqa_jax.teachers.measures", "vqa_jax.teachers.nss", "vqa_jax.teachers.cards"),
-    *("vqa_jax.teachers.scales", "vqa_jax.teachers.views", "vqa_jax.teachers.votes"),
+    *("vqa_jax.teachers.scales", "vqa_jax.teachers.views", "vqa_jax.teachers.corpus_scores"),
     *("vqa_jax.teachers.agreement", "vqa_jax.teachers.job"),
     *("vqa_jax.cli.command", "vqa_jax.cli.config"),
 )

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from tests.fixtures import tiny_corpus
 from vqa_jax import loading
 from vqa_jax.exchange import export, exported
-from vqa_jax.exchange import names as export_names
+from vqa_jax.exchange import llava_folder as export_names
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.models.functional import FunctionalStudent

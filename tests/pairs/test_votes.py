@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from vqa_jax.pairs import levels
-from vqa_jax.pairs import teachers as teacher_pairs
-from vqa_jax.pairs.teachers import sample_teacher_pairs
+from vqa_jax.pairs.votes import sample_teacher_pairs
 
 
 def _scores(n=80, teachers=4, seed=0):
