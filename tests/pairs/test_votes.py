@@ -21,7 +21,7 @@ def _unordered(found):
 
 
 def _draw_at_random(monkeypatch):
-    monkeypatch.setattr(teacher_pairs, "_ENUMERATE_BELOW", 0)
+    monkeypatch.setattr(votes, "_ENUMERATE_BELOW", 0)
 
 
 @pytest.mark.parametrize("at_random", [False, True])
@@ -59,7 +59,7 @@ def test_all_pairs_of_every_label_are_reached(monkeypatch, at_random, case):
     """Asked for more than there is, the sampler gives every pair that brute force finds."""
     if at_random:
         _draw_at_random(monkeypatch)
-        monkeypatch.setattr(teacher_pairs, "_MAX_CANDIDATES", 200_000)
+        monkeypatch.setattr(votes, "_MAX_CANDIDATES", 200_000)
     rng = np.random.default_rng(5)
     scores, ids = _scores(n=45, teachers=3, seed=1)
     floor = 0.3
