@@ -76,8 +76,8 @@ def corpus(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def trained(corpus, tmp_path_factory) -> str:
+def known(corpus, tmp_path_factory) -> str:
     """Folder of the student that knows `tiny_corpus` by its weights, with anchors; read only."""
     from tests.fixtures import tiny_corpus
 
-    return tiny_corpus.write_student(corpus, str(tmp_path_factory.mktemp("trained")))
+    return tiny_corpus.write_student(corpus, str(tmp_path_factory.mktemp("known")))

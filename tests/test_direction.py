@@ -82,8 +82,8 @@ def check_golden(folder):
 
 
 @pytest.fixture(scope="module")
-def student(trained):
-    return loading.load(trained)
+def student(known):
+    return loading.load(known)
 
 
 @pytest.fixture(scope="module")

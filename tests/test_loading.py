@@ -42,10 +42,10 @@ def test_public_names_are_those_of_their_homes():
 
 
 @pytest.fixture
-def shipped(trained, tmp_path, monkeypatch):
+def shipped(known, tmp_path, monkeypatch):
     """The corpus's student in place of the shipped one."""
     monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-    folder = str(shutil.copytree(trained, tmp_path / "shipped"))
+    folder = str(shutil.copytree(known, tmp_path / "shipped"))
     monkeypatch.setattr(loading, "SHIPPED", folder)
     return loading.load()
 

@@ -27,14 +27,14 @@ def folder(tmp_path, monkeypatch):
     return place
 
 
-def test_score_prints_a_table_and_writes_one_row_a_file(folder, trained, tmp_path, capsys):
+def test_score_prints_a_table_and_writes_one_row_a_file(folder, known, tmp_path, capsys):
     out = tmp_path / "new folder"
     code = main.main(
         [
             "score",
             str(folder),
             "--student",
-            trained,
+            known,
             "--csv",
             str(out / "scores.csv"),
             "--json",
@@ -65,34 +65,34 @@ def test_score_prints_a_table_and_writes_one_row_a_file(folder, trained, tmp_pat
     assert "3 scored, 2 failed" in table and "arbitrary" in table and "shipped" not in table
 
 
-def test_exit_codes_say_whether_anything_was_scored(folder, trained, capsys):
+def test_exit_codes_say_whether_anything_was_scored(folder, known, capsys):
     bad = [str(folder / "text.mp4"), str(folder / "gone.mp4")]
-    assert main.main(["score", *bad, "--student", trained]) == 1
+    assert main.main(["score", *bad, "--student", known]) == 1
     assert "0 scored, 2 failed" in capsys.readouterr().out
-    assert main.main(["score", str(folder / "notes.txt"), "--student", trained]) == 2
+    assert main.main(["score", str(folder / "notes.txt"), "--student", known]) == 2
     assert "no video" in capsys.readouterr().out
 
 
-def test_default_student_is_named_in_the_output(folder, trained, monkeypatch, capsys):
-    monkeypatch.setattr(loading, "SHIPPED", trained)
+def test_default_student_is_named_in_the_output(folder, known, monkeypatch, capsys):
+    monkeypatch.setattr(loading, "SHIPPED", known)
     assert main.main(["score", str(folder / "bright.mp4")]) == 0
     assert "shipped tiny student" in capsys.readouterr().out
 
 
-def test_file_names_that_are_no_text_survive(folder, trained, tmp_path, capsys):
+def test_file_names_that_are_no_text_survive(folder, known, tmp_path, capsys):
     name = os.path.join(os.fsencode(str(folder)), b"br\xff.mp4")
     os.rename(folder / "bright.mp4", name)
     path = tmp_path / "scores.csv"
-    assert main.main(["score", os.fsdecode(name), "--student", trained, "--csv", str(path)]) == 0
+    assert main.main(["score", os.fsdecode(name), "--student", known, "--csv", str(path)]) == 0
     assert b"br\xff.mp4" in path.read_bytes()
     assert "br\\udcff.mp4" in capsys.readouterr().out
 
 
-def test_modes_of_scoring_tell_what_they_did(folder, trained, tmp_path, capsys):
+def test_modes_of_scoring_tell_what_they_did(folder, known, tmp_path, capsys):
     path = tmp_path / "scores.json"
 
     def score(*flags):
-        arguments = ["score", str(folder), "--student", trained, "--json", str(path), *flags]
+        arguments = ["score", str(folder), "--student", known, "--json", str(path), *flags]
         assert main.main(arguments) == 0
         rows = [row for row in json.loads(path.read_text()) if row["error"] is None]
         return {os.path.basename(row["path"]): row for row in rows}, capsys.readouterr().out
@@ -115,20 +115,20 @@ def test_modes_of_scoring_tell_what_they_did(folder, trained, tmp_path, capsys):
     assert main.main(["score", str(folder), "--adaptive", "--epsilon", "-1"]) == 2
 
 
-def test_the_table_goes_to_standard_error_where_rows_take_standard_output(folder, trained, capfd):
+def test_the_table_goes_to_standard_error_where_rows_take_standard_output(folder, known, capfd):
     clip = str(folder / "bright.mp4")
-    assert main.main(["score", clip, "--student", trained, "--csv", "-", "--quiet"]) == 0
+    assert main.main(["score", clip, "--student", known, "--csv", "-", "--quiet"]) == 0
     said = capfd.readouterr()
     (row,) = csv.DictReader(said.out.splitlines())
     assert row["path"] == clip and "1 scored, 0 failed" in said.err
-    assert main.main(["score", clip, "--student", trained, "--json", "-"]) == 0
+    assert main.main(["score", clip, "--student", known, "--json", "-"]) == 0
     said = capfd.readouterr()
     assert json.loads(said.out)[0]["score"] == float(row["score"]) and "1 scored" in said.err
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_a_full_disk_loses_neither_the_table_nor_the_other_file(folder, trained, tmp_path, capfd):
-    arguments = ["score", str(folder / "bright.mp4"), "--student", trained, "--csv", "/dev/full"]
+def test_a_full_disk_loses_neither_the_table_nor_the_other_file(folder, known, tmp_path, capfd):
+    arguments = ["score", str(folder / "bright.mp4"), "--student", known, "--csv", "/dev/full"]
     assert main.main([*arguments, "--json", str(tmp_path / "scores.json")]) == 1
     said = capfd.readouterr()
     assert "1 scored, 0 failed" in said.out and "Traceback" not in said.err

@@ -82,11 +82,11 @@ def _contents(root) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_kill_9_during_relabelling(corpus, trained, tmp_path):
+def test_kill_9_during_relabelling(corpus, known, tmp_path):
     quiet, other = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "killed"))
-    loaded = loading.load(trained)
+    loaded = loading.load(known)
     relabel.relabel(loaded.judge, quiet, 2, RELABEL)
-    assert _killed_until_done(_relabel, other, trained, most_seconds=4.0, seed=1) >= KILLS // 2
+    assert _killed_until_done(_relabel, other, known, most_seconds=4.0, seed=1) >= KILLS // 2
     assert _contents(other) == _contents(quiet)
 
 
@@ -97,14 +97,12 @@ def _relabel_share(data: str, student: str, process: int) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_relabel_as_one(corpus, trained, tmp_path):
+def test_two_processes_relabel_as_one(corpus, known, tmp_path):
     quiet, shared = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "shared"))
-    loaded = loading.load(trained)
+    loaded = loading.load(known)
     relabel.relabel(loaded.judge, quiet, 2, RELABEL)
     context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_relabel_share, args=(shared, trained, k)) for k in range(2)
-    ]
+    processes = [context.Process(target=_relabel_share, args=(shared, known, k)) for k in range(2)]
     for process in processes:
         process.start()
     for process in processes:

@@ -57,9 +57,9 @@ def test_scoring_by_the_engine_gives_the_full_passes_logits(tmp_path, capsys):
     assert "operations" in capsys.readouterr().out
 
 
-def test_adaptive_reports_every_number_of_anchors(trained, corpus, tmp_path, capsys):
+def test_adaptive_reports_every_number_of_anchors(known, corpus, tmp_path, capsys):
     out = tmp_path / "adaptive.json"
-    arguments = ["adaptive", "--student", trained, "--data", corpus, "--epsilon", "0.1"]
+    arguments = ["adaptive", "--student", known, "--data", corpus, "--epsilon", "0.1"]
     __main__.main([*arguments, "--out", str(out)])
     found = json.loads(out.read_text())
     assert found["videos"] == 8 and found["sources"] == 2

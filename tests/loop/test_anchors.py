@@ -34,8 +34,8 @@ def test_choice_spreads_anchors_evenly_over_what_the_student_sees():
     assert tuple(chosen) == best
 
 
-def test_chosen_anchors_are_training_videos_of_all_severities(trained, corpus):
-    found = AnchorSet.load(trained)
+def test_chosen_anchors_are_training_videos_of_all_severities(known, corpus):
+    found = AnchorSet.load(known)
     rows = {r["video_id"]: r for r in read_video_table(corpus)}
     assert found.scores == (0.0, 25.0, 50.0, 75.0, 100.0) and found.arbitrary
     assert [rows[name]["split"] for name in found.names] == ["train"] * 5
@@ -45,8 +45,8 @@ def test_chosen_anchors_are_training_videos_of_all_severities(trained, corpus):
     assert "arbitrary" in sentence and "higher is better" in sentence
 
 
-def test_existing_anchors_are_kept_and_missing_severities_named(trained, corpus, tmp_path):
-    folder = shutil.copytree(trained, tmp_path / "student")
+def test_existing_anchors_are_kept_and_missing_severities_named(known, corpus, tmp_path):
+    folder = shutil.copytree(known, tmp_path / "student")
     before = (folder / ANCHOR_FILE).stat().st_mtime_ns
     anchors.make_anchors(None, str(folder), corpus)
     assert (folder / ANCHOR_FILE).stat().st_mtime_ns == before
@@ -56,5 +56,5 @@ def test_existing_anchors_are_kept_and_missing_severities_named(trained, corpus,
     table = read_video_table(corpus)
     write_video_table(str(data), [r for r in table if r["level"] == 0])
     with pytest.raises(AnchorError, match="prepare more simulators"):
-        anchors.make_anchors(loading.load(trained), str(folder), str(data))
+        anchors.make_anchors(loading.load(known), str(folder), str(data))
     assert tiny_corpus.SIMULATOR in {r["simulator"] for r in table}

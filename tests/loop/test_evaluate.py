@@ -147,9 +147,9 @@ class ComparedError(Exception):
 
 
 @pytest.fixture(scope="module")
-def evaluated(trained, corpus, tmp_path_factory):
+def evaluated(known, corpus, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("evaluated"))
-    student = loading.load(trained)
+    student = loading.load(known)
     found = evaluate.evaluate(student.judge, corpus, out)
     return student, out, found
 

@@ -58,8 +58,8 @@ class Fixture:
 
 
 @pytest.fixture(scope="module")
-def fixture(trained):
-    return Fixture(trained)
+def fixture(known):
+    return Fixture(known)
 
 
 def _video(groups, num_frames, num_motion, seed):
@@ -139,7 +139,7 @@ def test_order_matters_and_results_do_not_depend_on_the_company(fixture, encoded
     assert brighter + darker == pytest.approx(1, abs=0.1)
 
 
-def test_videos_beyond_the_students_sizes_and_missing_anchors_are_refused(fixture, trained):
+def test_videos_beyond_the_students_sizes_and_missing_anchors_are_refused(fixture, known):
     engine = scoring.Engine(fixture.student, fixture.params, SPEC, fixture.tokenizer)
     for shape in ((1, 3, 1), (1, 1, 3)):
         with pytest.raises(ValueError, match="at most 2 and 2"):

@@ -23,11 +23,11 @@ from vqa_jax.weights import bundle
 
 
 @pytest.fixture(scope="module")
-def student(trained):
+def student(known):
     """The corpus's student, whose motion features say nothing; no test may change it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-        yield loading.load(trained)
+        yield loading.load(known)
 
 
 def test_published_names_give_the_published_level_logits(shared):
@@ -86,7 +86,7 @@ def test_level_logits_default_to_the_scoring_prompt(student):
     assert found.shape == (5,) and found.argmax() == 0  # far darker: inferior
 
 
-def test_missing_parts_are_named(trained, tmp_path, monkeypatch):
+def test_missing_parts_are_named(known, tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "SHIPPED", str(tmp_path / "shipped"))
     with pytest.raises(bundle.BundleError, match=r"shipped student\) is missing"):
         loading.load()
@@ -94,13 +94,13 @@ def test_missing_parts_are_named(trained, tmp_path, monkeypatch):
         loading.load(tmp_path / "nowhere")
     with pytest.raises(bundle.BundleError, match="holds no student"):
         loading.load(tmp_path)
-    folder = shutil.copytree(trained, tmp_path / "bare")
+    folder = shutil.copytree(known, tmp_path / "bare")
     os.remove(folder / anchors.ANCHOR_FILE)
     with pytest.raises(anchors.AnchorError, match="vqa_jax anchors"):
         loading.load(folder).score("clip.mp4")
 
 
-def test_other_motion_weights_are_refused(trained, tmp_path, monkeypatch):
+def test_other_motion_weights_are_refused(known, tmp_path, monkeypatch):
     class OtherExtractor(tiny_corpus.StubExtractor):
         def fingerprint(self, pre):
             return "other"
@@ -108,17 +108,17 @@ def test_other_motion_weights_are_refused(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(extractor, "load_extractor", OtherExtractor)
     video = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 0)
     with pytest.raises(bundle.BundleError, match="other motion weights"):
-        loading.load(trained).score(video)
+        loading.load(known).score(video)
 
 
-def test_other_weights_have_another_fingerprint(trained, tmp_path):
-    folder = shutil.copytree(trained, tmp_path / "student")
-    assert bundle.fingerprint(str(folder)) == bundle.fingerprint(trained)
+def test_other_weights_have_another_fingerprint(known, tmp_path):
+    folder = shutil.copytree(known, tmp_path / "student")
+    assert bundle.fingerprint(str(folder)) == bundle.fingerprint(known)
     path = folder / bundle.WEIGHTS_FILE
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
-    assert bundle.fingerprint(str(folder)) != bundle.fingerprint(trained)
+    assert bundle.fingerprint(str(folder)) != bundle.fingerprint(known)
 
 
 def test_streams_give_the_same_results_for_lists_and_asynchronous_sources(student, tmp_path):
@@ -151,16 +151,16 @@ def test_batches_that_fill_up_keep_order_and_scores(student, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_a_mesh_gives_the_scores_of_one_device(student, trained, tmp_path):
+def test_a_mesh_gives_the_scores_of_one_device(student, known, tmp_path):
     mesh = sharding.make_mesh((3, 1, 1), jax.devices()[:3])  # 32 does not divide by three
     path = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
-    shared = loading.load(trained, mesh=mesh).score(path)
+    shared = loading.load(known, mesh=mesh).score(path)
     assert shared.score == pytest.approx(student.score(path).score, abs=1e-2)
 
 
-def test_any_videos_of_known_quality_are_anchors(trained, tmp_path, monkeypatch):
+def test_any_videos_of_known_quality_are_anchors(known, tmp_path, monkeypatch):
     monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-    student = loading.load(trained)  # its own: anchors stay
+    student = loading.load(known)  # its own: anchors stay
     for level in range(4):
         tiny_corpus.write_video(str(tmp_path / f"a{level}.mp4"), level, source=91)
     table = tmp_path / "anchors.csv"

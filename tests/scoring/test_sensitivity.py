@@ -36,10 +36,10 @@ def test_leaving_an_anchor_out_is_scoring_without_it(tmp_path):
         sensitivity.without_each_anchor(["a", "b"], [0, 1], np.eye(2), probabilities[:, :2])
 
 
-def test_files_without_a_score_are_told_even_if_too_few_are_left(trained, tmp_path, capsys):
+def test_files_without_a_score_are_told_even_if_too_few_are_left(known, tmp_path, capsys):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
-    arguments = ["anchor_sensitivity", str(broken), "--student", str(trained)]
+    arguments = ["anchor_sensitivity", str(broken), "--student", str(known)]
     assert main.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().out
     assert "0 videos" in told and "broken.mp4" in told

@@ -62,11 +62,11 @@ def test_a_passage_is_the_input_of_its_frames_alone(tmp_path, view):
 
 
 @pytest.fixture(scope="module")
-def student(trained):
+def student(known):
     """The corpus's student, whose motion features say nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-        yield loading.load(trained)
+        yield loading.load(known)
 
 
 def rows_of(folder):
