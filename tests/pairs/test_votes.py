@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from vqa_jax.pairs import levels
+from vqa_jax.pairs import levels, votes
 from vqa_jax.pairs.votes import sample_teacher_pairs
 
 
