@@ -47,8 +47,8 @@ LIGHT = (
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER = {"torch", "tensorflow", "pickle"}
 WITHOUT_US = {"launch.serve_exported"}  # ships with exports, to where only JAX is
-# Scripts that turn other people's pickles into ours, or time other people's models beside ours.
-TORCH_USERS = {"launch.convert_slowfast", "launch.gpu_check.peers"}
+PICKLE_READERS = {"launch.convert_slowfast"}  # scripts that turn other people's pickles into ours
+TORCH_USERS = PICKLE_READERS | {"launch.gpu_check.peers"}  # or time other people's models
 
 
 def place(module: str) -> str:
