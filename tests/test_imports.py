@@ -40,15 +40,15 @@ LIGHT = (
     ),
     *("vqa_jax.corpus", "vqa_jax.benchmarks", "data_prep", "configs"),
     *("vqa_jax.teachers.measures", "vqa_jax.teachers.nss", "vqa_jax.teachers.cards"),
-    *("vqa_jax.teachers.scales", "vqa_jax.teachers.views", "vqa_jax.teachers.votes"),
+    *("vqa_jax.teachers.scales", "vqa_jax.teachers.views", "vqa_jax.teachers.corpus_scores"),
     *("vqa_jax.teachers.agreement", "vqa_jax.teachers.job"),
     *("vqa_jax.cli.command", "vqa_jax.cli.config"),
 )
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER = {"torch", "tensorflow", "pickle"}
 WITHOUT_US = {"launch.serve_exported"}  # ships with exports, to where only JAX is
-# Scripts that turn other people's pickles into ours, or time other people's models beside ours.
-TORCH_USERS = {"launch.convert_slowfast", "launch.gpu_check.peers"}
+PICKLE_READERS = {"launch.convert_slowfast"}  # scripts that turn other people's pickles into ours
+TORCH_USERS = PICKLE_READERS | {"launch.gpu_check.peers"}  # or time other people's models
 
 
 def place(module: str) -> str:

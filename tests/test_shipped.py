@@ -35,14 +35,15 @@ def copies(shared, tmp_path_factory) -> dict[str, tuple[str, str]]:
     return paths
 
 
+@pytest.mark.slow  # what trained weights say, which no other test may depend on
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_heavily_compressed_copy_scores_lower(student, copies, name):
     good, bad = student.score(copies[name])
     assert good.error is None and bad.error is None
     assert bad.score < good.score
-    assert "arbitrary" in good.scale and good.model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_heavily_compressed_copy_is_called_worse_in_both_orders(student, copies, name):
     good, bad = (student.encode(path) for path in copies[name])
@@ -50,7 +51,9 @@ def test_a_heavily_compressed_copy_is_called_worse_in_both_orders(student, copie
     assert second_is_better[0] < 0.5 < second_is_better[1]
 
 
-def test_scores_are_the_same_every_time(student, copies):
-    first, second = (student.score(copies[CLIPS[0]][0]) for _ in range(2))
+def test_scores_are_the_same_every_time(student, shared):
+    clip = shared / "clips" / CLIPS[1]
+    first, second = (student.score(clip) for _ in range(2))
+    assert "arbitrary" in first.scale and first.model and first.error is None
     assert np.isfinite([first.score, first.std]).all() and first.std > 0
     assert first == second

@@ -29,7 +29,7 @@ from vqa_jax.corpus.video_table import VideoTable, read_video_table, table_sha25
 from vqa_jax.jobs import files
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.pairs.table import HUMAN, PairTable
-from vqa_jax.pairs.teachers import sample_scored_pairs
+from vqa_jax.pairs.votes import sample_scored_pairs
 
 SPLITS = ("train", "heldout")
 

@@ -25,8 +25,8 @@ from vqa_jax.jobs import files
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.pairs.simulators import SimulatedSets, all_simulator_pairs, sample_simulator_pairs
 from vqa_jax.pairs.table import PairTable
-from vqa_jax.pairs.teachers import sample_teacher_pairs
-from vqa_jax.teachers import votes
+from vqa_jax.pairs.votes import sample_teacher_pairs
+from vqa_jax.teachers import corpus_scores
 
 _KINDS = ("spatial", "temporal", "streaming")
 
@@ -70,7 +70,7 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     imported = None
     if score_files:
         imported = score_tables.read_scores(score_files, config.lower_is_better)
-    united = votes.united_votes(usable, imported, config.unite)
+    united = corpus_scores.united_votes(usable, imported, config.unite)
     by_simulators = _simulator_pairs(video_table.simulated_sets(table, "train"), config)
     by_teachers = sample_teacher_pairs(
         united.scores,

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from tests.fixtures.foreign_student import CONFIG_JSON, SIZES, header_only
 from vqa_jax.cli import main
 from vqa_jax.devices import sharding as parallel
-from vqa_jax.exchange.dialects import student_rules
+from vqa_jax.exchange.names import student_rules
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.weights import bundle, rules

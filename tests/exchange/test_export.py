@@ -9,8 +9,7 @@ from safetensors.numpy import load_file
 
 from tests.fixtures import tiny_corpus
 from vqa_jax import loading
-from vqa_jax.exchange import export, exported
-from vqa_jax.exchange import names as export_names
+from vqa_jax.exchange import export, exported, llava_folder
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.models.functional import FunctionalStudent
@@ -48,7 +47,7 @@ def test_parameters_come_back_to_the_bit(untrained, tmp_path, form, names):
         cfg = student_config(out)
         assert cfg.motion_scale == 3.0 and cfg.motion_dim == tiny_corpus.MOTION_DIM
         assert_same(load_params(out), wanted(untrained))
-        others = load_file(os.path.join(out, export_names.MODEL_FILE))
+        others = load_file(os.path.join(out, llava_folder.MODEL_FILE))
         assert not any("slowfast" in key for key in others)
     if form == "orbax":  # once: it is the sum of the additions that changes rounding
         loaded, before = loading.load(out), loading.load(untrained)

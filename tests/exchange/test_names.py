@@ -1,46 +1,40 @@
-"""A student under LLaVA-OneVision's names: what is in which file, and that the index has it all."""
+"""Dialects of names: told apart, and every key of a circulating checkpoint in one."""
 
 import json
-import os
 
-import jax
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from flax import nnx
 
-from tests.fixtures.foreign_student import SIZES
-from tests.fixtures.micro_student import MICRO
-from vqa_jax.exchange import names
-from vqa_jax.models.functional import FunctionalStudent
-
-
-@pytest.mark.parametrize("form", names.NAMES)
-def test_every_tensor_is_in_the_file_that_the_index_says(tmp_path, form):
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
-        FunctionalStudent(SIZES).abstract(),
-    )
-    names.write(str(tmp_path), SIZES, params, form)
-    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
-    held = {name: load_file(tmp_path / name) for name in (names.MODEL_FILE, names.MOTION_FILE)}
-    where = {key: name for name, tensors in held.items() for key in tensors}
-    assert index["weight_map"] == where
-    total = sum(array.nbytes for tensors in held.values() for array in tensors.values())
-    assert index["metadata"]["total_size"] == total
-    assert all("slowfast" in key for key in held[names.MOTION_FILE])
-    assert not any("slowfast" in key for key in held[names.MODEL_FILE])
-    # Ours, and the tower's unused last norm, which does nothing.
-    unused = {key: value for key, value in held[names.MODEL_FILE].items() if "post_lay" in key}
-    assert sorted(value.mean() for value in unused.values()) == [0.0, 1.0]
-    ours = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    assert total == ours + sum(value.nbytes for value in unused.values())
-    assert os.path.isfile(tmp_path / "config.json")
+from tests.fixtures.foreign_student import tensors_of
+from vqa_jax.exchange.names import DIALECTS, guess_dialect, ignored, student_rules
+from vqa_jax.models.presets import PRESETS
+from vqa_jax.models.student import Student
 
 
-def test_what_only_training_needs_is_left_out():
-    params = FunctionalStudent(MICRO).abstract()
-    cfg, kept = names.without_training_parts(MICRO, params)
-    assert cfg.num_severity_classes == 0
-    assert kept == FunctionalStudent(cfg).abstract()
-    assert params.keys() - kept.keys() == {"severity_kernel", "severity_bias"}
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_dialects_are_told_apart(dialect):
+    assert guess_dialect(set(tensors_of(dialect))) == dialect
+
+
+@pytest.mark.parametrize("size", ["0_5b", "7b"])
+@pytest.mark.parametrize("names", ["w2s", "original", "hf", "hf_before_4_52"])
+def test_rules_match_every_circulating_checkpoint_key_for_key(shared, size, names):
+    shapes = json.loads((shared / f"checkpoints/qwen2_{size}.{names}.json").read_text())
+    cfg = PRESETS[f"ov_{size}"]
+    dialect = guess_dialect(set(shapes))
+    assert dialect == ("original" if names == "w2s" else names)
+    abstract = nnx.state(nnx.eval_shape(lambda: Student(cfg, nnx.Rngs(0)))).flat_state()
+    own = {tuple(path): leaf.shape for path, leaf in abstract}
+    rules = student_rules(cfg, dialect)
+    assert sorted(rule.path for rule in rules) == sorted(own)  # each of ours exactly once
+    wanted = {
+        key: list(rule.foreign_shape(own[rule.path]))
+        for rule in rules
+        for key in rule.keys(own[rule.path])
+        if names == "w2s" or rule.path[0] != "motion_projector"
+    }
+    skip = ignored(cfg, dialect)
+    theirs = {key: shape for key, shape in shapes.items() if not skip.fullmatch(key)}
+    if cfg.llm.tie_embeddings:
+        theirs.pop(f"{DIALECTS[dialect].head}.weight")
+    assert wanted == theirs

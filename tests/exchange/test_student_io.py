@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.fixtures.foreign_student import SIZES, header_only, tensors_of
 from tests.fixtures.micro_student import MICRO
-from vqa_jax.exchange.dialects import DIALECTS, guess_dialect, ignored
+from vqa_jax.exchange.names import DIALECTS, guess_dialect, ignored
 from vqa_jax.exchange.student_io import (
     foreign_state,
     load_student,

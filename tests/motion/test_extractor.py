@@ -46,6 +46,7 @@ def test_missing_weights_name_the_file(tmp_path):
         motion.load_extractor(tmp_path / "none.safetensors")
 
 
+@pytest.mark.slow  # what trained weights say, which no other test may depend on
 def test_shipped_extractor_sees_jitter():
     """Features of shaken clips of one scene lie on a line from still to strongly shaken."""
     rng = np.random.default_rng(5)

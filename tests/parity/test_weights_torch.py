@@ -11,7 +11,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from tests.fixtures.tolerances import TOLERANCES
-from vqa_jax.exchange import names as export_names
+from vqa_jax.exchange import llava_folder as export_names
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import load_params, load_student
 from vqa_jax.motion import weights

@@ -16,8 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from safetensors.numpy import save_file
 
-from vqa_jax.exchange import convert, exported, programs
-from vqa_jax.exchange import names as export_names
+from vqa_jax.exchange import convert, exported, llava_folder, programs
 from vqa_jax.exchange.exported import CALIBRATION, MANIFEST, PARAMS, SELFTEST, ExportError
 from vqa_jax.extras import MissingExtraError
 from vqa_jax.jobs.files import (
@@ -73,8 +72,8 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
       ExportError: a program is wanted and the anchors or the motion weights are missing.
       MissingExtraError: a program is wanted and flatbuffers is not installed.
     """
-    if form not in FORMATS or names not in export_names.NAMES:
-        raise ValueError(f"{form}, {names}: formats are {FORMATS}, names {[*export_names.NAMES]}")
+    if form not in FORMATS or names not in llava_folder.NAMES:
+        raise ValueError(f"{form}, {names}: formats are {FORMATS}, names {[*llava_folder.NAMES]}")
     source = _open(folder)
     if form == "stablehlo" and source.anchors is None:
         raise ExportError(f"{folder} has no anchors: run `python -m vqa_jax anchors` for it")
@@ -109,7 +108,7 @@ def _open(folder: str) -> _Source:
     student = FunctionalStudent(spec.student)
     params = student.merge(bundle.load_params(folder, student))
     cfg = with_additions(spec.student, 0)
-    cfg, params = export_names.without_training_parts(cfg, params)
+    cfg, params = llava_folder.without_training_parts(cfg, params)
     spec = dataclasses.replace(spec, student=cfg, severity_simulators=())
     anchors = AnchorSet.beside(folder)
     tokenizer = bundle.make_tokenizer(spec, folder)
@@ -133,7 +132,7 @@ def _write_params(source: _Source, out: str, form: str, names: str) -> None:
             shutil.rmtree(path, ignore_errors=True)  # of an export that was never completed
             writer.save(path, source.params)
     else:
-        export_names.write(out, cfg, source.params, names)
+        llava_folder.write(out, cfg, source.params, names)
     convert.copy_beside([source.folder], out, motion.beside(source.folder))
     if source.anchors is not None:
         os.makedirs(os.path.join(out, CALIBRATION), exist_ok=True)

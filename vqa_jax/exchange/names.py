@@ -1,153 +1,165 @@
-"""A student under LLaVA-OneVision's names, as the programs that serve such models load it.
+"""Student parameters <-> names in the checkpoints that circulate, as one table of rules.
 
-model.safetensors             vision tower, projector, newline, decoder
-motion/projector.safetensors  what those programs do not know, where they do not look
-model.safetensors.index.json  where every tensor is, for those who want them all (our loader)
-config.json                   sizes
+Whole students: `original` (LLaVA-OneVision's own names; the paper's authors add the
+motion projector), `hf`, `hf_before_4_52` and `hf_5` (the Hugging Face port as its releases wrote
+it). Parts: `siglip` and `siglip_5` (the tower with or without its text model), `qwen2`.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import math
-import os
-from collections.abc import Callable, Iterator
-from typing import Any
+import re
 
-import numpy as np
-
-from vqa_jax.exchange.dialects import DIALECTS
-from vqa_jax.exchange.student_io import foreign_tensors
-from vqa_jax.jobs.files import write_json
-from vqa_jax.models.functional import HEAD, Params
 from vqa_jax.models.student import StudentConfig
-from vqa_jax.weights.reader import INDEX_NAME
-from vqa_jax.weights.writer import write_safetensors
-
-NAMES = {"original": "original", "hf": "hf_before_4_52"}  # what most files of the port hold
-MODEL_FILE, MOTION_FILE = "model.safetensors", "motion/projector.safetensors"
-_VIDEO_TOKEN = 151647  # Qwen2's vocabulary as LLaVA-OneVision extends it; the image's is before it
-
-Tensors = dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
+from vqa_jax.weights.rules import Path, Rule
 
 
-def without_training_parts(
-    cfg: StudentConfig, params: Params
-) -> tuple[StudentConfig, dict[str, Any]]:
-    """The student without its auxiliary severity head, which scoring does not use."""
-    kept = {k: v for k, v in params.items() if not k.startswith(HEAD)}
-    return dataclasses.replace(cfg, num_severity_classes=0), kept
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """Prefixes of one naming scheme, None for what it does not hold.
 
-
-def write(folder: str, cfg: StudentConfig, params: Params, names: str) -> None:
-    """Writes weights, index and config.json to a folder that exists.
-
-    Args:
-      folder: to write to.
-      cfg, params: as of `without_training_parts`, without low-rank additions.
-      names: key of NAMES.
+    projector: its (first, second) linear layer.
     """
-    dialect = NAMES[names]
-    prefix, width = DIALECTS[dialect].vision, cfg.vision.embed_dim
-    dtype = np.dtype(cfg.param_dtype) if cfg.param_dtype == "float32" else _bfloat16()
-    files: dict[str, Tensors] = {MODEL_FILE: {}, MOTION_FILE: {}}
-    for key, found in foreign_tensors(cfg, params, dialect).items():
-        files[MOTION_FILE if ".slowfast_projector." in key else MODEL_FILE][key] = found
-    # The tower's last norm is part of those models, and unused: the state before it is taken.
-    for part, value in (("weight", 1.0), ("bias", 0.0)):
-        files[MODEL_FILE][f"{prefix}post_layernorm.{part}"] = (
-            (width,),
-            lambda value=value: np.full(width, value, dtype),
-        )
-    os.makedirs(os.path.join(folder, os.path.dirname(MOTION_FILE)), exist_ok=True)
-    total = 0
-    for name, tensors in files.items():
 
-        def pieces(key: str, tensors: Tensors = tensors) -> Iterator[np.ndarray]:
-            yield tensors[key][1]()
+    vision: str | None = None
+    projector: tuple[str, str] | None = None
+    newline: str | None = None
+    decoder: str | None = None
+    head: str | None = None
 
-        shapes = {key: (shape, dtype) for key, (shape, _) in tensors.items()}
-        write_safetensors(os.path.join(folder, name), shapes, pieces)
-        total += sum(math.prod(shape) * dtype.itemsize for shape, _ in shapes.values())
-    where = {key: name for name, tensors in files.items() for key in tensors}
-    write_json(
-        os.path.join(folder, INDEX_NAME), {"metadata": {"total_size": total}, "weight_map": where}
-    )
-    config = _hf_config(cfg) if names == "hf" else _original_config(cfg)
-    write_json(os.path.join(folder, "config.json"), {**config, "motion_scale": cfg.motion_scale})
+    @property
+    def whole(self) -> bool:
+        """Whether it names a whole student, not a part of one."""
+        return self.vision is not None and self.decoder is not None
 
 
-def _bfloat16() -> np.dtype:
-    import ml_dtypes
-
-    return np.dtype(ml_dtypes.bfloat16)
-
-
-def _text(cfg: StudentConfig) -> dict[str, Any]:
-    llm = cfg.llm
-    return {
-        "hidden_size": llm.embed_dim,
-        "intermediate_size": llm.mlp_dim,
-        "num_hidden_layers": llm.num_layers,
-        "num_attention_heads": llm.num_heads,
-        "num_key_value_heads": llm.num_kv_heads,
-        "head_dim": llm.head_dim,
-        "vocab_size": llm.vocab_size,
-        "rope_theta": llm.rope_theta,
-        "rms_norm_eps": llm.norm_eps,
-        "hidden_act": "silu",
-        "max_position_embeddings": 32768,
-        "tie_word_embeddings": llm.tie_embeddings,
-    }
-
-
-def _vision(cfg: StudentConfig) -> dict[str, Any]:
-    return {
-        "model_type": "siglip_vision_model",
-        "hidden_size": cfg.vision.embed_dim,
-        "intermediate_size": cfg.vision.mlp_dim,
-        "num_hidden_layers": cfg.vision.num_layers,
-        "num_attention_heads": cfg.vision.num_heads,
-        "image_size": cfg.vision.image_size,
-        "patch_size": cfg.vision.patch_size,
-        "layer_norm_eps": cfg.vision.norm_eps,
-        "hidden_act": "gelu_pytorch_tanh",
-        "vision_use_head": False,
-    }
+_MOTION = ("model.slowfast_projector.0", "model.slowfast_projector.2")
+DIALECTS = {
+    "original": Dialect(
+        "model.vision_tower.vision_tower.vision_model.",
+        ("model.mm_projector.0", "model.mm_projector.2"),
+        "model.image_newline",
+        "model.",
+        "lm_head",
+    ),
+    "hf": Dialect(
+        "model.vision_tower.vision_model.",
+        ("model.multi_modal_projector.linear_1", "model.multi_modal_projector.linear_2"),
+        "model.image_newline",
+        "model.language_model.",
+        "lm_head",
+    ),
+    "hf_before_4_52": Dialect(
+        "vision_tower.vision_model.",
+        ("multi_modal_projector.linear_1", "multi_modal_projector.linear_2"),
+        "image_newline",
+        "language_model.model.",
+        "language_model.lm_head",
+    ),
+    "hf_5": Dialect(
+        "vision_tower.",
+        ("multi_modal_projector.linear_1", "multi_modal_projector.linear_2"),
+        "image_newline",
+        "language_model.model.",
+        "language_model.lm_head",
+    ),
+    "siglip": Dialect("vision_model."),
+    "siglip_5": Dialect(""),
+    "qwen2": Dialect(decoder="model.", head="lm_head"),
+}
 
 
-def _hf_config(cfg: StudentConfig) -> dict[str, Any]:
-    video = min(_VIDEO_TOKEN, cfg.llm.vocab_size - 1)
-    return {
-        "model_type": "llava_onevision",
-        "architectures": ["LlavaOnevisionForConditionalGeneration"],
-        "text_config": {"model_type": "qwen2", **_text(cfg)},
-        "vision_config": _vision(cfg),
-        "vision_feature_layer": -1,
-        "vision_feature_select_strategy": "full",
-        "projector_hidden_act": "gelu",
-        "image_token_index": video - 1,
-        "video_token_index": video,
-        "tie_word_embeddings": cfg.llm.tie_embeddings,
-        "torch_dtype": cfg.param_dtype,
-    }
+def _linear(path: Path, key: str, weight: str, bias: str | None, in_axes: int = 1) -> list[Rule]:
+    rules = [Rule((*path, weight), f"{key}.weight", "linear", in_axes)]
+    return rules + ([Rule((*path, bias), f"{key}.bias")] if bias else [])
 
 
-def _original_config(cfg: StudentConfig) -> dict[str, Any]:
-    return {
-        "model_type": "llava",
-        "architectures": ["LlavaQwenForCausalLM"],
-        **_text(cfg),
-        "vision_config": _vision(cfg),
-        "mm_vision_tower": "google/siglip-so400m-patch14-384",
-        "mm_vision_select_layer": -2,
-        "mm_vision_select_feature": "patch",
-        "mm_hidden_size": cfg.vision.embed_dim,
-        "mm_projector_type": "mlp2x_gelu",
-        "mm_newline_position": "one_token",
-        "mm_spatial_pool_mode": "bilinear",
-        "mm_patch_merge_type": "spatial_unpad",
-        "use_mm_proj": True,
-        "tokenizer_model_max_length": 32768,
-        "torch_dtype": cfg.param_dtype,
-    }
+def _vision(d: Dialect) -> list[Rule]:
+    here, layers = ("vision",), ("vision", "layers")
+    embeddings, layer = d.vision + "embeddings.", d.vision + "encoder.layers.{layer}."
+    rules = [
+        Rule((*here, "patch_kernel"), embeddings + "patch_embedding.weight", "conv"),
+        Rule((*here, "patch_bias"), embeddings + "patch_embedding.bias"),
+        Rule((*here, "position"), embeddings + "position_embedding.weight"),
+    ]
+    for ours in ("norm1", "norm2"):
+        theirs = f"{layer}layer_{ours}"
+        rules.append(Rule((*layers, f"{ours}_scale"), f"{theirs}.weight"))
+        rules.append(Rule((*layers, f"{ours}_bias"), f"{theirs}.bias"))
+    for name in ("q", "k", "v"):
+        rules += _linear(layers, f"{layer}self_attn.{name}_proj", f"w{name}", f"b{name}")
+    rules += _linear(layers, f"{layer}self_attn.out_proj", "wo", "bo", in_axes=2)
+    rules += _linear(layers, f"{layer}mlp.fc1", "w_up", "b_up")
+    return rules + _linear(layers, f"{layer}mlp.fc2", "w_down", "b_down")
+
+
+def _decoder(d: Dialect, tied: bool) -> list[Rule]:
+    here, layers, layer = ("llm",), ("llm", "layers"), d.decoder + "layers.{layer}."
+    rules = [
+        Rule((*here, "embedding"), d.decoder + "embed_tokens.weight"),
+        Rule((*here, "norm_scale"), d.decoder + "norm.weight"),
+        Rule((*layers, "norm1_scale"), layer + "input_layernorm.weight"),
+        Rule((*layers, "norm2_scale"), layer + "post_attention_layernorm.weight"),
+    ]
+    for name in ("q", "k", "v"):
+        rules += _linear(layers, f"{layer}self_attn.{name}_proj", f"w{name}", f"b{name}")
+    rules += _linear(layers, f"{layer}self_attn.o_proj", "wo", None, in_axes=2)
+    for name in ("gate", "up", "down"):
+        rules += _linear(layers, f"{layer}mlp.{name}_proj", f"w_{name}", None)
+    return rules if tied else rules + _linear(here, d.head, "head", None)
+
+
+def student_rules(cfg: StudentConfig, dialect: str) -> list[Rule]:
+    """The table of a dialect: a rule a parameter that it holds, for whole students so one each.
+
+    Low-rank additions are in no circulating file and have no rule.
+    """
+    d, rules = DIALECTS[dialect], []
+    if d.vision is not None:
+        rules += _vision(d)
+    if d.decoder is not None:
+        rules += _decoder(d, cfg.llm.tie_embeddings)
+    if not d.whole:
+        return rules
+    rules.append(Rule(("newline",), d.newline))
+    for part, (first, second) in (("vision_projector", d.projector), ("motion_projector", _MOTION)):
+        rules += _linear((part,), first, "w_in", "b_in")
+        rules += _linear((part,), second, "w_out", "b_out")
+    if cfg.num_severity_classes:  # ours alone, so under a name of ours
+        rules += _linear((), "severity_head", "severity_kernel", "severity_bias")
+    return rules
+
+
+# What real files hold and the student does not use, by reason; {vision} is the tower's prefix.
+IGNORED = {
+    "motion network, which is loaded on its own": r"model\.slowfast\..+",
+    "norm and pooling head behind the tower": r"{vision}(post_layernorm|head)\..+",
+    "the tower's layer after the last that is used": r"{vision}encoder\.layers\.{last}\..+",
+    "numbers that are recomputed": r"{vision}embeddings\.position_ids|.+\.rotary_emb\.inv_freq",
+}
+_BESIDE_SIGLIP = {"SigLIP's text side": r"text_model\..+|logit_(scale|bias)"}
+
+
+def ignored(cfg: StudentConfig, dialect: str) -> re.Pattern[str]:
+    """Keys of a dialect that may be there and are not used: `IGNORED`, and nothing else."""
+    reasons = IGNORED | (_BESIDE_SIGLIP if dialect == "siglip" else {})
+    # A dialect without a tower ignores no key of one.
+    prefix = DIALECTS[dialect].vision
+    vision = re.escape(prefix) if prefix is not None else "(?!)"
+    patterns = (p.format(vision=vision, last=cfg.vision.num_layers) for p in reasons.values())
+    return re.compile("|".join(patterns))
+
+
+def guess_dialect(keys: set[str]) -> str | None:
+    """The dialect whose own prefixes most keys start with; None: no key fits any."""
+
+    def fit(name: str) -> tuple[int, int]:
+        d = DIALECTS[name]
+        # Not the decoder's prefix alone: "model." starts nearly every key of two dialects.
+        own = [d.newline, f"{d.decoder}layers." if d.decoder is not None else None]
+        own += d.projector or ()
+        if d.vision is not None:
+            own += [f"{d.vision}embeddings.", f"{d.vision}encoder.layers."]
+        own = tuple(filter(None, own))
+        return sum(key.startswith(own) for key in keys), -len(own)  # of equals the narrowest
+
+    best = max(DIALECTS, key=fit)
+    return best if fit(best)[0] else None

@@ -12,7 +12,7 @@ from flax import nnx, traverse_util
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from vqa_jax.exchange.dialects import DIALECTS, guess_dialect, ignored, student_rules
+from vqa_jax.exchange.names import DIALECTS, guess_dialect, ignored, student_rules
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import Student, StudentConfig

@@ -11,8 +11,8 @@ import pyarrow as pa
 from vqa_jax.pairs import gmad, levels
 from vqa_jax.pairs.gmad import GmadPair
 from vqa_jax.pairs.table import STUDENT, Pair
+from vqa_jax.teachers.corpus_scores import Votes
 from vqa_jax.teachers.scales import unite
-from vqa_jax.teachers.votes import Votes
 
 ENSEMBLE = "ensemble"
 

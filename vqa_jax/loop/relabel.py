@@ -42,7 +42,7 @@ from vqa_jax.pairs.simulators import all_simulator_pairs, misordered
 from vqa_jax.pairs.table import Pair, PairTable
 from vqa_jax.scoring.judge import Judge
 from vqa_jax.settings import RelabelConfig
-from vqa_jax.teachers import votes
+from vqa_jax.teachers import corpus_scores
 
 
 def choose_pool(table: Sequence[dict[str, Any]], config: RelabelConfig) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def relabel(
     if score_files:
         imported = score_tables.read_scores(score_files, config.lower_is_better)
     pool = choose_pool(table, config)
-    united = votes.united_votes(pool, imported, config.unite)
+    united = corpus_scores.united_votes(pool, imported, config.unite)
     videos = VideoStore(data, judge.engine.spec.extractor)
     check_readable(videos, [r["video_id"] for r in pool])
 

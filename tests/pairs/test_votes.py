@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from vqa_jax.pairs import levels
-from vqa_jax.pairs import teachers as teacher_pairs
-from vqa_jax.pairs.teachers import sample_teacher_pairs
+from vqa_jax.pairs import levels, votes
+from vqa_jax.pairs.votes import sample_teacher_pairs
 
 
 def _scores(n=80, teachers=4, seed=0):
@@ -22,7 +21,7 @@ def _unordered(found):
 
 
 def _draw_at_random(monkeypatch):
-    monkeypatch.setattr(teacher_pairs, "_ENUMERATE_BELOW", 0)
+    monkeypatch.setattr(votes, "_ENUMERATE_BELOW", 0)
 
 
 @pytest.mark.parametrize("at_random", [False, True])
@@ -60,7 +59,7 @@ def test_all_pairs_of_every_label_are_reached(monkeypatch, at_random, case):
     """Asked for more than there is, the sampler gives every pair that brute force finds."""
     if at_random:
         _draw_at_random(monkeypatch)
-        monkeypatch.setattr(teacher_pairs, "_MAX_CANDIDATES", 200_000)
+        monkeypatch.setattr(votes, "_MAX_CANDIDATES", 200_000)
     rng = np.random.default_rng(5)
     scores, ids = _scores(n=45, teachers=3, seed=1)
     floor = 0.3

@@ -5,7 +5,7 @@ import pytest
 
 from tests.fixtures import hand_table
 from vqa_jax.benchmarks.score_tables import ScoresError, ScoreTable
-from vqa_jax.teachers import votes
+from vqa_jax.teachers import corpus_scores
 
 
 def table(scores: dict[str, dict[str, float]]) -> ScoreTable:
@@ -23,7 +23,7 @@ def test_imported_scores_are_found_by_id_path_and_name():
     assert source["level"] == 0
     for name in (source["video_id"], source["path"], "clip s1.mp4", "clip s1"):
         others = {r["video_id"]: 5.0 for r in rows if r["level"]}
-        united = votes.united_votes(rows, table({"model": {name: 1.0, **others}}), "rank")
+        united = corpus_scores.united_votes(rows, table({"model": {name: 1.0, **others}}), "rank")
         assert united.names == ("noise", "sharpness", "model")
         assert united.scores.shape == (len(rows), 3)
         column = united.scores[:, 2]
@@ -36,7 +36,7 @@ def test_imported_scores_are_found_by_id_path_and_name():
 def test_directions_of_built_in_teachers():
     """Sharpness falls and noise rises with the level: both must say worse."""
     rows = [r for r in hand_table.rows() if r["source_id"] == "s1" and r["segment"] == 0]
-    united = votes.united_votes(rows, None, "rank")
+    united = corpus_scores.united_votes(rows, None, "rank")
     assert united.names == ("noise", "sharpness")
     np.testing.assert_allclose(united.scores[:, 0], united.scores[:, 1])
     levels = np.array([r["level"] for r in rows])
@@ -53,4 +53,4 @@ def test_directions_of_built_in_teachers():
 def test_scores_that_cannot_vote_are_refused(scores, words):
     rows = hand_table.rows()
     with pytest.raises(ScoresError, match=words):
-        votes.united_votes(rows, table(scores), "rank")
+        corpus_scores.united_votes(rows, table(scores), "rank")

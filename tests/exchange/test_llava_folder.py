@@ -1,0 +1,51 @@
+"""A student under LLaVA-OneVision's names: what is in which file, and that the index has it all."""
+
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.fixtures.foreign_student import SIZES
+from tests.fixtures.micro_student import MICRO
+from vqa_jax.exchange import llava_folder
+from vqa_jax.models.functional import FunctionalStudent
+
+
+@pytest.mark.parametrize("form", llava_folder.NAMES)
+def test_every_tensor_is_in_the_file_that_the_index_says(tmp_path, form):
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
+        FunctionalStudent(SIZES).abstract(),
+    )
+    llava_folder.write(str(tmp_path), SIZES, params, form)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    held = {
+        name: load_file(tmp_path / name)
+        for name in (llava_folder.MODEL_FILE, llava_folder.MOTION_FILE)
+    }
+    where = {key: name for name, tensors in held.items() for key in tensors}
+    assert index["weight_map"] == where
+    total = sum(array.nbytes for tensors in held.values() for array in tensors.values())
+    assert index["metadata"]["total_size"] == total
+    assert all("slowfast" in key for key in held[llava_folder.MOTION_FILE])
+    assert not any("slowfast" in key for key in held[llava_folder.MODEL_FILE])
+    # Ours, and the tower's unused last norm, which does nothing.
+    unused = {
+        key: value for key, value in held[llava_folder.MODEL_FILE].items() if "post_lay" in key
+    }
+    assert sorted(value.mean() for value in unused.values()) == [0.0, 1.0]
+    ours = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    assert total == ours + sum(value.nbytes for value in unused.values())
+    assert os.path.isfile(tmp_path / "config.json")
+
+
+def test_what_only_training_needs_is_left_out():
+    params = FunctionalStudent(MICRO).abstract()
+    cfg, kept = llava_folder.without_training_parts(MICRO, params)
+    assert cfg.num_severity_classes == 0
+    assert kept == FunctionalStudent(cfg).abstract()
+    assert params.keys() - kept.keys() == {"severity_kernel", "severity_bias"}
