@@ -60,7 +60,12 @@ def test_severity_is_linear_on_the_mean_of_real_frames(student, pair):
         plain.severity_logits(tower)
 
 
-@pytest.mark.parametrize("policy", ["full", "attention", "dots"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "policy", ["full", pytest.param("attention", marks=SLOW), pytest.param("dots", marks=SLOW)]
+)
 def test_remat_and_unroll_change_no_gradient(student, pair, policy):
     frames, motion, laid = pair
 

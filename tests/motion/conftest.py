@@ -15,4 +15,4 @@ def tensors():
     rng = np.random.default_rng(3)
     shapes = {path: leaf.shape for path, leaf in weights._flat_state(model).items()}
     values = {path: rng.uniform(0.1, 1, shape) for path, shape in shapes.items()}
-    return weights.rules.to_foreign(values)
+    return weights.to_foreign(values)

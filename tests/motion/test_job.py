@@ -176,6 +176,7 @@ def test_a_process_number_out_of_range_is_refused(data):
         motion_job.run(data, MeanExtractor(), process=2, processes=2)
 
 
+@pytest.mark.slow
 def test_published_geometry_takes_the_same_path(data, tmp_path):
     """Ten clips of 224 pixels through a pathway of width 1, few frames each to spare time."""
     cfg = network.FastPathwayConfig(stem_width=1)

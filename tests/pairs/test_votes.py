@@ -91,11 +91,12 @@ def test_every_pair_of_a_label_is_equally_likely(monkeypatch):
     _draw_at_random(monkeypatch)
     scores, ids = _scores(n=16)
     drawn = collections.Counter()
-    for seed in range(400):
+    draws = 100
+    for seed in range(draws):
         drawn.update(_unordered(sample_teacher_pairs(scores, ids, {"similar": 10}, seed)))
     every = sample_teacher_pairs(scores, ids, {"similar": 1000}, 0)
     assert drawn.keys() == set(_unordered(every))
-    expected = 400 * 10 / len(drawn)
+    expected = draws * 10 / len(drawn)
     statistic = sum((count - expected) ** 2 / expected for count in drawn.values())
     # Chi-squared with len - 1 degrees of freedom: mean len - 1, deviation sqrt(2 (len - 1)).
     assert statistic < len(drawn) + 4 * math.sqrt(2 * len(drawn))

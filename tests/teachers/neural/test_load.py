@@ -54,6 +54,7 @@ def _shape(function, kind, cfg, *inputs) -> tuple[int, ...]:
     return nnx.eval_shape(lambda *x: function(kind(cfg, nnx.Rngs(0)))(*x), *inputs).shape
 
 
+@pytest.mark.slow
 def test_published_sizes_give_maps_and_scores():
     for branch in ("technical", "aesthetic"):
         want = {"features": (2, 16, 7, 7, 768), "score_map": (2, 16, 7, 7), "__call__": (2,)}

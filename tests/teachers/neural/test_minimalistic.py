@@ -4,6 +4,7 @@ import shutil
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
@@ -17,6 +18,7 @@ from vqa_jax.teachers.neural import load, minimalistic, weights
 from vqa_jax.teachers.neural.swin2d import Swin2dConfig
 
 
+@pytest.mark.slow
 def test_minimalistic_takes_key_frames_and_motion(shared, tmp_path, monkeypatch):
     swin = Swin2dConfig(embed_dim=4, num_layers=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
     shutil.copy(motion.TINY_WEIGHTS, tmp_path / "slowfast.safetensors")
