@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PARTS = {
     "train": ("ours", "train", "FULL", 100, "SMALL"),
     "score": ("ours", "score", "FULL", 90, "SMALL"),
-    "numbers": ("ours", "numbers", "SHALLOW", 90, "SMALL_SHALLOW"),
+    "numbers": ("ours", "numbers", "SHALLOW", 200, "SMALL_SHALLOW"),
     "peer_score": ("peers", "score", "FULL", 90, "SMALL"),
     "peer_train": ("peers", "train", "FULL", 110, "SMALL"),
 }

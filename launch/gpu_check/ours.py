@@ -198,8 +198,7 @@ def _exact(dtype: str) -> Iterator[None]:
 def numbers(sizes: Sizes) -> dict[str, Any]:
     """Compares the first device with the CPU on the same weights and inputs."""
     device, cpu = jax.devices()[0], jax.devices("cpu")[0]
-    with jax.default_device(cpu):
-        params = jax.device_get(FunctionalStudent(sizes.student).init(0))
+    params = jax.device_get(FunctionalStudent(sizes.student).init(0))
     wanted = _numbers(sizes, params, "float32", cpu)
     compared = {}
     for dtype, limits in LIMITS.items():

@@ -1,6 +1,7 @@
 """Kernels give XLA's numbers: the TPU kernel interpreted here, the choice by platform and shape."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from vqa_jax.models.attention import (
     Causal,
     attention,
     block_sizes,
+    cudnn_attention,
     splash_attention,
     xla_attention,
 )
@@ -32,8 +34,8 @@ def _positions(rows, length, start=0):
     return jnp.broadcast_to(start + jnp.arange(length, dtype=jnp.int32), (rows, length))
 
 
-def _agree(inputs, mask):
-    """Outputs and gradients of the interpreted kernel and of XLA."""
+def _agree(inputs, mask, kernel=functools.partial(splash_attention, interpret=True)):
+    """Outputs and gradients of a kernel and of XLA."""
 
     def both(fn):
         def loss(*inputs):
@@ -42,7 +44,7 @@ def _agree(inputs, mask):
 
         return jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(*inputs)
 
-    grads, out = both(lambda *x: splash_attention(*x, mask, interpret=True))
+    grads, out = both(lambda *x: kernel(*x, mask))
     expected_grads, expected = both(lambda *x: xla_attention(*x, mask))
     np.testing.assert_allclose(out, expected, **TOLERANCES["attention_kernel"])
     for ours, theirs in zip(grads, expected_grads, strict=True):
@@ -72,6 +74,32 @@ def test_kernel_with_a_mask_known_while_compiling():
     mask = np.tril(np.ones((100, 100), bool))
     mask[70:, 40:70] = False
     _agree(_inputs(queries=100, keys=100, heads=2, kv_heads=1, width=16), mask)
+
+
+@pytest.mark.parametrize("queries", [8, 7])
+@pytest.mark.parametrize("case", ["full", "causal", "prefix", "static"])
+def test_what_cudnn_is_given_has_even_lengths_and_means_the_same(monkeypatch, case, queries):
+    plain = jax.nn.dot_product_attention
+
+    def as_cudnn(query, key, value, implementation, **seen):
+        # cuDNN's gradient refuses odd lengths.
+        assert implementation == "cudnn" and query.shape[1] % 2 == key.shape[1] % 2 == 0
+        return plain(query, key, value, implementation="xla", **seen)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", as_cudnn)
+    keys = queries + 5 * (case == "prefix")
+    positions = np.stack([np.arange(5), np.where(np.arange(5) < 3, np.arange(5), PAD_POSITION)])
+    own = jnp.stack([n + jnp.arange(queries, dtype=jnp.int32) for n in (5, 3)])
+    behind = jnp.concatenate([jnp.asarray(positions, jnp.int32), own], axis=1)
+    static = np.tril(np.ones((queries, queries), bool))
+    static[-2:, 2:4] = False
+    mask = {
+        "full": None,
+        "causal": Causal(_positions(2, queries), _positions(2, queries)),
+        "prefix": Causal(own, behind),
+        "static": static,
+    }[case]
+    _agree(_inputs(queries, keys, heads=4, kv_heads=2, width=8), mask, cudnn_attention)
 
 
 def test_student_by_kernel_is_the_student_by_xla():
@@ -109,7 +137,7 @@ def test_blocks_are_whole_and_large():
         ("gpu", {}, "cudnn"),
         ("gpu", {"mask": None}, "cudnn"),
         ("gpu", {"dtype": jnp.float32}, "xla"),
-        ("gpu", {"keys": 12}, "xla"),
+        ("gpu", {"keys": 12}, "cudnn"),
         ("gpu", {"width": 12}, "xla"),
         ("cpu", {}, "xla"),
     ],

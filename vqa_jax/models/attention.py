@@ -7,7 +7,7 @@ rounding. They run on one device's rows and heads (`execution.on_shards`).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,20 +78,14 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = N
     kind = run.attention
     if kind == "auto":
         kind = _KERNEL_OF_PLATFORM.get(run.platform, "xla")
-    if kind == "cudnn" and not _cudnn_takes(query, key, mask):
+    if kind == "cudnn" and not _cudnn_takes(query):
         kind = "xla"
     if mask is not None and not isinstance(mask, Causal) and mask.ndim == 3:
         kind = "xla"
     if kind.startswith("splash"):
         return splash_attention(query, key, value, mask, interpret=kind == "splash_interpreted")
-    if kind == "cudnn":
-        causal = isinstance(mask, Causal)
-        out = jax.nn.dot_product_attention(
-            query, key, value, is_causal=causal, implementation="cudnn"
-        )
-    else:
-        out = xla_attention(query, key, value, mask)
-    return checkpoint_name(out, execution.ATTENTION_OUTPUT)
+    kernel = cudnn_attention if kind == "cudnn" else xla_attention
+    return checkpoint_name(kernel(query, key, value, mask), execution.ATTENTION_OUTPUT)
 
 
 def _by_suffix(query: jax.Array, key: jax.Array, value: jax.Array, mask: SharedPrefix) -> jax.Array:
@@ -114,11 +108,39 @@ def _by_suffix(query: jax.Array, key: jax.Array, value: jax.Array, mask: SharedP
     return jnp.concatenate([first, rest.reshape(B, -1, *rest.shape[2:])], axis=1)
 
 
-def _cudnn_takes(query: jax.Array, key: jax.Array, mask: Mask) -> bool:
-    """Half precision, head widths of whole 16 bytes, no cached prefix, no mask but the causal."""
-    plain = mask is None or (isinstance(mask, Causal) and key.shape[1] == query.shape[1])
+def _cudnn_takes(query: jax.Array) -> bool:
+    """Half precision, and head widths of whole 16 bytes."""
     half = query.dtype in (jnp.bfloat16, jnp.float16)
-    return plain and half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+    return half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+
+
+def cudnn_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = None
+) -> jax.Array:
+    """`attention` by cuDNN's kernel, which never stores scores.
+
+    Its gradient takes even lengths only: a row of zeros that nothing sees is put behind odd ones.
+    """
+    (B, L), S = query.shape[:2], key.shape[1]
+    query, key, value = _even(query, 1), _even(key, 1), _even(value, 1)
+    rows, columns = query.shape[1], key.shape[1]
+    seen: dict[str, Any] = {}
+    if isinstance(mask, Causal) and L == S:
+        seen["is_causal"] = True  # which also hides what was put behind
+    elif mask is None and (rows, columns) != (L, S):
+        seen["query_seq_lengths"] = jnp.full(B, L, jnp.int32)
+        seen["key_value_seq_lengths"] = jnp.full(B, S, jnp.int32)
+    elif mask is not None:
+        mask = causal_mask(*mask) if isinstance(mask, Causal) else jnp.asarray(mask)[None]
+        seen["mask"] = _even(_even(mask, 1), 2)[:, None]
+    out = jax.nn.dot_product_attention(query, key, value, implementation="cudnn", **seen)
+    return out[:, :L]
+
+
+def _even(x: jax.Array, axis: int) -> jax.Array:
+    """Puts a row of zeros behind an odd number of rows."""
+    widths = [(0, x.shape[i] % 2 if i == axis else 0) for i in range(x.ndim)]
+    return jnp.pad(x, widths)
 
 
 def xla_attention(
