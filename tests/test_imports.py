@@ -47,7 +47,8 @@ LIGHT = (
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 NEVER = {"torch", "tensorflow", "pickle"}
 WITHOUT_US = {"launch.serve_exported"}  # ships with exports, to where only JAX is
-PICKLE_READERS = {"launch.convert_slowfast"}  # scripts that turn other people's pickles into ours
+# Scripts that turn other people's pickles into ours.
+PICKLE_READERS = {"launch.convert_slowfast", "launch.convert_efficientnet_lite"}
 TORCH_USERS = PICKLE_READERS | {"launch.gpu_check.peers"}  # or time other people's models
 
 
