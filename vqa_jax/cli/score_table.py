@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
-from vqa_jax.jobs import files, outputs
+from vqa_jax.jobs import csv_cells, files, outputs
 
 if TYPE_CHECKING:  # --help must not import JAX
     from vqa_jax.scoring.predictor import Result
@@ -45,7 +44,7 @@ class RowFile:
             self._file = enter(outputs.stream(path, newline=""))
         else:
             self._file = enter(outputs.text_file(path + PARTIAL, newline=""))
-        self._writer = csv.DictWriter(self._file, columns)
+        self._writer = csv_cells.dict_writer(self._file, columns)
         self._try(self._writer.writeheader)
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -67,7 +66,7 @@ class RowFile:
         if self._is_stream:
             raise self._error
         with files.written(self._path, newline="") as file:  # there may be room again
-            writer = csv.DictWriter(file, self._columns)
+            writer = csv_cells.dict_writer(file, self._columns)
             writer.writeheader()
             writer.writerows(self._rows)
         os.remove(self._path + PARTIAL)
