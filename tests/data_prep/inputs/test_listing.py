@@ -133,7 +133,7 @@ def test_csv_of_spreadsheets_and_names_that_are_not_text(tmp_path):
 
 def test_a_path_with_a_comma_is_not_cut_and_a_guarded_one_is_read_bare(tmp_path):
     path = tmp_path / "list.csv"
-    path.write_text("path\n'=1.mp4\n\"a,b.mp4\"\n", encoding="utf-8")
+    path.write_text('path\n\'=1.mp4\n"a,b.mp4"\n', encoding="utf-8")
     assert [i.key for i in read_listing(str(path))] == ["=1.mp4", "a,b.mp4"]
     path.write_text("path\na,b.mp4\n", encoding="utf-8")
     with pytest.raises(ListingError, match="record 1 has 2 cells, the header 1"):
