@@ -131,8 +131,8 @@ HEADERS = [
     (1 << 60).to_bytes(8, "little") + b"{}",
     (20).to_bytes(8, "little") + b'{"newline": [1, 2]} ',
     (2).to_bytes(8, "little") + b"[]",
-    (60).to_bytes(8, "little")
-    + b'{"a":{"dtype":"F32","shape":[99999999999],"data_offsets":[0,4]}}',
+    (80).to_bytes(8, "little")
+    + b'{"a":{"dtype":"F32","shape":[99999999999],"data_offsets":[0,4]}}'.ljust(80),
 ]
 
 

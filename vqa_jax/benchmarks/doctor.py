@@ -18,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vqa_jax import terminal
 from vqa_jax.benchmarks import sets
 from vqa_jax.benchmarks.labels import Labels, read_labels
 from vqa_jax.benchmarks.sets import Benchmark, BenchmarkError
@@ -187,7 +188,10 @@ def render(diagnosis: Diagnosis) -> str:
     lines += [f"  {remark}" for remark in diagnosis.remarks]
     for status in order[1:]:
         rows = [row for row in diagnosis.rows if row.status == status]
-        lines += [f"  {status}: {row.file or row.video}: {row.reason}" for row in rows[:_SHOWN]]
+        lines += [
+            f"  {status}: {terminal.name(row.file or row.video)}: {terminal.name(row.reason)}"
+            for row in rows[:_SHOWN]
+        ]
         if len(rows) > _SHOWN:
             lines.append(f"  ... and {len(rows) - _SHOWN} more {status}")
     return "\n".join(lines)

@@ -24,6 +24,14 @@ ANCHOR_FILE = "anchors.json"
 FRAMES_FILE = "anchors.safetensors"
 
 
+REMEDY = (
+    "give it some with `python -m vqa_jax anchors --student FOLDER --data CORPUS`, of any prepared"
+    " corpus with simulated videos, also for a student that was fine-tuned on others; or score"
+    " against videos that people rated: `score --anchors TABLE`, a table with path and mos such as"
+    " `choose_anchors --pool LABELS --videos FOLDER --out TABLE` makes of a labelled set"
+)
+
+
 class AnchorError(VqaError):
     """An anchor set cannot be used; the message names the file and the remedy."""
 
@@ -91,9 +99,7 @@ class AnchorSet:
         """
         path = os.path.join(folder, ANCHOR_FILE)
         if not os.path.exists(path):
-            raise AnchorError(
-                f"{path} is missing: run `python -m vqa_jax anchors` for this student"
-            )
+            raise AnchorError(f"{path} is missing: {REMEDY}")
         raw = fields.read_object(path, AnchorError)
         facts = fields.build(_Facts, raw, path, AnchorError)
         inputs = _read_inputs(os.path.join(folder, FRAMES_FILE), len(facts.names), spec)
