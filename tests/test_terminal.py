@@ -40,7 +40,7 @@ def test_errors_tables_and_logs_use_it(capsys, caplog, tmp_path):
     class Row:
         path, score, std, error, extrapolated = hostile, 3.0, None, None, False
         comparisons = contradictions = None
-        scale = model = ""
+        scale = model = notes = ""
 
     table = score_table.render([Row()], 5)
     assert "x\\x1b[31m\\nerror: y" in table

@@ -246,8 +246,8 @@ _CARDS = (
         "scores.",
         "0..1",
         trained_on="LSVQ, KonIQ-10k, SPAQ, KADID-10k, AVA (the released one-align)",
-        licence="MIT (LICENSE of its repository, 2023); weights: MIT (model card of q-future/one-align)"
-        f", and LLaMA-2's for commercial use (model_zoo/README.md of {_Q_ALIGN})",
+        licence="MIT (LICENSE of its repository, 2023); weights: MIT (model card of "
+        f"q-future/one-align), LLaMA-2's for commercial use (model_zoo/README.md of {_Q_ALIGN})",
         parameters=8_200_000_000,
         published=("Q-Align",),
     ),
