@@ -46,7 +46,8 @@ LIGHT = (
     *("vqa_jax.cli.command", "vqa_jax.cli.config"),
 )
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
-NEVER = {"torch", "tensorflow", "pickle"}
+# transformers runs code that a folder of weights brings, if it is let.
+NEVER = {"torch", "tensorflow", "pickle", "transformers"}
 WITHOUT_US = {"launch.serve_exported"}  # ships with exports, to where only JAX is
 PICKLE_READERS = {"launch.convert_slowfast"}  # scripts that turn other people's pickles into ours
 TORCH_USERS = PICKLE_READERS | {"launch.gpu_check.peers"}  # or time other people's models

@@ -7,6 +7,7 @@ from absl import logging as absl_logging
 
 from vqa_jax import terminal
 from vqa_jax.cli import command, main, score_table
+from vqa_jax.scoring.predictor import Result
 
 
 @pytest.mark.parametrize(
@@ -31,19 +32,14 @@ def test_text_keeps_its_lines_and_a_message_indents_them():
     assert terminal.message("a\nerror: b") == "a\n  error: b"
 
 
-def test_errors_tables_and_logs_use_it(capsys, caplog, tmp_path):
+def test_errors_tables_and_logs_use_it(capsys, tmp_path):
     hostile = str(tmp_path / "x\x1b[31m\nerror: y")
     assert main.main(["score", hostile, "--student", hostile]) == 1
     error = capsys.readouterr().err
     assert "\x1b" not in error and "\n  error: y" in error
 
-    class Row:
-        path, score, std, error, extrapolated = hostile, 3.0, None, None, False
-        comparisons = contradictions = None
-        scale = model = notes = ""
-
-    table = score_table.render([Row()], 5)
-    assert "x\\x1b[31m\\nerror: y" in table
+    table = score_table.render([Result(hostile, 3.0), Result(hostile, error=hostile)], 5)
+    assert table.count("x\\x1b[31m\\nerror: y") == 3 and "\x1b" not in table
 
     record = absl_logging.get_absl_logger().makeRecord(
         "absl", logging.INFO, "f", 1, "read %s", (hostile,), None

@@ -121,7 +121,7 @@ def score_passages(student: Predictor, path: str, length: float, stride: float) 
     pre = student.engine.spec.preprocess
     tiles = pre.num_tiles if pre.view == "crops" else 0
     worst = _looks(student, info, kept) if kept else []
-    return Timeline(path, tuple(moments), tuple(worst), judge.anchors.describe(), tiles)
+    return Timeline(path, tuple(moments), tuple(worst), judge.describe(), tiles)
 
 
 def write_table(timeline: Timeline, out: str) -> None:
