@@ -49,7 +49,8 @@ HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 # transformers runs code that a folder of weights brings, if it is let.
 NEVER = {"torch", "tensorflow", "pickle", "transformers"}
 WITHOUT_US = {"launch.serve_exported"}  # ships with exports, to where only JAX is
-PICKLE_READERS = {"launch.convert_slowfast"}  # scripts that turn other people's pickles into ours
+# Scripts that turn other people's pickles into ours.
+PICKLE_READERS = {"launch.convert_slowfast", "launch.convert_efficientnet_lite"}
 TORCH_USERS = PICKLE_READERS | {"launch.gpu_check.peers"}  # or time other people's models
 
 
