@@ -9,6 +9,7 @@ from scipy import stats
 
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.benchmarks import run as benchmark_run
+from vqa_jax.benchmarks.labels import LabelsError
 from vqa_jax.benchmarks.sets import BenchmarkError
 from vqa_jax.cli import main
 
@@ -52,6 +53,29 @@ def test_values_equal_scipy_and_averages_are_weighted_by_videos(files):
     assert overall.values["srcc"] == pytest.approx(mean)
     assert (overall.group, overall.sets) == ("ood", (5, 2))
     assert "rmse" not in overall.values  # the sets' units differ
+
+
+def test_contents_of_a_column_are_resampled_and_those_of_names_are_a_question(files):
+    before = {s.benchmark.name: s for s in run(files, "good").sets}
+    assert before["KVQ"].contents_rule == "" and before["KVQ"].num_contents == 60
+    path = files / "labels" / "KVQ.csv"
+    lines = path.read_text().splitlines()
+    told = [f"{line},scene {k % 12}" for k, line in enumerate(lines[1:])]
+    path.write_text("\n".join([lines[0] + ",content", *told]))
+    found = run(files, "good")
+    after = {s.benchmark.name: s for s in found.sets}["KVQ"]
+    assert (after.num_contents, after.contents_rule) == (12, "a column of the labels")
+    by_hand = [stats.spearmanr(after.predicted[k::12], after.mos[k::12])[0] for k in range(12)]
+    assert after.srcc_within == pytest.approx(np.mean(by_hand))
+    assert after.values == before["KVQ"].values
+    assert (after.draws["srcc"] != before["KVQ"].draws["srcc"]).any()
+    (overall,) = found.overall
+    assert overall.macro["srcc"] == pytest.approx(np.mean([s.values["srcc"] for s in found.sets]))
+    (row,) = [r for r in benchmark_run.compare(found, found, draws=20) if r.name == "KVQ"]
+    assert (row.videos, row.contents) == (60, 12)
+    path.write_text("\n".join([lines[0] + ",content", *told[:-1], lines[-1] + ","]))
+    with pytest.raises(LabelsError, match="not told"):
+        run(files, "good")
 
 
 def test_a_sets_draws_do_not_depend_on_the_other_sets(files):

@@ -44,6 +44,19 @@ def test_every_label_file_is_read_and_of_its_known_size(shared):
         assert found.found == tuple(range(len(labels.names)))
 
 
+def test_contents_follow_from_names_where_they_are_known_to_repeat(shared):
+    known = {"LIVE-YT-HFR": 16, "CGVDS": 15, "Waterloo-IVC-4K": 20, "LIVE-YT-Gaming": 59}
+    for name, contents in known.items():
+        benchmark = benchmarks.named(name)
+        labels = read_labels(shared / f"benchmarks/labels/{name}.csv")
+        assert len({benchmark.content_key(n) for n in labels.names}) == contents
+        assert benchmark.content in benchmark.contents_rule
+    assert benchmarks.named("LSVQ-test").contents_rule == "every video shows something else"
+    assert (
+        benchmarks.named("KVQ").contents_rule == benchmarks.known_or_own("mine").contents_rule == ""
+    )
+
+
 def test_names_with_other_folders_endings_and_additions():
     assert matched("LIVE-VQC", ["A001.mp4", "B002"], ["/x/Video/b002.MOV", "Video\\a001.mp4"]) == [
         "Video\\a001.mp4",

@@ -56,6 +56,19 @@ def test_difference_has_the_sign_of_the_better_model():
         assert swapped.p == found.p
 
 
+def test_differences_that_one_content_makes_are_no_differences():
+    rng = np.random.default_rng(4)
+    mos = rng.normal(size=(5, 60))
+    second = mos + 0.5 * rng.normal(size=mos.shape)
+    first = second.copy()
+    first[0] = mos[0]  # better on one of five scenes
+    scenes = np.repeat(np.arange(5), 60)
+    arguments = (first.ravel(), second.ravel(), mos.ravel(), "srcc", 300)
+    assert significance.paired_bootstrap(*arguments).p < 0.05
+    found = significance.paired_bootstrap(*arguments, contents=scenes)
+    assert found.p > 0.05 and found.low <= 0 < found.value
+
+
 def test_equal_models_do_not_differ():
     first, _, mos = three(np.random.default_rng(3), 50, 0.0)
     found = significance.paired_bootstrap(first, first, mos, draws=50)

@@ -1,7 +1,9 @@
 """Bootstrap distributions of the agreement metrics: all resamples at once, without sorting again.
 
-A resample is a row of counts, how often each video was drawn. Ranks, ties and concordant pairs of
-a resample then follow from sums over the *original* order, so 1,000 resamples of 28,000 videos
+A resample is a row of counts, how often each video was drawn. Where videos repeat contents (one
+scene in many versions), contents are drawn, each with all its videos: videos of one content err
+alike, and drawn one by one they would make intervals too narrow. Ranks, ties and concordant pairs
+of a resample then follow from sums over the *original* order, so 1,000 resamples of 28,000 videos
 cost seconds; fitting the logistic to each costs most of the time. Rank and linear correlations
 equal what `scipy.stats` gives on the repeated videos. The logistic's are those of an iterative
 fit, which can stop a little short where the best curve is nearly a step or a straight line.
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from vqa_jax.benchmarks import metrics
 
@@ -29,11 +31,12 @@ def distributions(
     draws: int = DRAWS,
     seed: int | Sequence[int] = 0,
     which: Sequence[str] = metrics.METRICS,
+    contents: Sequence[str] | np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Metrics of `draws` resamples of the videos.
+    """Metrics of `draws` resamples of the videos, or of their contents.
 
-    Equal `seed` and numbers of videos give equal resamples, so two models that scored the same
-    videos can be compared draw by draw.
+    Equal `seed` and contents give equal resamples, so two models that scored the same videos can
+    be compared draw by draw.
 
     Args:
       predicted: [N] scores.
@@ -42,6 +45,7 @@ def distributions(
       seed: of the resampling.
       which: the metrics wanted, of `metrics.METRICS`; the logistic ones are fitted anew in every
         resample.
+      contents: [N] what each video shows; None: every video something else.
 
     Returns:
       Metric -> float64 [draws], NaN where a resample has no defined value.
@@ -62,7 +66,10 @@ def distributions(
     if {"plcc_logistic", "rmse"} & set(which) and len(mos) >= metrics.MIN_FIT:
         fit = _Fit(predicted, mos)
     start = 0
-    for counts in _resamples(len(mos), draws, seed):
+    content = np.arange(len(mos)) if contents is None else numbered(contents)
+    if len(content) != len(mos):
+        raise ValueError(f"{len(content)} contents of {len(mos)} videos")
+    for counts in _resamples(content, draws, seed):
         rows = slice(start, start + counts.shape[1])
         start = rows.stop
         if "srcc" in found:
@@ -74,15 +81,32 @@ def distributions(
         if fit is not None:
             fitted = fit(counts)
             if "rmse" in found:
-                error = (counts * (fitted - mos[:, None]) ** 2).sum(0) / len(mos)
+                error = (counts * (fitted - mos[:, None]) ** 2).sum(0) / counts.sum(0)
                 found["rmse"][rows] = np.sqrt(error)
             if "plcc_logistic" in found:
                 found["plcc_logistic"][rows] = _pearson(counts, fitted, mos[:, None])
     return found
 
 
-def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+def numbered(contents: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Contents as int [N] from 0, in the order in which they first occur."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(str(name), len(known)) for name in contents], int)
+
+
+def interval(
+    values: np.ndarray, confidence: float = 0.95, units: int | None = None
+) -> tuple[float, float]:
     """Percentile interval of a bootstrap distribution; undefined resamples are left out.
+
+    With few units drawn, percentiles are too narrow, as a normal interval is beside Student's by
+    the sample deviation: they are moved outwards as far (Hesterberg 2015, section 5.3, "expanded
+    percentile interval").
+
+    Args:
+      values: [draws].
+      confidence: share of intervals that hold the truth.
+      units: how many videos or contents were drawn; None: very many.
 
     Returns:
       (low, high); NaN twice when no resample has a defined value.
@@ -90,21 +114,24 @@ def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     defined = values[np.isfinite(values)]
-    if not len(defined):
+    if not len(defined) or (units is not None and units < 2):
         return float("nan"), float("nan")
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(defined, [tail, 100 - tail])
+    tail = (1 - confidence) / 2
+    if units is not None:
+        tail = stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf(tail, units - 1))
+    low, high = np.percentile(defined, [100 * tail, 100 - 100 * tail])
     return float(low), float(high)
 
 
-def _resamples(num: int, draws: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
-    """How often each video is drawn: float64 [N, at most _CHUNK] a time."""
+def _resamples(content: np.ndarray, draws: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
+    """How often each video [N] is drawn with its content: float64 [N, at most _CHUNK] a time."""
     rng = np.random.default_rng(seed)
+    num = content.max() + 1
     for start in range(0, draws, _CHUNK):
         size = min(_CHUNK, draws - start)
         drawn = rng.integers(0, num, (size, num)) + num * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * num).reshape(size, num)
-        yield np.ascontiguousarray(counts.T, np.float64)
+        yield np.ascontiguousarray(counts.T[content], np.float64)
 
 
 def _pearson(counts: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

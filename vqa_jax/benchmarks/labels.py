@@ -6,7 +6,8 @@ Known forms, told apart by ending and content:
   CSV or text without a header: `name, score`. More columns are not guessed: they want a header.
   JSON: a list of objects; {"name": score}; parallel lists; any of them below "test".
   JSON lines; Parquet; and MATLAB files up to version 7 with a list of names and one of scores.
-A table with a header, or a list of objects, may tell the ratings' deviation and number too.
+A table with a header, or a list of objects, may tell the ratings' deviation and number too, and in
+a column `content` what a video shows: versions of one scene share it.
 Every row has as many cells as the header; rules of delimiters and numbers: `text_table.py`.
 """
 
@@ -25,6 +26,7 @@ import numpy as np
 
 from vqa_jax.benchmarks import matlab, text_table
 from vqa_jax.benchmarks.text_table import (
+    CONTENT_COLUMNS,
     HUMAN_COLUMNS,
     MOS_COLUMNS,
     RATINGS_COLUMNS,
@@ -36,7 +38,8 @@ from vqa_jax.benchmarks.text_table import (
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import csv_cells
 
-_Rows = list[tuple[Any, ...]]  # (place in the file, name, score[, std, number of ratings])
+_MORE_COLUMNS = (STD_COLUMNS, RATINGS_COLUMNS, CONTENT_COLUMNS)
+_Rows = list[tuple[Any, ...]]  # (place in the file, name, score[, std, number of ratings, content])
 
 
 class LabelsError(VqaError):
@@ -52,6 +55,7 @@ class Labels:
       mos: float64 [N], finite.
       std: float64 [N], standard deviation of a video's ratings; NaN where the file does not tell.
       ratings: float64 [N], how many there were; NaN where the file does not tell.
+      contents: what each video shows, as the file tells; () where it does not.
       unscored: names of rows without a score; they are left out.
       repeated: rows that say again what an earlier one says.
       human: people gave the scores, as the column's name tells (`mos` does, `score` does not).
@@ -61,6 +65,7 @@ class Labels:
     mos: np.ndarray
     std: np.ndarray
     ratings: np.ndarray
+    contents: tuple[str, ...]
     unscored: tuple[str, ...]
     repeated: int
     human: bool
@@ -103,6 +108,7 @@ def _collect(path: str, rows: _Rows, score: Any) -> Labels:
     """Labels of rows whose scores are in the column `score`; "" where none is named."""
     found: dict[str, tuple[float, float, float]] = {}
     places: dict[str, str] = {}
+    contents: dict[str, str] = {}
     unscored: dict[str, None] = {}
     repeated = 0
     for place, name, *cells in rows:
@@ -125,6 +131,10 @@ def _collect(path: str, rows: _Rows, score: Any) -> Labels:
                 f"{path}, {place}: {name!r} has the score {given}, in {places[name]} it had "
                 f"{kept}; keep one row a video"
             )
+        content = _name(cells[3]) if len(cells) > 3 else ""
+        if contents.setdefault(name, content) != content:
+            message = f"{name!r} shows {content!r}, but {contents[name]!r} in {places[name]}"
+            raise LabelsError(f"{path}, {place}: {message}")
         repeated += name in places
         places.setdefault(name, place)
     if not found:
@@ -132,7 +142,12 @@ def _collect(path: str, rows: _Rows, score: Any) -> Labels:
     left_out = tuple(name for name in unscored if name not in found)
     mos, std, ratings = np.array(list(found.values()), np.float64).T
     human = plain(score) in HUMAN_COLUMNS
-    return Labels(tuple(found), mos, std, ratings, left_out, repeated, human)
+    told = tuple(contents.values())
+    if any(told) and not all(told):
+        name = next(name for name, content in contents.items() if not content)
+        raise LabelsError(f"{path}, {places[name]}: what {name!r} shows is not told, as of others")
+    told = told if any(told) else ()
+    return Labels(tuple(found), mos, std, ratings, told, left_out, repeated, human)
 
 
 def _name(value: Any) -> str:
@@ -188,7 +203,7 @@ def _csv_rows(path: str, text: str) -> tuple[_Rows, str]:
         return [(place, *row) for place, row in rows], ""
     score = _pick(path, header, MOS_COLUMNS, "score")
     wanted = [_pick(path, header, VIDEO_COLUMNS, "video's name"), score]
-    wanted += [first_known(header, known) for known in (STD_COLUMNS, RATINGS_COLUMNS)]
+    wanted += [first_known(header, known) for known in _MORE_COLUMNS]
     columns = [None if name is None else header.index(name) for name in wanted]
     test = next((k for k, cell in enumerate(header) if plain(cell) == "is_test"), None)
     return [
@@ -260,7 +275,7 @@ def _json_rows(path: str, value: Any) -> tuple[_Rows, Any]:
         )
     video = _pick(path, value[0], VIDEO_COLUMNS, "video's name")
     score = _pick(path, value[0], MOS_COLUMNS, "score")
-    more = [first_known(value[0], known) for known in (STD_COLUMNS, RATINGS_COLUMNS)]
+    more = [first_known(value[0], known) for known in _MORE_COLUMNS]
     columns = (video, score, *more)
     return [(f"entry {k}", *map(v.get, columns)) for k, v in enumerate(value, 1)], score
 

@@ -13,6 +13,7 @@ METRICS = ("srcc", "plcc", "plcc_logistic", "krcc", "rmse")
 
 MIN_FIT = 4
 """Videos that the logistic needs: it has four parameters."""
+_LEAST_VERSIONS = 3  # of a content: the order of two is right or wrong and nothing between
 
 
 def logistic(x: np.ndarray, parameters: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -117,6 +118,36 @@ def correlate(
         if "plcc_logistic" in result and np.ptp(fitted) > 0:
             result["plcc_logistic"] = float(stats.pearsonr(fitted, mos).statistic)
     return result
+
+
+def srcc_within(
+    predicted: Sequence[float] | np.ndarray,
+    mos: Sequence[float] | np.ndarray,
+    contents: Sequence[str] | np.ndarray,
+) -> float:
+    """Mean SRCC over contents, each weighted by its videos: how versions of one scene are ordered.
+
+    Args:
+      predicted: [N] scores.
+      mos: [N] reference scores.
+      contents: [N] what each video shows.
+
+    Returns:
+      NaN where no content has three videos whose SRCC is defined.
+    """
+    predicted, mos = checked(predicted, mos)
+    contents = np.asarray(contents)
+    found = []
+    for content in np.unique(contents):
+        rows = contents == content
+        srcc = correlate(predicted[rows], mos[rows], ("srcc",))["srcc"]
+        if rows.sum() >= _LEAST_VERSIONS and np.isfinite(srcc):
+            found.append((srcc, rows.sum()))
+    return (
+        float(np.average([v for v, _ in found], weights=[n for _, n in found]))
+        if found
+        else float("nan")
+    )
 
 
 def weighted_overall(values: Mapping[str, float], counts: Mapping[str, int]) -> float:

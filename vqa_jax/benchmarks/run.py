@@ -1,7 +1,8 @@
 """Evaluates a model's scores on labelled test sets: agreement, its uncertainty, and differences.
 
-Each set stands alone; method 9's two averages weigh the sets by numbers of scored videos.
-Resamples are drawn set by set, from a seed and the set's name, so that they do not depend on which
+Each set stands alone; method 9's two averages weigh the sets by numbers of scored videos, and a
+plain mean over the sets stands beside them. What a video shows follows from a column of its labels
+or, for known sets, from its name; contents are resampled with all their videos. Resamples are drawn set by set, from a seed and the set's name, so that they do not depend on which
 other sets are evaluated.
 """
 
@@ -16,7 +17,7 @@ from absl import logging
 
 from vqa_jax.benchmarks import bootstrap, metrics, significance
 from vqa_jax.benchmarks import sets as benchmarks
-from vqa_jax.benchmarks.labels import label_files, read_labels
+from vqa_jax.benchmarks.labels import Labels, label_files, read_labels
 from vqa_jax.benchmarks.score_tables import ScoreTable, read_scores
 from vqa_jax.benchmarks.sets import GROUPS, Benchmark, BenchmarkError
 from vqa_jax.jobs.files import key_hash
@@ -38,7 +39,10 @@ class SetResult:
       predicted: float64 [N], NaN for videos without a score.
       fitted: float64 [N], `predicted` after the logistic fit, on the MOS scale; NaN where there
         is none.
+      contents: what each video shows [N]; its own name where nothing tells.
+      contents_rule: what told it; "" where nothing does.
       ambiguous: videos that several scores could belong to; they have none.
+      srcc_within: `metrics.srcc_within` of the scored videos.
       values: metric -> value over the scored videos.
       draws: metric -> bootstrap distribution.
     """
@@ -48,7 +52,10 @@ class SetResult:
     mos: np.ndarray
     predicted: np.ndarray
     fitted: np.ndarray
+    contents: np.ndarray
+    contents_rule: str
     ambiguous: int
+    srcc_within: float
     values: Mapping[str, float]
     draws: Mapping[str, np.ndarray]
 
@@ -62,6 +69,11 @@ class SetResult:
         """How many of the labelled videos count."""
         return int(self.scored.sum())
 
+    @property
+    def num_contents(self) -> int:
+        """How many contents the scored videos show: what was resampled."""
+        return len(np.unique(self.contents[self.scored]))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Overall:
@@ -70,11 +82,15 @@ class Overall:
     Attributes:
       group: key of GROUPS.
       sets: number of sets in it, and of those evaluated.
+      num_contents: of all its sets.
+      macro: metric -> mean over the sets, each counted once.
       values, draws: as in SetResult, of AVERAGED.
     """
 
     group: str
     sets: tuple[int, int]
+    num_contents: int
+    macro: Mapping[str, float]
     values: Mapping[str, float]
     draws: Mapping[str, np.ndarray]
 
@@ -95,6 +111,7 @@ class Comparison:
     Attributes:
       name: set or group.
       videos: number of common videos.
+      contents: what they show, in number.
       differences: metric of COMPARED -> paired bootstrap, p as it is.
       corrected: metric -> p after Holm's correction over the sets; NaN for groups.
       williams: (t, p) for the raw PLCC; NaN for groups.
@@ -102,6 +119,7 @@ class Comparison:
 
     name: str
     videos: int
+    contents: int
     differences: Mapping[str, significance.Difference]
     corrected: Mapping[str, float]
     williams: tuple[float, float]
@@ -198,16 +216,29 @@ def evaluate_set(
     fitted = np.full(len(place), np.nan)
     if np.isfinite(values["rmse"]):
         fitted[place >= 0] = metrics.logistic(x, metrics.fit_logistic(x, y))
+    contents, rule = _contents(benchmark, labels)
+    shown = contents[place >= 0]
+    of_set = _set_seed(seed, benchmark)
     return SetResult(
         benchmark,
         labels.names,
         labels.mos,
         predicted,
         fitted,
+        contents,
+        rule,
         len(matches.ambiguous),
+        metrics.srcc_within(x, y, shown),
         values,
-        bootstrap.distributions(x, y, draws, _set_seed(seed, benchmark)),
+        bootstrap.distributions(x, y, draws, of_set, metrics.METRICS, shown),
     )
+
+
+def _contents(benchmark: Benchmark, labels: Labels) -> tuple[np.ndarray, str]:
+    """What each video shows [N], and what told it."""
+    if labels.contents:
+        return np.array(labels.contents), "a column of the labels"
+    return np.array([benchmark.content_key(n) for n in labels.names]), benchmark.contents_rule
 
 
 def _set_seed(seed: int, benchmark: Benchmark) -> list[int]:
@@ -248,7 +279,9 @@ def _overall(sets: Sequence[SetResult]) -> list[Overall]:
         }
         draws = {name: weights @ np.stack([s.draws[name] for s in mine]) for name in AVERAGED}
         known = sum(b.group == group for b in benchmarks.BENCHMARKS.values())
-        found.append(Overall(group, (known, len(mine)), values, draws))
+        macro = {name: float(np.mean([s.values[name] for s in mine])) for name in AVERAGED}
+        contents = sum(s.num_contents for s in mine)
+        found.append(Overall(group, (known, len(mine)), contents, macro, values, draws))
     return found
 
 
@@ -279,15 +312,17 @@ def compare(
             x, y = result.predicted[both], a.mos[both]
             values.append(metrics.correlate(x, y, COMPARED))
             of_set = _set_seed(seed, a.benchmark)
-            found.append(bootstrap.distributions(x, y, draws, of_set, COMPARED))
+            shown = a.contents[both]
+            found.append(bootstrap.distributions(x, y, draws, of_set, COMPARED, shown))
+        units = len(np.unique(a.contents[both]))
         differences = {
-            m: significance.from_draws(values[0][m] - values[1][m], found[0][m], found[1][m])
+            m: significance.from_draws(values[0][m] - values[1][m], found[0][m], found[1][m], units)
             for m in COMPARED
         }
         between = metrics.correlate(a.predicted[both], b.predicted[both], ("plcc",))["plcc"]
         test = significance.williams(values[0]["plcc"], values[1]["plcc"], between, int(both.sum()))
-        rows.append(Comparison(a.benchmark.name, int(both.sum()), differences, {}, test))
-        pieces.append((a.benchmark.group, int(both.sum()), values, found))
+        rows.append(Comparison(a.benchmark.name, int(both.sum()), units, differences, {}, test))
+        pieces.append((a.benchmark.group, rows[-1], values, found))
     if not rows:
         raise BenchmarkError(f"{first.model} and {second.model} have no set in common")
     corrected = {m: significance.holm([r.differences[m].p for r in rows]) for m in COMPARED}
@@ -299,7 +334,9 @@ def compare(
 
 
 def _compare_groups(
-    pieces: Sequence[tuple[str, int, Sequence[Mapping[str, float]], Sequence[Mapping[str, Any]]]],
+    pieces: Sequence[
+        tuple[str, Comparison, Sequence[Mapping[str, float]], Sequence[Mapping[str, Any]]]
+    ],
 ) -> list[Comparison]:
     found = []
     nan = float("nan")
@@ -307,7 +344,8 @@ def _compare_groups(
         mine = [piece for piece in pieces if piece[0] == group]
         if len(mine) < 2:
             continue
-        counts = np.array([piece[1] for piece in mine], np.float64)
+        counts = np.array([piece[1].videos for piece in mine], np.float64)
+        units = sum(piece[1].contents for piece in mine)
         weights = counts / counts.sum()
         differences = {}
         for m in COMPARED:
@@ -315,10 +353,10 @@ def _compare_groups(
                 w * (v[0][m] - v[1][m]) for w, (_, _, v, _) in zip(weights, mine, strict=True)
             )
             first, second = (weights @ np.stack([d[k][m] for *_, d in mine]) for k in (0, 1))
-            differences[m] = significance.from_draws(float(gap), first, second)
+            differences[m] = significance.from_draws(float(gap), first, second, units)
         name = f"overall, {GROUPS[group]}"
         row = Comparison(
-            name, int(counts.sum()), differences, dict.fromkeys(COMPARED, nan), (nan, nan)
+            name, int(counts.sum()), units, differences, dict.fromkeys(COMPARED, nan), (nan, nan)
         )
         found.append(row)
     return found

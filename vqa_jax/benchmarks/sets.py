@@ -35,8 +35,8 @@ class Benchmark:
       parts: last parts of a path that name a video: 2 where file names repeat between folders.
       strip: pattern (re.sub, on the lower-case name without its ending) of what copies append.
       content: pattern whose group 1, in the same name, says what a video shows, for sets that hold
-        several versions or scenes of one content; "" where every video stands alone or the names
-        do not tell.
+        several versions or scenes of one content.
+      alone: every video shows something else. With neither, names do not tell.
     """
 
     name: str
@@ -45,6 +45,14 @@ class Benchmark:
     parts: int = 1
     strip: str = ""
     content: str = ""
+    alone: bool = False
+
+    @property
+    def contents_rule(self) -> str:
+        """How names tell what videos show; "" where they do not."""
+        if self.alone:
+            return "every video shows something else"
+        return f"names, by {self.content}" if self.content else ""
 
     def keys(self, name: str) -> tuple[str, str]:
         """(key of the name with its folders, as far as they count; key of the file name alone)."""
@@ -67,20 +75,23 @@ class Benchmark:
 
 _SETS = (
     # 7,186 in the lists of FAST-VQA and DOVER, which keep four videos that others dropped.
-    Benchmark("LSVQ-test", "in", (7182, 7186), parts=2),
-    Benchmark("LSVQ-1080p", "in", (3573,), parts=2),
+    Benchmark("LSVQ-test", "in", (7182, 7186), parts=2, alone=True),
+    Benchmark("LSVQ-1080p", "in", (3573,), parts=2, alone=True),
     # Older downloads are called 10006880303_original_centercrop_960x540_8s.mp4.
-    Benchmark("KoNViD-1k", "in", (1200,), strip=r"(?<=\d)(_original_.*|\.0)$"),
-    Benchmark("LIVE-VQC", "in", (585,)),
+    Benchmark("KoNViD-1k", "in", (1200,), strip=r"(?<=\d)(_original_.*|\.0)$", alone=True),
+    Benchmark("LIVE-VQC", "in", (585,), alone=True),
     # Several sizes: videos left YouTube. The label table lists bare names, the files' names end
     # in how they were cut (..._crf_10_ss_00_t_20.0.mp4).
-    Benchmark("YouTube-UGC", "in", (1020, 1147, 1380), strip=r"_crf_\d+_ss_\d+_t_[\d.]+$"),
+    Benchmark(
+        "YouTube-UGC", "in", (1020, 1147, 1380), strip=r"_crf_\d+_ss_\d+_t_[\d.]+$", alone=True
+    ),
     # <game>-<number>, the games' names being few: clips of one game share its look.
     Benchmark("LIVE-YT-Gaming", "ood", (600,), content=r"(.+)-\d+$"),
     # <game>_<length and rate>_<size>_<rate>_<bit rate>_<encoder>
     Benchmark("CGVDS", "ood", (357,), content=r"([a-z0-9]+)_"),
     Benchmark("LIVE-YT-HFR", "ood", (480,), content=r"(.+?)_crf_"),
     Benchmark("Waterloo-IVC-4K", "ood", (1200,), content=r"[a-z0-9]+_(\d+)_"),
+    # Numbers from 0001: several versions of each of its contents, the names do not tell which.
     Benchmark("KVQ", "ood", (2926,)),
 )
 BENCHMARKS: Mapping[str, Benchmark] = {b.name: b for b in _SETS}

@@ -1,6 +1,7 @@
 """Whether two models that scored the same videos differ by more than chance.
 
-Two tests: a paired bootstrap over videos, for any metric, and Williams's t for Pearson's
+Two tests: a paired bootstrap over contents (videos, where each shows something else), for any
+metric, and Williams's t for Pearson's
 correlation, which needs no resampling but normal scores. Both respect that the models saw the same
 videos: intervals of single models that overlap say little about their difference.
 """
@@ -33,7 +34,9 @@ class Difference:
     p: float
 
 
-def from_draws(value: float, first: np.ndarray, second: np.ndarray) -> Difference:
+def from_draws(
+    value: float, first: np.ndarray, second: np.ndarray, units: int | None = None
+) -> Difference:
     """Paired bootstrap from the distributions of two models over equal resamples.
 
     p is twice the smaller share of differences on either side of 0 (ties count for both), with
@@ -42,12 +45,13 @@ def from_draws(value: float, first: np.ndarray, second: np.ndarray) -> Differenc
     Args:
       value: difference on all videos.
       first, second: [draws] of `bootstrap.distributions` with equal seed.
+      units: how many contents were drawn, see `bootstrap.interval`.
     """
     draws = first - second
     draws = draws[np.isfinite(draws)]
     if not len(draws):
         return Difference(value, float("nan"), float("nan"), float("nan"))
-    low, high = bootstrap.interval(draws)
+    low, high = bootstrap.interval(draws, units=units)
     tail = min((draws <= 0).sum(), (draws >= 0).sum()) + 1
     return Difference(value, low, high, float(min(1.0, 2 * tail / (len(draws) + 1))))
 
@@ -59,8 +63,9 @@ def paired_bootstrap(
     metric: str = "srcc",
     draws: int = bootstrap.DRAWS,
     seed: int = 0,
+    contents: Sequence[str] | np.ndarray | None = None,
 ) -> Difference:
-    """Difference of a metric between two models, videos drawn with replacement for both at once.
+    """Difference of a metric between two models, contents drawn with replacement for both at once.
 
     Args:
       first, second: [N] scores of the two models.
@@ -68,13 +73,15 @@ def paired_bootstrap(
       metric: of `metrics.METRICS`.
       draws: number of resamples.
       seed: of the resampling.
+      contents: [N] what each video shows; None: every video something else.
     """
     values = [metrics.correlate(scores, mos, (metric,))[metric] for scores in (first, second)]
     found = [
-        bootstrap.distributions(scores, mos, draws, seed, (metric,))[metric]
+        bootstrap.distributions(scores, mos, draws, seed, (metric,), contents)[metric]
         for scores in (first, second)
     ]
-    return from_draws(values[0] - values[1], *found)
+    units = len(mos) if contents is None else len(set(map(str, contents)))
+    return from_draws(values[0] - values[1], *found, units)
 
 
 def williams(r_first: float, r_second: float, r_between: float, num: int) -> tuple[float, float]:

@@ -26,6 +26,7 @@ HUMAN_COLUMNS = ("mos", "mos_full", "gt_score", "gt_mos", "mean_opinion_score")
 MOS_COLUMNS = (*HUMAN_COLUMNS, "score", "label")
 STD_COLUMNS = ("mos_std", "std", "mos_sd", "sd", "std_mos", "stdev", "std_dev", "sos")
 RATINGS_COLUMNS = ("num_ratings", "ratings", "n_ratings", "num_votes", "votes", "vote_num")
+CONTENT_COLUMNS = ("content", "content_id", "source", "source_id", "scene", "reference", "ref")
 _BOOKKEEPING = ("id", "index", "row", "split", "fold", "is_test", "error", "notes")
 
 MAX_BYTES = 1 << 28  # of a file of labels or scores; those of a million videos take a quarter
@@ -57,11 +58,12 @@ def number(value: Any) -> float:
 def is_no_score(column: str) -> bool:
     """Whether a column holds something else than a model's scores, by its name.
 
-    What names the video, what people said, deviations and numbers of ratings, and a table's own
-    bookkeeping: `id` and names that end in it, row numbers, splits, errors.
+    What names the video or its content, what people said, deviations and numbers of ratings, and a
+    table's own bookkeeping: `id` and names that end in it, row numbers, splits, errors.
     """
     name = plain(column)
-    others = (*VIDEO_COLUMNS, *HUMAN_COLUMNS, *STD_COLUMNS, *RATINGS_COLUMNS, *_BOOKKEEPING)
+    others = (*VIDEO_COLUMNS, *HUMAN_COLUMNS, *STD_COLUMNS, *RATINGS_COLUMNS)
+    others += (*CONTENT_COLUMNS, *_BOOKKEEPING)
     return name in others or name.endswith("_id") or name.startswith(("unnamed", "index_level"))
 
 

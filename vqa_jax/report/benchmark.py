@@ -30,15 +30,20 @@ _CURVE_POINTS = 60
 Table = list[list[str]]
 
 NOTES = {
-    "sets": "In brackets: 95% percentile intervals, videos drawn with replacement. Logistic: after "
-    "a least-squares fit of b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) to the MOS, fitted anew "
-    "in every draw. RMSE after that fit, in units of the set's MOS. Overall: weighted by videos.",
+    "sets": "In brackets: 95% intervals, contents drawn with replacement, each with all its videos "
+    "(percentiles, widened where contents are few). A question mark after their number: nothing "
+    "tells which videos show the same, so each was taken for a content of its own; if contents "
+    "repeat, the intervals are too narrow. Within: mean SRCC of the videos of one content, where "
+    "it has three or more. Logistic: after a least-squares fit of b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) to the MOS, fitted anew "
+    "in every draw. RMSE after that fit, in units of the set's MOS. Overall: weighted by videos; mean of "
+    "sets: each set counts once.",
     "published": "SRCC / PLCC. The PLCC of the evaluated model is after the logistic fit, as is "
     "usual. An asterisk: another list of videos than the published one, videos without a score, or "
     "an average over fewer sets; the number cannot be compared as it stands.",
     "differences": "First minus second on the videos that both scored. Interval and p: paired "
-    "bootstrap over videos, two-sided; in brackets p after Holm's correction over the sets. "
-    "Williams: his t test of two dependent Pearson correlations (raw PLCC), p not corrected.",
+    "bootstrap over contents, two-sided; in brackets p after Holm's correction over the sets. "
+    "Williams: his t test of two dependent Pearson correlations (raw PLCC), which takes videos for "
+    "independent; p not corrected.",
 }
 
 
@@ -50,7 +55,7 @@ def number(value: float, digits: int = 4) -> str:
 def _with_interval(result: SetResult | Overall, metric: str) -> str:
     if metric not in result.values:
         return NOTHING
-    low, high = interval(result.draws[metric])
+    low, high = interval(result.draws[metric], units=result.num_contents)
     shown = number(result.values[metric])
     return f"{shown} [{number(low, 3)}, {number(high, 3)}]" if math.isfinite(low) else shown
 
@@ -63,15 +68,22 @@ def _group(overall: Overall) -> str:
 
 def sets_table(run: BenchmarkRun) -> Table:
     """One row a set and average, header first."""
-    table = [["set", "videos", *_TITLES.values(), "MOS"]]
+    table = [["set", "videos", "contents", *_TITLES.values(), "within", "MOS"]]
     for s in run.sets:
         count = f"{s.num_scored}" + ("" if s.scored.all() else f" of {len(s.videos)}")
         cells = [_with_interval(s, metric) for metric in metrics.METRICS]
-        table.append([s.benchmark.name, count, *cells, f"{s.mos.min():.4g} to {s.mos.max():.4g}"])
+        contents = f"{s.num_contents}" + "?" * (not s.contents_rule)
+        span = f"{s.mos.min():.4g} to {s.mos.max():.4g}"
+        within = number(s.srcc_within)
+        table.append([s.benchmark.name, count, contents, *cells, within, span])
     for overall in run.overall:
         count = sum(s.num_scored for s in run.sets if s.benchmark.group == overall.group)
         cells = [_with_interval(overall, metric) for metric in metrics.METRICS]
-        table.append([_group(overall), str(count), *cells, ""])
+        contents = str(overall.num_contents)
+        table.append([_group(overall), str(count), contents, *cells, NOTHING, ""])
+        cells = [number(overall.macro.get(metric, math.nan)) for metric in metrics.METRICS]
+        name = f"mean of sets, {GROUPS[overall.group]}"
+        table.append([name, str(count), contents, *cells, NOTHING, ""])
     return table
 
 
@@ -122,7 +134,7 @@ def _own_cell(result: SetResult | Overall | None, differs: bool) -> str:
 
 def differences_table(comparisons: Sequence[Comparison]) -> Table:
     """One row a set and average, header first."""
-    head = ["set", "videos"]
+    head = ["set", "videos", "contents"]
     for metric in COMPARED:
         head += [f"{_TITLES[metric]} difference", "p"]
     table = [[*head, "Williams t", "p"]]
@@ -136,7 +148,7 @@ def differences_table(comparisons: Sequence[Comparison]) -> Table:
             cells.append((f"{d.p:.2g}" if math.isfinite(d.p) else NOTHING) + holm)
         t, p = row.williams
         cells += [number(t, 2), f"{p:.2g}" if math.isfinite(p) else NOTHING]
-        table.append([row.name, str(row.videos), *cells])
+        table.append([row.name, str(row.videos), str(row.contents), *cells])
     return table
 
 
@@ -207,7 +219,9 @@ def _result_json(result: SetResult | Overall) -> dict[str, Any]:
     return {
         metric: {
             "value": _finite(value),
-            "interval": [_finite(end) for end in interval(result.draws[metric])],
+            "interval": [
+                _finite(end) for end in interval(result.draws[metric], units=result.num_contents)
+            ],
         }
         for metric, value in result.values.items()
     }
@@ -223,13 +237,22 @@ def _as_json(runs: Sequence[BenchmarkRun], comparisons: Sequence[Comparison]) ->
                         "labelled": len(s.videos),
                         "scored": s.num_scored,
                         "ambiguous": s.ambiguous,
+                        "contents": s.num_contents,
+                        "contents_rule": s.contents_rule or "not told: one a video",
+                        "srcc_within": _finite(s.srcc_within),
                         "mos": [float(s.mos.min()), float(s.mos.max())],
                         "metrics": _result_json(s),
                     }
                     for s in run.sets
                 },
                 "overall": {
-                    o.group: {"sets": o.sets[1], "of": o.sets[0], "metrics": _result_json(o)}
+                    o.group: {
+                        "sets": o.sets[1],
+                        "of": o.sets[0],
+                        "contents": o.num_contents,
+                        "metrics": _result_json(o),
+                        "mean_of_sets": {m: _finite(v) for m, v in o.macro.items()},
+                    }
                     for o in run.overall
                 },
             }
@@ -238,6 +261,7 @@ def _as_json(runs: Sequence[BenchmarkRun], comparisons: Sequence[Comparison]) ->
         "differences": {
             row.name: {
                 "videos": row.videos,
+                "contents": row.contents,
                 "williams": dict(zip("tp", map(_finite, row.williams), strict=True)),
                 **{
                     metric: {

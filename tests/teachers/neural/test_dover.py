@@ -3,14 +3,16 @@
 import numpy as np
 
 from tests.fixtures.tolerances import TOLERANCES
-from vqa_jax.teachers.neural.dover import FUSION, FUSION_BY_BRANCH
+from vqa_jax.teachers.neural.dover import FUSION_BY_BRANCH, FUSION_BY_SCRIPT
 
 
 def test_scales_of_scores():
     exact = TOLERANCES["scores_and_losses"]
-    assert FUSION(0.1107, -0.08285) == 0.5
+    assert FUSION_BY_SCRIPT(0.1107, -0.08285) == 0.5
     want = 1 / (1 + np.exp(-(0.6104 - 0.3896)))
-    np.testing.assert_allclose(FUSION(0.1107 + 0.07355, -0.08285 - 0.03774), want, **exact)
+    np.testing.assert_allclose(
+        FUSION_BY_SCRIPT(0.1107 + 0.07355, -0.08285 - 0.03774), want, **exact
+    )
     by_branch = FUSION_BY_BRANCH(-0.08285 - 0.03774, 0.1107 + 0.07355)
     np.testing.assert_allclose(by_branch, want, **exact)
 
@@ -24,7 +26,7 @@ def test_constants_by_branch_rank_real_scores_better(shared):
             shared / f"benchmarks/dover/{name}.csv", delimiter=",", names=True, usecols=(1, 2, 3)
         )
         technical, aesthetic = table["technical"], table["aesthetic"]
-        by_script = spearmanr(FUSION(technical, aesthetic), table["mos"])[0]
+        by_script = spearmanr(FUSION_BY_SCRIPT(technical, aesthetic), table["mos"])[0]
         by_branch = spearmanr(FUSION_BY_BRANCH(technical, aesthetic), table["mos"])[0]
         assert by_branch > by_script + 0.004, name
         if name == "LIVE-VQC":

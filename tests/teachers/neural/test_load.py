@@ -91,7 +91,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_scores_are_those_of_the_networks_on_the_views(shared, folder, tmp_path):
-    names = ["fast_vqa", "dover", "dover_technical", "dover_aesthetic", "noise"]
+    names = ["fast_vqa", "dover", "dover_script", "dover_technical", "dover_aesthetic", "noise"]
     loaded = load.load_teachers(names, folder, batch_size=2, devices=jax.local_devices()[:2])
     clips = ("carphone_pristine.mp4", "bikes.mp4")
     videos = [job.Video(str(shared / "clips" / name), name) for name in clips]
@@ -121,7 +121,8 @@ def test_scores_are_those_of_the_networks_on_the_views(shared, folder, tmp_path)
         "fast_vqa": fast_vqa.unit_score(raw),
         "dover_technical": technical,
         "dover_aesthetic": aesthetic,
-        "dover": dover.FUSION(technical, aesthetic),
+        "dover": dover.FUSION_BY_BRANCH(technical, aesthetic),
+        "dover_script": dover.FUSION_BY_SCRIPT(technical, aesthetic),
     }
     for name, value in wanted.items():
         np.testing.assert_allclose(

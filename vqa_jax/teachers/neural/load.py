@@ -28,7 +28,7 @@ from vqa_jax.teachers.neural import dover, fast_vqa, minimalistic, weights
 from vqa_jax.teachers.neural.level_prompt import LevelPromptTeacher
 from vqa_jax.teachers.views import View
 
-_VERSION = "1"  # part of fingerprints: raise it when the same files give other scores
+_VERSION = "2"  # part of fingerprints: raise it when the same files give other scores
 _CLIP_FRAMES = 32
 _FAST_VQA_CLIPS, _DOVER_CLIPS = 4, 3
 
@@ -151,9 +151,13 @@ def _fast_vqa(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -
     )
 
 
+_FUSIONS = {"dover": dover.FUSION_BY_BRANCH, "dover_script": dover.FUSION_BY_SCRIPT}
+
+
 def _dover(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -> NeuralTeacher:
-    """DOVER, or the branch that the name ends with."""
-    branches = [b for b in ("technical", "aesthetic") if name in ("dover", f"dover_{b}")]
+    """DOVER by one of its fusions, or the branch that the name ends with."""
+    fusion = _FUSIONS.get(name)
+    branches = [b for b in ("technical", "aesthetic") if fusion or name == f"dover_{b}"]
 
     def looks(info: VideoInfo, seed: int) -> Mapping[str, View]:
         found = {
@@ -164,13 +168,8 @@ def _dover(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -> N
 
     model = weights.load_dover(paths[0])
     networks = tuple(((branch,), batched(getattr(model, branch))) for branch in branches)
-    if name == "dover":
-        return NeuralTeacher(name, fingerprint, looks, networks, ("technical", "aesthetic"), _fused)
-    return NeuralTeacher(name, fingerprint, looks, networks, ("technical", "aesthetic"))
-
-
-def _fused(technical: float, aesthetic: float) -> float:
-    return float(dover.FUSION(technical, aesthetic))
+    combine = (lambda *scores: float(fusion(*scores))) if fusion else float
+    return NeuralTeacher(name, fingerprint, looks, networks, ("technical", "aesthetic"), combine)
 
 
 def _minimalistic(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -> NeuralTeacher:
@@ -206,6 +205,7 @@ def _level_prompt(
 _LOADERS = {
     "fast_vqa": _fast_vqa,
     "dover": _dover,
+    "dover_script": _dover,
     "dover_technical": _dover,
     "dover_aesthetic": _dover,
     "minimalistic_vii": _minimalistic,
