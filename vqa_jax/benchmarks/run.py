@@ -2,8 +2,9 @@
 
 Each set stands alone; method 9's two averages weigh the sets by numbers of scored videos, and a
 plain mean over the sets stands beside them. What a video shows follows from a column of its labels
-or, for known sets, from its name; contents are resampled with all their videos. Resamples are drawn set by set, from a seed and the set's name, so that they do not depend on which
-other sets are evaluated.
+or, for known sets, from its name; contents are resampled with all their videos. Resamples
+are drawn set by set, from a seed and the set's name, so that they do not depend on which other sets
+are evaluated.
 """
 
 from __future__ import annotations

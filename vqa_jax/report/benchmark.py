@@ -34,9 +34,9 @@ NOTES = {
     "(percentiles, widened where contents are few). A question mark after their number: nothing "
     "tells which videos show the same, so each was taken for a content of its own; if contents "
     "repeat, the intervals are too narrow. Within: mean SRCC of the videos of one content, where "
-    "it has three or more. Logistic: after a least-squares fit of b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) to the MOS, fitted anew "
-    "in every draw. RMSE after that fit, in units of the set's MOS. Overall: weighted by videos; mean of "
-    "sets: each set counts once.",
+    "it has three or more. Logistic: after a least-squares fit of b2 + (b1 - b2) / (1 + "
+    "exp(-(x - b3) / |b4|)) to the MOS, fitted anew in every draw. RMSE after that fit, in units "
+    "of the set's MOS. Overall: weighted by videos; mean of sets: each set counts once.",
     "published": "SRCC / PLCC. The PLCC of the evaluated model is after the logistic fit, as is "
     "usual. An asterisk: another list of videos than the published one, videos without a score, or "
     "an average over fewer sets; the number cannot be compared as it stands.",

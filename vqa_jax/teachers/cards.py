@@ -181,7 +181,7 @@ _CARDS = (
     TeacherCard(
         "dover_script",
         NEURAL,
-        "DOVER as its official script for single videos fuses it: the branches' constants exchanged.",
+        "DOVER as its official script fuses it, with the branches' constants exchanged.",
         "0..1, fused by the official script's constants",
         trained_on="LSVQ",
         licence=_MIT,

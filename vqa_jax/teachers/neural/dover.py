@@ -71,9 +71,9 @@ class Fusion:
         return 1 / (1 + np.exp(-total))
 
 
-# The same six constants circulate in two orders. These are the means and deviations of the branches'
+# The same six constants circulate in two orders. By branch, they are the means and deviations of
 # real scores on LIVE-VQC (technical -0.083 and 0.038, aesthetic 0.111 and 0.074), and rank slightly
-# better on all published sets; the official single-video script has them exchanged.
+# better on all published sets; the official script for single videos has them exchanged.
 _HIGH, _LOW = (0.1107, 0.07355, 0.6104), (-0.08285, 0.03774, 0.3896)
 FUSION_BY_BRANCH = Fusion(technical=_LOW, aesthetic=_HIGH)
 FUSION_BY_SCRIPT = Fusion(technical=_HIGH, aesthetic=_LOW)
