@@ -34,3 +34,37 @@ def test_damage_is_refused(untrained, tmp_path, capsys):
     arguments[-1] = "stablehlo"
     assert main.main(arguments) == 1
     assert "has no anchors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({}, "files is missing"),
+        ({"files": []}, "files is a list of 0, no object"),
+        ({"files": {"../secret": "0"}}, "which is not in the export"),
+        ({"files": {"/etc/passwd": "0"}}, "which is not in the export"),
+        ({"files": {}}, "format is missing"),
+        ({"files": {}, "format": "orbax", "model": 3}, "model is 3, no object"),
+        ({"files": {}, "format": "orbax", "model": {}}, "selftest is missing"),
+        (
+            {"files": {}, "format": "orbax", "model": {}, "selftest": {"atol": "0"}},
+            "selftest.atol is '0', no number",
+        ),
+        (
+            {
+                "files": {},
+                "format": "orbax",
+                "model": {"fingerprint": "x"},
+                "selftest": {"atol": 0},
+            },
+            "model.spec is missing",
+        ),
+    ],
+)
+def test_a_manifest_that_cannot_be_is_one_line(fields, complaint, tmp_path):
+    path = tmp_path / exported.MANIFEST
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    with pytest.raises(exported.ExportError) as caught:
+        exported.read(str(tmp_path))
+    assert str(path) in str(caught.value) and complaint in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import pathlib
 
 import pytest
 
@@ -27,3 +28,11 @@ def test_every_text_comes_back_and_none_is_a_formula():
 def test_columns_that_are_not_there_are_an_error():
     with pytest.raises(ValueError, match="other"):
         csv_cells.dict_writer(io.StringIO(), ["a"]).writerow({"a": 1, "other": 2})
+
+
+def test_no_table_is_written_past_it():
+    root = pathlib.Path(csv_cells.__file__).parents[2]
+    for path in (p for top in ("vqa_jax", "data_prep") for p in (root / top).rglob("*.py")):
+        if path.name != "csv_cells.py":
+            assert "csv.writer(" not in path.read_text(encoding="utf-8"), path
+            assert "csv.DictWriter(" not in path.read_text(encoding="utf-8"), path

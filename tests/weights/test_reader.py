@@ -53,3 +53,21 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         with pytest.raises(WeightsError, match=words) as caught:
             Checkpoint(path)
         assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ([], "no object"),
+        ({}, "weight_map is missing"),
+        ({"weight_map": []}, "weight_map is a list of 0"),
+        ({"weight_map": {"x": 3}}, r"weight_map\.x names no file"),
+        ({"weight_map": {"x": "../1.safetensors"}}, r"weight_map\.x names no file"),
+        ({"weight_map": {"x": "/1.safetensors"}}, r"weight_map\.x names no file"),
+    ],
+)
+def test_an_index_that_names_no_files_of_its_folder(folder, index, words):
+    (folder / INDEX_NAME).write_text(json.dumps(index))
+    with pytest.raises(WeightsError, match=words) as caught:
+        Checkpoint(folder)
+    assert INDEX_NAME in str(caught.value) and "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ anchors.*            see vqa_jax.scoring.anchors
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -163,10 +164,10 @@ def make_tokenizer(spec: StudentSpec, folder: str = "") -> Tokenizer:
         return prompt.tiny_tokenizer()
     path = os.path.join(folder, TOKENIZER_FILE)
     tokenizer = Tokenizer.read(path)
-    try:
-        most = max(*prompt.scoring_ids(tokenizer), *prompt.level_ids(tokenizer))
-    except prompt.PromptError as error:
-        raise TokenizerError(f"{path}: {error}") from error
+    ids = prompt.scoring_ids(tokenizer)
+    with contextlib.suppress(prompt.PromptError):  # whoever asks for levels is told so
+        ids += prompt.level_ids(tokenizer)
+    most = max(ids)
     if most >= spec.student.llm.vocab_size:
         raise TokenizerError(
             f"{path}: token {most} is beyond the student's vocabulary of "
