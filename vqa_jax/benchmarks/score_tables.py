@@ -14,6 +14,7 @@ from pyarrow import csv, json, parquet
 
 from vqa_jax.errors import VqaError
 
+TABLES = (".csv", ".jsonl", ".parquet")  # how the names of tables end
 _VIDEO_COLUMNS = ("video", "path", "file", "filename", "name", "video_id")
 _TEACHER_COLUMNS = ("teacher", "model")
 _NOT_TEACHERS = ("mos", "std", "error")

@@ -11,14 +11,17 @@ import os
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vqa_jax.errors import VqaError
-from vqa_jax.jobs.files import read_json, write_json
+from vqa_jax.jobs.files import file_sha256, read_json, write_sealed
 from vqa_jax.scoring.engine import VideoInput
 
 ANCHOR_FILE = "anchors.json"
 FRAMES_FILE = "anchors.safetensors"
+_INPUTS_HASH = "inputs_sha256"  # in ANCHOR_FILE, of FRAMES_FILE; sets of earlier versions lack it
+_REMEDY = "copy it again, or run `python -m vqa_jax anchors` for this student"
 
 
 class AnchorError(VqaError):
@@ -56,15 +59,16 @@ class AnchorSet:
             "scores": list(self.scores),
             "scale": self.scale,
             "arbitrary": self.arbitrary,
+            _INPUTS_HASH: file_sha256(path),
         }
-        write_json(os.path.join(folder, ANCHOR_FILE), facts)
+        write_sealed(os.path.join(folder, ANCHOR_FILE), facts)
 
     @classmethod
     def load(cls, folder: str) -> AnchorSet:
         """Reads a set.
 
         Raises:
-          AnchorError: the folder has none.
+          AnchorError: the folder has none, or a damaged one.
         """
         path = os.path.join(folder, ANCHOR_FILE)
         if not os.path.exists(path):
@@ -72,11 +76,19 @@ class AnchorSet:
                 f"{path} is missing: run `python -m vqa_jax anchors` for this student"
             )
         facts = read_json(path)
-        arrays = load_file(os.path.join(folder, FRAMES_FILE))
-        inputs = tuple(
-            VideoInput(arrays[f"{i}/frames"], arrays[f"{i}/motion"])
-            for i in range(len(facts["names"]))
-        )
+        stored = os.path.join(folder, FRAMES_FILE)
+        if not os.path.exists(stored):
+            raise AnchorError(f"{stored} is missing: {_REMEDY}")
+        if facts.get(_INPUTS_HASH, file_sha256(stored)) != file_sha256(stored):
+            raise AnchorError(f"{stored} is damaged, it is not what {ANCHOR_FILE} tells: {_REMEDY}")
+        try:
+            arrays = load_file(stored)
+            inputs = tuple(
+                VideoInput(arrays[f"{i}/frames"], arrays[f"{i}/motion"])
+                for i in range(len(facts["names"]))
+            )
+        except (SafetensorError, KeyError) as error:
+            raise AnchorError(f"{stored} is damaged ({error}): {_REMEDY}") from error
         return cls(
             tuple(facts["names"]),
             inputs,
