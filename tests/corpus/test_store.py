@@ -69,7 +69,8 @@ def test_damaged_records_name_their_shard(tmp_path):
     store = store_lib.RecordStore(str(tmp_path), "vqa_videos")
     before = {key: plain(store[key]) for key in "ab"}
     rng, noticed = np.random.default_rng(0), 0
-    for place in rng.integers(0, len(whole), 20):
+    used = np.flatnonzero(np.frombuffer(whole, np.uint8))  # most of a small shard is padding
+    for place in rng.choice(used, 20):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << int(rng.integers(8))
         with open(path, "wb") as file:

@@ -127,8 +127,8 @@ def _listed(names: list[str]) -> list[str]:
     others: list[str] = []
     for name in names:
         if name == "-":
-            lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").splitlines()
-            listed += filter(None, lines)
+            lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
+            listed += filter(None, (line.removesuffix("\r") for line in lines))
         elif name.lower().endswith(score_tables.TABLES):
             listed += score_tables.read_paths(name)
         else:
