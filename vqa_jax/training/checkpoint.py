@@ -183,6 +183,7 @@ class Checkpointer:
                 self._set_aside(step, problem or "files that another process checked")
             elif problem:
                 logging.warning("checkpoint of step %d is damaged (%s)", step, problem)
+            self._manager.reload()  # it remembers the steps that it has seen
             step = self._newest_complete()
         return step
 
