@@ -9,7 +9,6 @@ Both leave files in DIR/work that a rerun takes up. The manifest is written last
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import os
@@ -36,7 +35,7 @@ from data_prep.prepare.probing import probe_inputs, read_probed
 from vqa_jax.corpus import shards as records
 from vqa_jax.corpus.shards import MANIFEST, QUARANTINE
 from vqa_jax.corpus.video_table import write_video_table
-from vqa_jax.jobs import files, published
+from vqa_jax.jobs import csv_cells, files, published
 
 DUPLICATES = "duplicates.csv"
 _OWN = r"(?:probe-[0-9a-f]{16}|(?:train|heldout)-\d{5})\..+"  # files of the working folder
@@ -244,12 +243,12 @@ def _write_left_out(
     data: str, rejected: Sequence[source.Rejected], duplicates: Sequence[Duplicate]
 ) -> None:
     with files.written(os.path.join(data, QUARANTINE), newline="") as f:
-        writer = csv.writer(f)
+        writer = csv_cells.Writer(f)
         writer.writerow(["path", "stage", "reason"])
         for row in sorted(rejected, key=lambda r: r.path):
             writer.writerow([source.printable(row.path), row.stage, source.printable(row.reason)])
     with files.written(os.path.join(data, DUPLICATES), newline="") as f:
-        writer = csv.writer(f)
+        writer = csv_cells.Writer(f)
         writer.writerow(["path", "duplicate_of", "kind", "distance"])
         for copy in duplicates:
             paths = [source.printable(copy.key), source.printable(copy.of)]

@@ -103,6 +103,11 @@ def _seal_of(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
 
 
+def is_as_sealed(value: dict[str, Any]) -> bool:
+    """Takes the seal off a JSON object; False if the rest is not as it was sealed."""
+    return _SEAL not in value or value.pop(_SEAL) == _seal_of(value)
+
+
 def read_json(path: str) -> Any:
     """Reads a JSON file, without the seal that `write_sealed` gave it.
 
@@ -114,9 +119,9 @@ def read_json(path: str) -> Any:
             value = json.load(f)
     except FileNotFoundError as e:
         raise CorpusError(f"{path} is missing: run the step that writes it first") from e
-    except json.JSONDecodeError as e:
+    except (ValueError, RecursionError) as e:  # also numbers of too many digits, deep nesting
         raise CorpusError(f"{path} is not valid JSON ({e}): delete it and rerun its step") from e
-    if isinstance(value, dict) and _SEAL in value and value.pop(_SEAL) != _seal_of(value):
+    if isinstance(value, dict) and not is_as_sealed(value):
         raise CorpusError(
             f"{path} is damaged: it is not as it was written; restore it or rerun its step (if you"
             f' edited it, remove its entry "{_SEAL}")'
