@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -102,7 +103,8 @@ def test_checkpoints_of_earlier_versions_are_used(corpus, finished, tmp_path, mo
     path = str(tmp_path / "checkpoints" / f"{STEPS}.files.json")
     files.write_json(path, {name: told["bytes"] for name, told in files.read_json(path).items()})
     told = []
-    monkeypatch.setattr(checkpoint.logging, "info", lambda text, *a: told.append(text % a))
+    heard = types.SimpleNamespace(info=lambda text, *a: told.append(text % a), warning=pytest.fail)
+    monkeypatch.setattr(checkpoint, "logging", heard)  # Orbax has the same module
     train.train(CONFIG, SPEC, corpus, workdir)
     assert sum("no list of hashes" in text for text in told) == 1
     assert sum("does not tell its corpus" in text for text in told) == 1

@@ -220,9 +220,9 @@ def test_a_corpus_of_something_else_is_kept_and_named(damaged, videos, tmp_path,
         if change == "inputs":
             os.remove(videos / "e.mp4")
         else:  # of one size
-            data = bytearray((videos / "e.mp4").read_bytes())
+            data = bytearray((videos / "cut.mp4").read_bytes())
             data[-1] ^= 1
-            (videos / "e.mp4").write_bytes(data)
+            (videos / "cut.mp4").write_bytes(data)
     before = prep_corpus.contents(damaged)
     with pytest.raises(files.CorpusError, match=words):
         build(str(videos), str(damaged), config)
