@@ -56,8 +56,9 @@ def _shards(path: pathlib.Path) -> tuple[list[pathlib.Path], set[str] | None]:
     raw = fields.read_object(path, complain)
     weight_map = fields.part(raw, "weight_map", dict, path.name, complain)
     for key, name in weight_map.items():
-        if not isinstance(name, str) or pathlib.PurePath(name).name != name:
-            raise complain(f"{path.name}: weight_map.{key[:80]} names no file beside it")
+        parts = pathlib.PurePosixPath(name).parts if isinstance(name, str) else ("..",)
+        if ".." in parts or name.startswith("/"):
+            raise complain(f"{path.name}: weight_map.{key[:80]} names no file in its folder")
     return sorted({path.parent / name for name in weight_map.values()}), set(weight_map)
 
 
