@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import csv
 import dataclasses
@@ -11,20 +12,21 @@ import os
 import posixpath
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import fsspec
 import pyarrow.parquet
 from absl import logging
 
-from vqa_jax.jobs import csv_cells
+from vqa_jax.jobs import contents, csv_cells
 from vqa_jax.jobs.files import CorpusError, key_hash, read_json
 from vqa_jax.media.container import STILL_EXTENSIONS, VIDEO_EXTENSIONS, UnreadableFileError
 from vqa_jax.media.find import find_videos
 
 SPLITS = ("train", "heldout")
 TABLES = (".csv", ".jsonl", ".parquet")
+_STAMP_THREADS = 32  # waiting for a file server, mostly
 SPLIT_FILE = "scenes.json"
 _COLUMNS = ("path", "source", "licence", "split")
 
@@ -95,18 +97,49 @@ def read_listing(spec: str, stills: bool = False) -> list[Input]:
     return sorted(inputs, key=lambda i: i.key)
 
 
-def file_stamp(entry: Input) -> tuple[int, int]:
-    """(bytes, time of change in ns) of a local file, (bytes, hash of what the store says of its
-    version) of a remote one: tells a file from a later one of its name; -1 where missing."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells a file from a later one of its name; -1 and "missing" where there is none.
+
+    Attributes:
+      size: in bytes; -1 also where a store does not tell.
+      version: time of change in ns, or a hash of what the store says of its version (an ETag).
+      content: of a local file its size and sampled blocks, see `contents.stamp`; of a remote one
+        its version again.
+    """
+
+    size: int
+    version: int
+    content: str
+
+
+def file_stamp(entry: Input) -> Stamp:
+    """The stamp of a file, local or remote."""
     try:
         if is_remote(entry.path):
             filesystem = _filesystem(entry.path)
             size = filesystem.size(entry.path)
-            return -1 if size is None else int(size), key_hash(filesystem.ukey(entry.path)) >> 1
+            version = key_hash(filesystem.ukey(entry.path)) >> 1
+            return Stamp(-1 if size is None else int(size), version, f"{version:x}")
         stat = os.stat(entry.path)
     except OSError:
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns
+        return Stamp(-1, -1, contents.GONE)
+    return Stamp(stat.st_size, stat.st_mtime_ns, contents.stamp(entry.path))
+
+
+def file_stamps(entries: Sequence[Input]) -> list[Stamp]:
+    """`file_stamp` of every input, in order."""
+    with concurrent.futures.ThreadPoolExecutor(_STAMP_THREADS) as pool:
+        return list(pool.map(file_stamp, entries))
+
+
+def content_hash(entries: Sequence[Input], stamps: Sequence[Stamp]) -> str:
+    """One hash of what all inputs hold: a job's, by which a rerun knows them.
+
+    Times of change are not in it: a folder that was merely copied holds the same.
+    """
+    told = [(entry.key, stamp.content) for entry, stamp in zip(entries, stamps, strict=True)]
+    return f"{key_hash(repr(told)):016x}"
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ class Source:
       path: key of the input, see `listing.Input`.
       split: one of `listing.SPLITS`.
       info: what the probe found.
-      stamp: see `listing.file_stamp`.
+      stamp: size, version and content, see `listing.Stamp`.
       pool: name of its part of the training sources, see `data_prep.prepare.pools`.
       location: local path or URL to read it from.
     """
@@ -26,7 +26,7 @@ class Source:
     path: str
     split: str
     info: VideoInfo
-    stamp: tuple[int, int]
+    stamp: tuple[int, int, str]
     pool: str = "all"
     location: str = ""
 

@@ -110,7 +110,10 @@ def finished_bucket(work: str, bucket: Bucket, config: PrepConfig) -> dict[str, 
     path = _summary_path(work, bucket[0])
     if not os.path.exists(path):
         return None
-    summary = files.read_json(path)
+    try:
+        summary = files.read_json(path)
+    except files.CorpusError:  # a damaged one: the bucket is made again
+        return None
     return summary if summary["fingerprint"] == _fingerprint(config, bucket[1]) else None
 
 
@@ -146,7 +149,7 @@ def build_bucket(bucket: Bucket, work: str, config: PrepConfig) -> dict[str, Any
         "videos": counts[1],
         "rejected": [dataclasses.asdict(r) for r in rejected.values()],
     }
-    files.write_json(_summary_path(work, name), summary)
+    files.write_sealed(_summary_path(work, name), summary)
     return summary
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,13 +31,14 @@ from data_prep.prepare.buckets import (
 )
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.pools import ALL, assign_pools, assign_splits
-from data_prep.prepare.probing import probe_inputs, read_probed, stamp_inputs
+from data_prep.prepare.probing import probe_inputs, read_probed
 from vqa_jax.corpus import shards as records
 from vqa_jax.corpus.shards import MANIFEST, QUARANTINE
 from vqa_jax.corpus.video_table import write_video_table
-from vqa_jax.jobs import csv_cells, files
+from vqa_jax.jobs import csv_cells, files, published
 
 DUPLICATES = "duplicates.csv"
+_OWN = r"(?:probe-[0-9a-f]{16}|(?:train|heldout)-\d{5})\..+"  # files of the working folder
 
 
 def build(
@@ -60,8 +60,12 @@ def build(
     entries = listing.read_listing(videos, config.stills)
     if not entries:
         raise files.CorpusError(f"{videos} holds no video (told by extension and by content)")
-    stamps = stamp_inputs(entries)
-    identity = {"config": config.fingerprint(), "inputs": _input_identity(entries, stamps)}
+    stamps = listing.file_stamps(entries)
+    identity = {
+        "config": config.fingerprint(),
+        "inputs": _input_identity(entries, stamps),
+        "contents": listing.content_hash(entries, stamps),
+    }
     work = os.path.join(data, "work")
     with files.exclusive(data):
         manifest = _complete(data, work, identity, len(entries))
@@ -150,19 +154,25 @@ def _complete(
     if not os.path.exists(path):
         return None
     manifest = files.read_json(path)
-    if manifest["identity"] != identity:
+    if not {"identity", "counts", "datasets"} <= manifest.keys():
+        raise files.CorpusError(f"{path} is not a corpus's: choose another --data")
+    changed = published.changed(path, manifest["identity"], identity)
+    if changed:
         then = manifest["counts"]["inputs"]
         what = {
             "config": "other settings",
             "inputs": f"other input files ({then} then, {num_inputs} now)",
+            "contents": "input files of other contents",
         }
-        changed = [what[k] for k in what if manifest["identity"][k] != identity[k]]
+        if "inputs" in changed:
+            changed.remove("contents")
+        made_from = " and ".join(what[name] for name in changed)
         raise files.CorpusError(
-            f"{data} holds a corpus made from {' and '.join(changed)}: choose another --data, or"
-            " delete that folder to prepare it anew"
+            f"{data} holds a corpus made from {made_from}: choose another --data, or delete that"
+            " folder to prepare it anew"
         )
     records.check_present(data, manifest["datasets"])
-    shutil.rmtree(work, ignore_errors=True)  # of a job killed at its very end
+    files.remove_own(work, _OWN)  # of a job killed at its very end
     logging.info("%s is complete: nothing to prepare", data)
     return manifest
 
@@ -216,15 +226,15 @@ def _finish(
         "datasets": entries,
         "video_table_sha256": table_digest,
     }
-    files.write_json(os.path.join(data, MANIFEST), manifest)
-    shutil.rmtree(work)
+    files.write_sealed(os.path.join(data, MANIFEST), manifest)
+    files.remove_own(work, _OWN)
     return manifest
 
 
-def _input_identity(entries: Sequence[listing.Input], stamps: Sequence[tuple[int, int]]) -> str:
-    """Names and sizes; times of change would refuse a folder that was merely copied."""
+def _input_identity(entries: Sequence[listing.Input], stamps: Sequence[listing.Stamp]) -> str:
+    """Names, splits and sizes."""
     named = [
-        (entry.key, entry.split, size) for entry, (size, _) in zip(entries, stamps, strict=True)
+        (entry.key, entry.split, stamp.size) for entry, stamp in zip(entries, stamps, strict=True)
     ]
     return f"{files.key_hash(repr(named)):016x}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import functools
 import json
@@ -21,7 +20,6 @@ from vqa_jax.media.probe import VideoInfo, probe
 
 INPUTS_PER_UNIT = 256
 _LIMIT_NAMES = ("prep.limit_seconds", "prep.limit_memory_mb")
-_STAMP_THREADS = 32  # waiting for a file server, mostly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +30,10 @@ class Probed:
     """
 
     entry: listing.Input
-    stamp: tuple[int, int]
+    stamp: tuple[int, int, str]
     info: VideoInfo | None
     fingerprint: Fingerprint | None
     rejected: source.Rejected | None
-
-
-def stamp_inputs(entries: Sequence[listing.Input]) -> list[tuple[int, int]]:
-    """`listing.file_stamp` of every input, in order."""
-    with concurrent.futures.ThreadPoolExecutor(_STAMP_THREADS) as pool:
-        return list(pool.map(listing.file_stamp, entries, chunksize=INPUTS_PER_UNIT))
 
 
 def isolated(config: PrepConfig, path: str, fn: Callable[..., Any], *args: Any) -> Iterator[Any]:
@@ -54,7 +46,7 @@ def isolated(config: PrepConfig, path: str, fn: Callable[..., Any], *args: Any) 
 
 def probe_inputs(
     entries: Sequence[listing.Input],
-    stamps: Sequence[tuple[int, int]],
+    stamps: Sequence[listing.Stamp],
     work: str,
     config: PrepConfig,
     beam_args: Sequence[str],
@@ -99,11 +91,14 @@ def _rows_path(work: str, name: str) -> str:
 
 def _write_range(
     entries: Sequence[listing.Input],
-    stamps: Sequence[tuple[int, int]],
+    stamps: Sequence[listing.Stamp],
     work: str,
     config: PrepConfig,
 ) -> str:
-    rows = [(dataclasses.asdict(e), list(s)) for e, s in zip(entries, stamps, strict=True)]
+    rows = [
+        (dataclasses.asdict(e), list(dataclasses.astuple(s)))
+        for e, s in zip(entries, stamps, strict=True)
+    ]
     limits = (config.limit_seconds, config.limit_pixels, config.limit_memory_mb)
     rules = (config.hdr, config.deduplicate, *limits)
     name = f"probe-{files.key_hash(repr((rows, rules))):016x}"

@@ -11,10 +11,8 @@ import concurrent.futures
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
 import pathlib
-import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -26,6 +24,7 @@ from data_prep.scenes import scene_film
 from data_prep.scenes.photographs import Photograph, find_photographs
 from data_prep.simulators.encode import EncodeConfig, encode_rgb
 from vqa_jax.errors import VqaError
+from vqa_jax.jobs import workers as worker_processes
 
 RENDERER = 2  # raise it when the same seed gives other pixels: files of older ones are made anew
 MANIFEST = "scenes.json"
@@ -176,10 +175,18 @@ def _write_manifest(
 
 def _is_done(entry: dict | None, job: _Job, folder: pathlib.Path) -> bool:
     """Whether the job's file exists with the content that the manifest says."""
-    path = folder / job.file
     return (
         entry is not None
         and entry.get("fingerprint") == job.fingerprint
+        and _is_ours(entry, folder)
+    )
+
+
+def _is_ours(entry: dict, folder: pathlib.Path) -> bool:
+    """Whether an entry's file lies in the folder itself and is as it was written."""
+    path = folder / pathlib.PurePath(entry["file"]).name
+    return (
+        path == folder / entry["file"]
         and path.is_file()
         and hashlib.sha256(path.read_bytes()).hexdigest() == entry.get("sha256")
     )
@@ -206,18 +213,13 @@ def make_scenes(config: SceneConfig, out: str, workers: int = 1) -> dict:
     done = {job.file: earlier[job.file] for job in jobs
             if _is_done(earlier.get(job.file), job, folder)}  # fmt: skip
     for name in earlier.keys() - {job.file for job in jobs}:
-        (folder / pathlib.PurePath(name).name).unlink(missing_ok=True)
+        if _is_ours(earlier[name], folder):
+            (folder / name).unlink()
     todo = [job for job in jobs if job.file not in done]
     logging.info("scenes: %d to make, %d kept, in %s", len(todo), len(done), out)
     with contextlib.ExitStack() as stack:
         if workers > 1 and len(todo) > 1:
-            # Spawned, not forked: the caller may have started threads.
-            spawn = multiprocessing.get_context("spawn")
-            pool_of_processes = stack.enter_context(
-                concurrent.futures.ProcessPoolExecutor(
-                    workers, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)
-                )
-            )
+            pool_of_processes = stack.enter_context(worker_processes.pool(workers))
             stack.callback(pool_of_processes.shutdown, cancel_futures=True)
             futures = [pool_of_processes.submit(_make, job, out) for job in todo]
             results = (future.result() for future in concurrent.futures.as_completed(futures))

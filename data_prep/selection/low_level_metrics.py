@@ -23,11 +23,18 @@ import pyarrow.parquet as pq
 from absl import logging
 
 from data_prep.inputs import source
-from data_prep.inputs.listing import Input, is_remote, local_copy, read_listing
+from data_prep.inputs.listing import (
+    Input,
+    content_hash,
+    file_stamps,
+    is_remote,
+    local_copy,
+    read_listing,
+)
 from data_prep.prepare.beam import run_units
 from data_prep.selection import metrics_spatial, metrics_temporal
 from vqa_jax.jobs import csv_cells
-from vqa_jax.jobs.files import CorpusError, exclusive, remove_temporary, written
+from vqa_jax.jobs.files import CorpusError, exclusive, remove_own, remove_temporary, written
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.isolation import Limits, kept
@@ -140,9 +147,8 @@ def measure_listing(
       CorpusError: the listing cannot be read, or inputs are unaccounted for.
     """
     inputs = read_listing(spec)
-    text = repr((_VERSION, settings, inputs))
-    name = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
-    if _is_finished(out, name):
+    name = _identity(settings, inputs, content_hash(inputs, file_stamps(inputs)))
+    if _is_finished(out, name, _identity(settings, inputs)):
         rows = pq.read_metadata(out).num_rows
         logging.info("%s is complete: delete it to measure anew", out)
         return rows, len(inputs) - rows
@@ -167,7 +173,8 @@ def measure_listing(
             f"{len(inputs)} inputs, but {counts[0]} rows and {counts[1]} quarantined: delete"
             f" {out}.work and run again"
         )
-    shutil.rmtree(out + ".work")
+    shutil.rmtree(folder)
+    remove_own(out + ".work", "")
     return counts
 
 
@@ -185,14 +192,22 @@ def read_metrics(path: str) -> pa.Table:
         ) from error
 
 
-def _is_finished(out: str, identity: str) -> bool:
+def _identity(settings: Settings, inputs: Sequence[Input], *contents: str) -> str:
+    """Hash of all that a table follows from; tables of earlier versions tell no contents."""
+    text = repr((_VERSION, settings, inputs, *contents))
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+def _is_finished(out: str, identity: str, earlier: str) -> bool:
     if not os.path.exists(out):
         return False
     try:
-        metadata = pq.read_schema(out).metadata or {}
+        told = (pq.read_schema(out).metadata or {}).get(b"identity")
     except (OSError, pa.ArrowException):
         return False
-    return metadata.get(b"identity") == identity.encode()
+    if told == earlier.encode():
+        logging.info("%s does not tell its inputs' contents: taken to be the same", out)
+    return told in (identity.encode(), earlier.encode())
 
 
 def _part(folder: str, unit: int) -> str:

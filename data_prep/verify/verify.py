@@ -14,9 +14,7 @@ import collections
 import concurrent.futures
 import contextlib
 import csv
-import multiprocessing
 import os
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -32,6 +30,7 @@ from vqa_jax.corpus import pair_shards, schemas, shards, store
 from vqa_jax.corpus.shards import MANIFEST, QUARANTINE
 from vqa_jax.corpus.video_table import VideoTable, read_video_table, table_path, table_sha256
 from vqa_jax.jobs import fields, files, outputs
+from vqa_jax.jobs import workers as worker_processes
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.pairs import levels
 
@@ -334,9 +333,7 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
     if workers <= 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")  # threads of libraries do not survive a fork
-    ignore = (signal.signal, (signal.SIGINT, signal.SIG_IGN))  # Ctrl-C is the parent's to handle
-    with concurrent.futures.ProcessPoolExecutor(workers, context, *ignore) as pool:
+    with worker_processes.pool(workers) as pool:
         try:
             yield pool.map
         except concurrent.futures.process.BrokenProcessPool as e:

@@ -1,8 +1,11 @@
 """`score`: one row a file, modes, exit codes, and results that no failing file takes away."""
 
 import csv
+import io
 import json
 import os
+import sys
+import types
 
 import pytest
 
@@ -71,6 +74,49 @@ def test_exit_codes_say_whether_anything_was_scored(folder, known, capsys):
     assert "0 scored, 2 failed" in capsys.readouterr().out
     assert main.main(["score", str(folder / "notes.txt"), "--student", known]) == 2
     assert "no video" in capsys.readouterr().out
+
+
+def test_strict_fails_where_any_file_has_no_score(folder, known, tmp_path):
+    clip, bad = str(folder / "bright.mp4"), str(folder / "text.mp4")
+    table = tmp_path / "scores.csv"
+    arguments = ["score", clip, bad, "--student", known, "--csv", str(table)]
+    assert main.main(arguments) == 0
+    rows = table.read_bytes()
+    assert main.main([*arguments, "--strict"]) == 1
+    assert table.read_bytes() == rows  # the rows are there
+    assert main.main(["score", clip, "--student", known, "--strict"]) == 0
+
+
+def test_listings_and_standard_input_name_files(folder, known, tmp_path, monkeypatch):
+    clip, gone = str(folder / "bright.mp4"), "caf\udce9.txt"
+    table, listing = tmp_path / "scores.csv", tmp_path / "files.csv"
+    listing.write_text(f"path,licence\n{clip},CC0\n{folder / 'text.mp4'},\n")
+
+    def rows(*names):
+        arguments = ["score", *names, "--student", known, "--csv", str(table)]
+        assert main.main(arguments) in (0, 1)
+        with open(table, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [(row["path"], bool(row["error"])) for row in csv.DictReader(file)]
+
+    assert rows(str(listing)) == [(clip, False), (str(folder / "text.mp4"), True)]
+    names = f"{clip}\n\n{gone}\n{clip}\n".encode("utf-8", "surrogateescape")
+    stdin = types.SimpleNamespace(buffer=io.BytesIO(names))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert rows("-") == [(clip, False), (gone, True)]
+
+
+def test_processes_share_a_table(folder, known, tmp_path, capsys):
+    clips = [str(folder / name) for name in ("bright.mp4", "middle.MP4")]
+    table = tmp_path / "scores.csv"
+    arguments = ["score", *clips, "--student", known, "--processes", "2"]
+    assert main.main([*arguments, "--process", "0"]) == 2
+    assert "name a file by --csv" in capsys.readouterr().out
+    shared = [*arguments, "--csv", str(table)]
+    assert main.main([*shared, "--process", "1"]) == 0  # has no range to do
+    assert "left to other processes" in capsys.readouterr().out and not table.exists()
+    assert main.main([*shared, "--process", "0"]) == 0
+    assert "2 scored, 0 failed" in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path)) == ["my videos", "scores.csv"]
 
 
 def test_default_student_is_named_in_the_output(folder, known, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import pytest
 
 from vqa_jax.corpus import video_table
 from vqa_jax.corpus.video_table import read_video_table, write_video_table
+from vqa_jax.jobs import files
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.pairs import simulators as simulator_pairs
 
@@ -103,6 +104,20 @@ def test_missing_or_damaged_tables_are_named(tmp_path):
     (tmp_path / "videos.parquet").write_text("[]")
     with pytest.raises(CorpusError, match=r"videos\.parquet cannot be read"):
         read_video_table(str(tmp_path))
+
+
+def test_a_table_that_is_not_the_manifests_is_named(tmp_path):
+    digest = write_video_table(str(tmp_path), ROWS)
+    files.write_sealed(str(tmp_path / "manifest.json"), {"video_table_sha256": digest})
+    assert len(read_video_table(str(tmp_path))) == len(ROWS)
+    path = tmp_path / "videos.parquet"
+    whole = path.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(whole), 20):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(CorpusError, match=r"videos\.parquet is damaged.*prepare it anew"):
+            read_video_table(str(tmp_path), ["video_id"])
 
 
 def test_the_video_table_is_grouped_by_segment_and_simulator():

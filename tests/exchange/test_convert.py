@@ -1,6 +1,7 @@
 """Conversion of checkpoints into a student's folder."""
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from tests.fixtures.foreign_student import CONFIG_JSON, SIZES, header_only
 from vqa_jax.cli import main
 from vqa_jax.devices import sharding as parallel
+from vqa_jax.exchange import convert
 from vqa_jax.exchange.names import student_rules
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.models.functional import FunctionalStudent
@@ -74,6 +76,32 @@ def test_convert_names_every_misfit_and_leaves_nothing(folder, tmp_path, capsys)
     assert "ov_7b" in capsys.readouterr().err
     assert main.main([*command, "--scratch", "motion_projector", "--scratch", "legs"]) == 1
     assert "legs" in capsys.readouterr().err
+
+
+def test_the_student_before_stays_until_the_new_one_is_whole(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    command = ["convert", "--from", str(folder), "--to", str(out)]
+    assert main.main(command) == 0
+    (out / "notes.txt").write_text("mine")
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "write_safetensors", full)
+        assert main.main([*command, "--dtype", "bfloat16"]) == 1
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert main.main([*command, "--dtype", "bfloat16"]) == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / bundle.WEIGHTS_FILE).stat().st_size < len(before[bundle.WEIGHTS_FILE])
+
+
+def test_convert_mixes_with_no_other_format(folder, capsys):
+    before = sorted(os.listdir(folder))
+    assert main.main(["convert", "--from", str(folder), "--to", str(folder)]) == 1
+    assert "holds another format (config.json)" in capsys.readouterr().err
+    assert sorted(os.listdir(folder)) == [".lock", *before]
 
 
 def test_convert_draws_missing_parts_by_seed(folder, tmp_path):

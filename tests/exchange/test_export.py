@@ -12,6 +12,7 @@ from vqa_jax import loading
 from vqa_jax.exchange import export, exported, llava_folder
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import load_params
+from vqa_jax.jobs import files
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.weights import bundle
 
@@ -56,3 +57,44 @@ def test_parameters_come_back_to_the_bit(untrained, tmp_path, form, names):
         found, want = (p.level_logits(frames, features) for p in (loaded, before))
         np.testing.assert_allclose(found, want, atol=1e-4)
         assert loaded.fingerprint == before.fingerprint
+
+
+def test_an_export_is_replaced_whole_and_nothing_else_is_touched(untrained, tmp_path):
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    victim.write_text("mine")
+    export.export(untrained, str(out), "safetensors")
+    (out / "notes.txt").write_text("mine")
+    export.export(untrained, str(out), "orbax")
+    assert [p.name for p in out.glob("*.safetensors*")] == [exported.SELFTEST]
+    assert not (out / "config.json").exists() and (out / "notes.txt").read_text() == "mine"
+    exported.read(str(out))
+    # A list that names what lies elsewhere is believed in nothing.
+    manifest = str(out / exported.MANIFEST)
+    facts = files.read_json(manifest)
+    facts["files"]["../victim"] = files.file_sha256(str(victim))
+    files.write_json(manifest, facts)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(files.CorpusError, match=r"'\.\./victim', which is not in it"):
+        export.export(untrained, str(out), "safetensors")
+    assert victim.read_text() == "mine"
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["student.json", "config.json", "manifest.json"])
+def test_formats_do_not_mix_in_a_folder(untrained, tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(exported.ExportError, match="name another folder"):
+        export.export(untrained, str(tmp_path), "orbax")
+    assert sorted(os.listdir(tmp_path)) == [".lock", name]
+
+
+def test_a_failed_export_leaves_the_one_before(untrained, tmp_path, monkeypatch):
+    out = str(tmp_path / "out")
+    export.export(untrained, out, "safetensors")
+    before = sorted(os.listdir(out))
+    monkeypatch.setattr(exported, "level_logits", lambda *_: np.full((1, 5), np.nan, np.float32))
+    with pytest.raises(exported.ExportError, match="self-test"):
+        export.export(untrained, out, "orbax")
+    monkeypatch.undo()
+    assert sorted(os.listdir(out)) == before
+    exported.read(out)

@@ -1,6 +1,5 @@
 """Reading of exports: damage is refused."""
 
-import json
 import os
 
 import pytest
@@ -22,8 +21,7 @@ def test_damage_is_refused(untrained, tmp_path, capsys):
         loading.load(out)
     assert main.main(arguments) == 0  # replaces it
     manifest = os.path.join(out, exported.MANIFEST)
-    with open(manifest, encoding="utf-8") as file:
-        facts = json.load(file)
+    facts = files.read_json(manifest)
     test = load_file(os.path.join(out, exported.SELFTEST))
     test["logits"] = test["logits"] + 1
     save_file(test, os.path.join(out, exported.SELFTEST))

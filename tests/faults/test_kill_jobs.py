@@ -5,12 +5,10 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
 
-import numpy as np
 import pytest
 
-from tests.fixtures import stub_student, tiny_corpus
+from tests.fixtures import killed, stub_student, tiny_corpus
 from vqa_jax import loading
 from vqa_jax.jobs import files, ranges
 from vqa_jax.loop import relabel
@@ -35,27 +33,6 @@ def _relabel(data: str, student: str, told) -> None:
     relabel.relabel(loaded.judge, data, 2, RELABEL)
 
 
-def _killed_until_done(job, *args: str, most_seconds: float, seed: int) -> int:
-    """Runs the job, killed at random moments after its imports, then once in peace.
-
-    Returns how many of the runs were really killed; one that was quicker has finished.
-    """
-    context = multiprocessing.get_context("spawn")
-    rng = np.random.default_rng(seed)
-    killed = 0
-    for wait in [*rng.uniform(0, most_seconds, KILLS), None]:
-        told = context.Event()
-        process = context.Process(target=job, args=(*args, told))
-        process.start()
-        told.wait()
-        process.join(wait)
-        process.kill()
-        process.join()
-        killed += process.exitcode == -signal.SIGKILL
-    assert process.exitcode == 0
-    return killed
-
-
 @pytest.fixture(autouse=True)
 def _paths_of_children(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -66,7 +43,10 @@ def test_kill_9_during_training(corpus, tmp_path):
     config = tiny_corpus.train_config(STEPS, checkpoint_every=5)
     quiet, other = str(tmp_path / "quiet"), str(tmp_path / "killed")
     train.train(config, tiny_corpus.student_spec(), corpus, quiet)
-    assert _killed_until_done(_train, corpus, other, most_seconds=6.0, seed=0) >= KILLS // 2
+    assert (
+        killed.until_done(_train, corpus, other, kills=KILLS, most_seconds=6.0, seed=0)
+        >= KILLS // 2
+    )
     assert tiny_corpus.losses(other) == tiny_corpus.losses(quiet)
     name = os.path.join("student", bundle.WEIGHTS_FILE)
     shas = {files.file_sha256(os.path.join(w, name)) for w in (quiet, other)}
@@ -86,7 +66,10 @@ def test_kill_9_during_relabelling(corpus, known, tmp_path):
     quiet, other = (str(shutil.copytree(corpus, tmp_path / x)) for x in ("quiet", "killed"))
     loaded = loading.load(known)
     relabel.relabel(loaded.judge, quiet, 2, RELABEL)
-    assert _killed_until_done(_relabel, other, known, most_seconds=4.0, seed=1) >= KILLS // 2
+    assert (
+        killed.until_done(_relabel, other, known, kills=KILLS, most_seconds=4.0, seed=1)
+        >= KILLS // 2
+    )
     assert _contents(other) == _contents(quiet)
 
 

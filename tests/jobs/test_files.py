@@ -44,3 +44,20 @@ def test_only_leftovers_of_killed_jobs_are_removed(tmp_path):
         (tmp_path / name).write_text("x")
     files.remove_temporary(str(tmp_path))
     assert set(os.listdir(tmp_path)) == {"notes.tmp", "c.json", "d.12.tmp.json"}
+
+
+def test_a_sealed_file_tells_any_change(tmp_path):
+    path = tmp_path / "x.json"
+    value = {"counts": {1: 2.5}, "names": ("caf\udce9", "ü"), "sha256": "of another file"}
+    files.write_sealed(str(path), value)
+    as_read = {"counts": {"1": 2.5}, "names": ["caf\udce9", "ü"], "sha256": "of another file"}
+    assert files.read_json(str(path)) == as_read
+    text = path.read_text("utf-8", "surrogateescape")
+    path.write_text(text.replace("2.5", "3.5"), "utf-8", "surrogateescape")
+    with pytest.raises(files.CorpusError, match=r"x\.json is damaged.*seal"):
+        files.read_json(str(path))
+    # Somebody who edits it says so by taking the seal away.
+    lines = path.read_text("utf-8", "surrogateescape").splitlines()
+    kept = "".join(line for line in lines if '"seal"' not in line)
+    path.write_text(kept, "utf-8", "surrogateescape")
+    assert files.read_json(str(path))["counts"] == {"1": 3.5}

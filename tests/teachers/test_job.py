@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from vqa_jax.benchmarks.score_tables import read_scores
 from vqa_jax.cli import main
-from vqa_jax.jobs.files import CorpusError
+from vqa_jax.jobs.files import CorpusError, read_json, write_json
 from vqa_jax.media.decode import read_frames
 from vqa_jax.media.probe import probe
 from vqa_jax.teachers import cards as teacher_registry
@@ -94,6 +94,21 @@ def test_built_in_teachers_go_through_the_job(folder, tmp_path):
     assert job.run(videos, built_in, str(out), _config()) == found  # nothing to do
     with pytest.raises(CorpusError, match="other teachers"):
         job.run(videos, built_in[:1], str(out), _config())
+    manifest = str(out / job.MANIFEST)
+    told = read_json(manifest)
+    del told["identity"]["contents"]  # as earlier versions wrote it
+    write_json(manifest, told)
+    assert job.run(videos, built_in, str(out), _config()) == found
+
+
+def test_a_replaced_file_is_not_taken_for_the_one_before(folder, tmp_path):
+    copied = tmp_path / "videos"
+    shutil.copytree(folder, copied)
+    videos = job.list_videos([str(copied)])
+    job.run(videos, [SeedTeacher()], str(tmp_path / "out"), _config())
+    shutil.copyfile(copied / "0.mp4", copied / "2.mp4")
+    with pytest.raises(CorpusError, match="scores of other contents"):
+        job.run(videos, [SeedTeacher()], str(tmp_path / "out"), _config())
 
 
 def test_processes_and_group_sizes_change_no_byte(folder, tmp_path):

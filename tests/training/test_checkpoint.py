@@ -2,13 +2,17 @@
 
 import os
 import shutil
+import types
 
+import numpy as np
 import pytest
 
 from tests.fixtures import tiny_corpus
 from tests.fixtures.tiny_run import CONFIG, SPEC, STEPS
 from vqa_jax.devices import sharding
+from vqa_jax.jobs import files
 from vqa_jax.training import checkpoint, train
+from vqa_jax.weights import bundle
 
 
 def test_truncated_newest_checkpoint_falls_back_to_the_one_before(
@@ -26,6 +30,86 @@ def test_truncated_newest_checkpoint_falls_back_to_the_one_before(
     assert any(f"step {STEPS} is damaged" in text and largest.name in text for text in warned)
     assert (tmp_path / "damaged_checkpoints" / str(STEPS)).is_dir()
     assert tiny_corpus.losses(workdir) == tiny_corpus.losses(finished)
+
+
+def _files_of(step, folder):
+    return [path for path in (folder / "checkpoints" / str(step)).rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("damage", ["bit", "metadata", "list", "empty list"])
+def test_changed_bytes_fall_back_to_the_checkpoint_before(
+    corpus, finished, tmp_path, monkeypatch, damage
+):
+    """Where all sizes are right: a flipped bit of the weights, zeros for what describes them."""
+    workdir = str(tmp_path)
+    shutil.copytree(finished, workdir, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "student")
+    path = max(_files_of(STEPS, tmp_path), key=lambda p: p.stat().st_size)
+    if damage == "metadata":
+        path = next(p for p in _files_of(STEPS, tmp_path) if p.name == "_METADATA")
+        path.write_bytes(bytes(path.stat().st_size))
+    elif damage == "bit":
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    else:
+        path = tmp_path / "checkpoints" / f"{STEPS}.files.json"
+        path.write_text("" if damage == "list" else "{}")
+    warned = []
+    monkeypatch.setattr(checkpoint.logging, "warning", lambda text, *a: warned.append(text % a))
+    train.train(CONFIG, SPEC, corpus, workdir)
+    assert any(f"step {STEPS} is damaged" in text and path.name in text for text in warned)
+    assert (tmp_path / "damaged_checkpoints" / str(STEPS)).is_dir()
+    weights = os.path.join("student", bundle.WEIGHTS_FILE)
+    assert files.file_sha256(os.path.join(workdir, weights)) == files.file_sha256(
+        os.path.join(finished, weights)
+    )
+
+
+def test_every_file_of_a_checkpoint_is_listed_and_every_flip_noticed(finished, tmp_path):
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    identity = files.read_json(str(root / "checkpoints" / "identity.json"))
+    saved = checkpoint.Checkpointer(str(root), identity)
+    listed = files.read_json(str(root / "checkpoints" / f"{STEPS}.files.json"))
+    folder = root / "checkpoints" / str(STEPS)
+    assert set(listed) == {str(p.relative_to(folder)) for p in _files_of(STEPS, root)}
+    rng = np.random.default_rng(0)
+    for path in rng.choice(sorted(map(str, _files_of(STEPS, root))), 20):
+        with open(path, "rb") as file:
+            whole = file.read()
+        if not whole:
+            continue
+        data = bytearray(whole)
+        data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+        with open(path, "wb") as file:
+            file.write(data)
+        assert os.path.basename(path) in saved._damage(STEPS, whole=True)
+        with open(path, "wb") as file:
+            file.write(whole)
+    assert saved._damage(STEPS, whole=True) is None
+    saved.close()
+
+
+def test_checkpoints_of_earlier_versions_are_used(corpus, finished, tmp_path, monkeypatch):
+    """Their lists tell sizes alone, and their identity nothing of the corpus's pictures."""
+    workdir = str(tmp_path)
+    shutil.copytree(finished, workdir, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "student")
+    identity = str(tmp_path / "checkpoints" / "identity.json")
+    facts = files.read_json(identity)
+    del facts["corpus"]
+    files.write_json(identity, facts)
+    path = str(tmp_path / "checkpoints" / f"{STEPS}.files.json")
+    files.write_json(path, {name: told["bytes"] for name, told in files.read_json(path).items()})
+    told = []
+    heard = types.SimpleNamespace(info=lambda text, *a: told.append(text % a), warning=pytest.fail)
+    monkeypatch.setattr(checkpoint, "logging", heard)  # Orbax has the same module
+    train.train(CONFIG, SPEC, corpus, workdir)
+    assert sum("no list of hashes" in text for text in told) == 1
+    assert sum("does not tell its corpus" in text for text in told) == 1
+    assert f"resumed from step {STEPS}" in told
+    assert "corpus" in files.read_json(identity)
 
 
 def test_save_that_fails_stops_the_run(corpus, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from tests.fixtures import tiny_corpus
 from tests.fixtures.tiny_run import CONFIG, SPEC, STEPS, KilledError, kill_before
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import settings
+from vqa_jax.corpus import shards, store
 from vqa_jax.devices import sharding
 from vqa_jax.jobs import files
 from vqa_jax.models.functional import FunctionalStudent
@@ -87,6 +89,35 @@ def test_other_settings_students_or_data_are_refused_in_the_same_workdir(
     fewer = tiny_corpus.write_corpus(str(tmp_path), num_train=2)
     with pytest.raises(checkpoint.CheckpointError, match="another workdir"):
         train.train(CONFIG, SPEC, fewer, finished)
+
+
+@pytest.mark.parametrize("name", ["vqa_videos", "vqa_motion"])
+def test_other_pictures_or_motion_under_the_same_pairs_are_refused(
+    corpus, finished, tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr(train_step, "make_train_step", pytest.fail)
+    data = str(tmp_path / "corpus")
+    shutil.copytree(corpus, data)
+    records = list(store.RecordStore(data, name).records())
+    path = str(tmp_path / "shard")
+    field = {"vqa_videos": "frames", "vqa_motion": "features"}[name]
+    shards.write_shard(path, name, [{**r, field: r[field] // 2} for r in records])
+    shards.publish(data, name, name, {"train": [path]})
+    with pytest.raises(checkpoint.CheckpointError, match=r"\(other corpus\).*another workdir"):
+        train.train(CONFIG, SPEC, data, finished)
+
+
+def test_a_changed_pair_shard_is_named(corpus, tmp_path):
+    data = str(tmp_path / "corpus")
+    shutil.copytree(corpus, data)
+    path = shards.dataset_shards(data, "vqa_pairs_1", "train")[1]
+    whole = pathlib.Path(path).read_bytes()
+    pathlib.Path(path).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(files.CorpusError, match=os.path.basename(path)):
+        train.train(CONFIG, SPEC, data, str(tmp_path / "run"))
+    os.remove(path)
+    with pytest.raises(files.CorpusError, match=f"{os.path.basename(path)} is missing"):
+        train.train(CONFIG, SPEC, data, str(tmp_path / "run"))
 
 
 def test_step_that_is_not_finite_stops_and_keeps_the_weights_before(

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.fixtures import tiny_corpus
+from vqa_jax.jobs import files
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.weights import bundle
@@ -65,3 +66,41 @@ def test_damaged_bundles_are_named_with_every_problem(saved, tmp_path):
         bundle.load_params(folder, student)
     with pytest.raises(bundle.BundleError, match="not a student"):
         bundle.load_spec(str(tmp_path))
+
+
+def test_every_flipped_bit_is_noticed_or_changes_nothing(saved):
+    student = FunctionalStudent(tiny_corpus.student_spec().student)
+    before = jax.tree.map(np.asarray, bundle.load_params(saved, student))
+    fingerprint = bundle.fingerprint(saved)
+    rng = np.random.default_rng(0)
+    for name in (bundle.WEIGHTS_FILE, bundle.CONFIG_FILE):
+        path = os.path.join(saved, name)
+        with open(path, "rb") as file:
+            whole = file.read()
+        for _ in range(20):
+            damaged = bytearray(whole)
+            damaged[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+            with open(path, "wb") as file:
+                file.write(damaged)
+            try:
+                assert bundle.load_spec(saved) == tiny_corpus.student_spec()
+                found = bundle.load_params(saved, student)
+                jax.tree.map(np.testing.assert_array_equal, found, before)
+                assert name == bundle.CONFIG_FILE
+            except (bundle.BundleError, files.CorpusError) as error:
+                assert name in str(error)
+        with open(path, "wb") as file:
+            file.write(whole)
+    assert bundle.fingerprint(saved) == fingerprint
+
+
+def test_students_of_earlier_versions_are_used(saved, monkeypatch):
+    """Their config tells no hash of the weights."""
+    path = os.path.join(saved, bundle.CONFIG_FILE)
+    facts = files.read_json(path)
+    del facts["weights_sha256"]
+    files.write_json(path, facts)
+    told = []
+    monkeypatch.setattr(bundle.logging, "info", lambda text, *a: told.append(text % a))
+    bundle.load_params(saved, FunctionalStudent(tiny_corpus.student_spec().student))
+    assert sum("unchecked" in text for text in told) == 1

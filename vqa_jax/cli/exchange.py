@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
         "convert",
         _convert,
         "Turn published weights into a student's folder.",
-        kept="{to} is no student yet; the same command starts again",
+        kept="what was in {to} is as it was; the same command starts again",
     )
     command.add_output(sub, "--to", "folder", "folder to write", required=True)
     sub.add_argument(
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
         "export",
         _export,
         "Write a student for serving, with a manifest and a self-test.",
-        kept="{out} is no export yet; the same command starts again",
+        kept="what was in {out} is as it was; the same command starts again",
     )
     sub.add_argument("--student", required=True, help="student's folder")
     command.add_output(sub, "--out", "folder", "folder to write", required=True)

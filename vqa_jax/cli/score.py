@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
+import sys
 from typing import Any
 
 from vqa_jax.cli import command
+from vqa_jax.jobs import outputs
+from vqa_jax.jobs.files import write_json
 from vqa_jax.settings import EPSILON, ScoreConfig
 
 
@@ -16,10 +19,12 @@ def add(commands: Any) -> None:
         commands,
         "score",
         _score,
-        "Score files, folders or glob patterns.",
-        kept="with --csv FILE, the rows so far are in FILE.partial; the same command starts again",
+        "Score files, folders, glob patterns or listings.",
+        kept="with --csv FILE what is finished is kept; the same command goes on from there",
     )
-    sub.add_argument("paths", nargs="+", metavar="PATH", help="videos, folders of them, patterns")
+    text = "videos, folders of them, patterns, tables (.csv, .jsonl, .parquet) with a column path;"
+    text += " - for names on standard input, one a line"
+    sub.add_argument("paths", nargs="+", metavar="PATH", help=text)
     sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
     sub.add_argument("--anchors", metavar="FILE", help="table of other anchors: path, mos or score")
     mode = sub.add_mutually_exclusive_group()
@@ -40,6 +45,9 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--epsilon", type=float, default=EPSILON, help=f"of --adaptive (default: {EPSILON})"
     )
+    text = "fail if any file has no score (default: if none has)"
+    sub.add_argument("--strict", action="store_true", help=text)
+    command.add_shares(sub)
     command.add_output(sub, "--csv", "text", "write one row a file; - for the terminal")
     command.add_output(sub, "--json", "text", "write the same as JSON; - for the terminal")
 
@@ -57,41 +65,75 @@ def add(commands: Any) -> None:
 
 
 def _score(args: argparse.Namespace) -> command.Result:
-    from tqdm import tqdm
-
     from vqa_jax import loading
     from vqa_jax.cli import score_table
-    from vqa_jax.jobs.files import write_json
-    from vqa_jax.media.find import find_videos
+    from vqa_jax.jobs.ranges import Share
+    from vqa_jax.scoring import job
     from vqa_jax.scoring.predictor import Result
 
     if not args.epsilon > 0:
         return f"--epsilon {args.epsilon:g}: give a number above 0", 2
-    paths = find_videos(args.paths)
+    kept = _kept_table(args)
+    if args.processes > 1 and kept is None:
+        return "--processes shares the rows of a table: name a file by --csv", 2
+    share = Share(args.process, args.processes)
+    paths = _listed(args.paths)
     if not paths:
         return f"no video in {', '.join(args.paths)}", 2
     config = ScoreConfig(args.epsilon if args.adaptive else 0.0, args.both_orders, args.protocol)
     student = loading.load(args.student, anchors=args.anchors)
-    results: list[Result] = []
-    columns = [*(field.name for field in dataclasses.fields(Result)), "direction"]
-    table = score_table.RowFile(args.csv, columns) if args.csv else None
-    for result in tqdm(
-        student.iter_scores(paths, config), total=len(paths), desc="score", unit="video"
-    ):
-        results.append(result)
-        if table:
-            table.add(score_table.row_of(result))
-    text = score_table.render(results, len(student.judge.anchors.names))
-    if args.student is None:
-        text = f"No --student given: scored with the shipped tiny student.\n{text}"
-    command.say(args, text)  # before the files, which may fail
-    try:
-        if table:
-            table.finish()
-    finally:
-        if args.json:
-            write_json(args.json, [score_table.row_of(result) for result in results])
-    return 0 if any(result.error is None for result in results) else 1
+    columns, failed = score_table.columns_of(Result), []
+
+    def publish(results: list[Result]) -> None:
+        failed.extend(result for result in results if result.error is not None)
+        text = score_table.render(results, len(student.judge.anchors.names))
+        if args.student is None:
+            text = f"No --student given: scored with the shipped tiny student.\n{text}"
+        command.say(args, text)  # before the files, which may fail
+        rows = [score_table.row_of(result) for result in results]
+        with contextlib.ExitStack() as files:  # the failure of one does not keep the other away
+            if args.json:
+                files.callback(write_json, args.json, rows)
+            if stream:
+                stream.finish()
+            elif args.csv:
+                score_table.write_rows(args.csv, rows, columns)
+
+    stream = score_table.RowStream(args.csv, columns) if args.csv and kept != args.csv else None
+    if kept is None:
+        tell = (lambda result: stream.add(score_table.row_of(result))) if stream else _untold
+        publish(job.score(student, paths, config, tell))
+    elif not job.run(student, paths, config, kept, publish, share):
+        return command.LEFT, 0
+    return 1 if failed and (args.strict or len(failed) == len(paths)) else 0
+
+
+def _kept_table(args: argparse.Namespace) -> str | None:
+    """The file beside which finished rows are kept: the table, unless it is a stream."""
+    table = args.csv or args.json
+    return table if table and not outputs.is_stream(table) else None
+
+
+def _untold(result: Any) -> None:
+    """What becomes of a result that nobody waits for."""
+
+
+def _listed(names: list[str]) -> list[str]:
+    """The files to score: what a listing names as it is named there, all else as it is found."""
+    from vqa_jax.benchmarks import score_tables
+    from vqa_jax.media.find import find_videos
+
+    listed: list[str] = []
+    others: list[str] = []
+    for name in names:
+        if name == "-":
+            lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
+            listed += filter(None, (line.removesuffix("\r") for line in lines))
+        elif name.lower().endswith(score_tables.TABLES):
+            listed += score_tables.read_paths(name)
+        else:
+            others.append(name)
+    return list(dict.fromkeys([*listed, *(find_videos(others) if others else ())]))
 
 
 def _timeline(args: argparse.Namespace) -> command.Result:

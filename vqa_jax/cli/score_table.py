@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:  # --help must not import JAX
     from vqa_jax.scoring.predictor import Result
 
 DIRECTION = "higher is better"
-PARTIAL = ".partial"
 _SEVERAL = 3  # videos of one score are no coincidence
 
 
@@ -26,52 +24,47 @@ def row_of(result: Result) -> dict[str, Any]:
     return {**dataclasses.asdict(result), "direction": DIRECTION}
 
 
-class RowFile:
-    """A CSV whose rows are written as they come.
+def columns_of(kind: type[Result]) -> list[str]:
+    """Names of a row's cells, in order."""
+    return [*(field.name for field in dataclasses.fields(kind)), "direction"]
 
-    They go to `path`.partial, which becomes `path` at the end: what is interrupted keeps its rows.
-    A stream gets them at once. Where a row cannot be written, as on a full disk, the work goes on:
-    `finish` tries to write all rows again.
+
+def write_rows(path: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Writes a CSV, whole or not at all."""
+    with files.written(path, newline="") as file:
+        writer = csv_cells.dict_writer(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+class RowStream:
+    """A CSV that goes to a stream, row by row as they come.
+
+    Where a row cannot be written the work goes on; `finish` tells.
     """
 
     def __init__(self, path: str, columns: Sequence[str]):
-        """Opens the file and writes the header."""
-        self._path, self._columns = path, columns
-        self._rows: list[Mapping[str, Any]] = []
+        """Opens the stream and writes the header."""
+        self._path = path
         self._error: OSError | None = None
-        self._is_stream = outputs.is_stream(path)
         self._stack = contextlib.ExitStack()
-        enter = self._stack.enter_context
-        if self._is_stream:
-            self._file = enter(outputs.stream(path, newline=""))
-        else:
-            self._file = enter(outputs.text_file(path + PARTIAL, newline=""))
+        self._file = self._stack.enter_context(outputs.stream(path, newline=""))
         self._writer = csv_cells.dict_writer(self._file, columns)
         self._try(self._writer.writeheader)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Writes a row."""
-        self._rows.append(row)
         self._try(lambda: self._writer.writerow(row))
 
     def finish(self) -> None:
-        """Gives the file its name.
+        """Closes the stream.
 
         Raises:
-          OSError: it cannot be written; it names the file.
+          OSError: rows could not be written; it names the stream.
         """
-        if self._error is None:
-            self._stack.close()
-            if not self._is_stream:
-                files.commit(self._path + PARTIAL, self._path)
-            return
-        if self._is_stream:
+        if self._error is not None:
             raise self._error
-        with files.written(self._path, newline="") as file:  # there may be room again
-            writer = csv_cells.dict_writer(file, self._columns)
-            writer.writeheader()
-            writer.writerows(self._rows)
-        os.remove(self._path + PARTIAL)
+        self._stack.close()
 
     def _try(self, write: Any) -> None:
         if self._error is not None:

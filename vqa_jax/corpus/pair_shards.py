@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ _NUMBERS = (
     "second_mean",
     "second_std",
 )
+_OWN = r".+-\d{5}(?:\.json)?"  # files of the working folder
 _ONE_HOT = tuple(tuple(levels.level_probs(label).tolist()) for label in levels.LEVELS)
 
 
@@ -93,8 +93,8 @@ def write(
     """
     name = dataset_name(iteration)
     work = _work(root, iteration)
-    shutil.rmtree(work, ignore_errors=True)
-    os.makedirs(work)
+    files.remove_own(work, _OWN)
+    os.makedirs(work, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         os.remove(manifest_path(root, iteration))  # it would vouch for what is now replaced
     published: dict[str, list[str]] = {}
@@ -118,8 +118,8 @@ def write(
         "labels": {x: labels[x] for x in levels.LEVELS},
         "dataset": {name: entry},
     }
-    files.write_json(manifest_path(root, iteration), manifest)
-    shutil.rmtree(work)
+    files.write_sealed(manifest_path(root, iteration), manifest)
+    files.remove_own(work, _OWN)
     return manifest
 
 
@@ -134,5 +134,5 @@ def finished(root: str, iteration: int, identity: Mapping[str, Any]) -> dict[str
             f"{path} was made with other settings or models: delete it to make the pairs again"
         )
     shards.check_present(root, manifest["dataset"])
-    shutil.rmtree(_work(root, iteration), ignore_errors=True)  # of a job killed at its very end
+    files.remove_own(_work(root, iteration), _OWN)  # of a job killed at its very end
     return manifest

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from vqa_jax.corpus.schemas import CITATION, DESCRIPTIONS, FEATURES, HOMEPAGE, VERSION, serialize
+from vqa_jax.jobs.contents import checked_sha256
 from vqa_jax.jobs.files import (
     CorpusError,
     commit,
@@ -26,13 +28,14 @@ from vqa_jax.jobs.files import (
     read_json,
     remove_temporary,
     temporary_name,
-    write_json,
+    write_sealed,
 )
 
 _WRITER = "vqa_jax.records"  # as dataset_info.json has had it since the first corpus: bytes stay
 # Files of a corpus folder beside its datasets.
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.csv"
+RESTORE = "restore it, or run the step that writes its dataset again"
 _SHARD_OPTIONS = "group_size:1,zstd:1"  # one record a chunk: constant-time random reads
 
 
@@ -90,7 +93,7 @@ class ShardWriter:
             ids=tuple(self._ids),
         )
         commit(self._temporary, self.path)
-        write_json(self.path + ".json", dataclasses.asdict(shard))
+        write_sealed(self.path + ".json", dataclasses.asdict(shard))
         return shard
 
 
@@ -110,7 +113,10 @@ def complete_shard(path: str) -> Shard | None:
     """
     if not (os.path.exists(path) and os.path.exists(path + ".json")):
         return None
-    fields = read_json(path + ".json")
+    try:
+        fields = read_json(path + ".json")
+    except CorpusError:  # a damaged sidecar tells nothing
+        return None
     size = os.path.getsize(path)
     if "num_bytes" not in fields and file_sha256(path) != fields["sha256"]:
         return None
@@ -125,6 +131,15 @@ def finished_shard(path: str) -> Shard | None:
     """
     shard = complete_shard(path)
     return shard if shard and file_sha256(path) == shard.sha256 else None
+
+
+def intact_sha256(path: str) -> str:
+    """SHA-256 of a published shard that is read anyway.
+
+    Raises:
+      CorpusError: it is not the one that its sidecar tells.
+    """
+    return checked_sha256(path, read_json(path + ".json")["sha256"], RESTORE)
 
 
 def builder_dir(root: str, name: str) -> str:
@@ -155,7 +170,8 @@ def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) ->
     folder = builder_dir(root, name)
     os.makedirs(folder, exist_ok=True)
     remove_temporary(folder)
-    earlier = set(os.listdir(folder))
+    shard_file = re.compile(re.escape(name) + r"-.+\.array_record-\d{5}-of-\d{5}(\.json)?")
+    earlier = set(filter(shard_file.fullmatch, os.listdir(folder)))
     entry: dict[str, Any] = {"kind": kind, "splits": {}}
     split_infos = []
     for split, paths in sorted(shards.items()):
@@ -169,7 +185,7 @@ def publish(root: str, name: str, kind: str, shards: Mapping[str, list[str]]) ->
             shard = dataclasses.replace(shard, name=os.path.basename(target))
             if path != target:
                 _link(path, target)
-            write_json(target + ".json", dataclasses.asdict(shard))
+            write_sealed(target + ".json", dataclasses.asdict(shard))
             earlier -= {shard.name, shard.name + ".json"}
             size += shard.num_bytes
             rows.append({"name": shard.name, "records": shard.records, "sha256": shard.sha256})
@@ -215,14 +231,13 @@ def check_present(root: str, datasets: Mapping[str, Any]) -> None:
         folder = builder_dir(root, name)
         if entry["kind"] == "vqa_clips" and not os.path.isdir(folder):
             continue
-        for rows in entry["splits"].values():
-            for row in rows:
-                path = os.path.join(folder, row["name"])
-                if not os.path.exists(path):
-                    raise CorpusError(
-                        f"{path} is missing, though its manifest lists it: restore it, or delete"
-                        " the manifest and run the step that writes it again"
-                    )
+        for row in (row for rows in entry["splits"].values() for row in rows):
+            path = os.path.join(folder, row["name"])
+            if not os.path.exists(path):
+                raise CorpusError(
+                    f"{path} is missing, though its manifest lists it: restore it, or delete"
+                    " the manifest and run the step that writes it again"
+                )
 
 
 def _write_tfds_metadata(root: str, name: str, kind: str, splits: list[Any]) -> None:
@@ -245,11 +260,32 @@ def _write_tfds_metadata(root: str, name: str, kind: str, splits: list[Any]) -> 
 
 
 def dataset_shards(root: str, name: str, split: str | None = None) -> list[str]:
-    """Paths of a published dataset's shards, sorted; all splits when `split` is None."""
+    """Paths of a published dataset's shards, sorted; all splits when `split` is None.
+
+    Raises:
+      CorpusError: there are none, or not as many as their names tell.
+    """
     folder = builder_dir(root, name)
-    prefix = f"{name}-{split}." if split else f"{name}-"
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    paths = [os.path.join(folder, n) for n in names if n.startswith(prefix) and n[-5:].isdigit()]
-    if not paths:
-        raise CorpusError(f"no shards {prefix}* in {folder}: run data_prep first")
-    return paths
+    pattern = re.compile(re.escape(name) + r"-(.+)\.array_record-(\d{5})-of-(\d{5})")
+    found: dict[tuple[str, int], set[int]] = {}  # (split, number of shards) -> those there
+    for match in filter(None, map(pattern.fullmatch, _names(folder))):
+        if split in (None, match[1]):
+            found.setdefault((match[1], int(match[3])), set()).add(int(match[2]))
+    if not found:
+        raise CorpusError(f"no shards {name}-{split or '*'} in {folder}: run data_prep first")
+    for (of, count), there in found.items():
+        if missing := sorted(set(range(count)) - there):
+            path = os.path.join(folder, shard_name(name, of, missing[0], count))
+            raise CorpusError(f"{path} is missing: {RESTORE}")
+    if len(found) != len({of for of, _ in found}):
+        counts = sorted({count for _, count in found})
+        raise CorpusError(f"{folder} holds shards of {counts} parts: delete it and {RESTORE}")
+    return sorted(
+        os.path.join(folder, shard_name(name, of, index, count))
+        for (of, count), there in found.items()
+        for index in there
+    )
+
+
+def _names(folder: str) -> list[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []

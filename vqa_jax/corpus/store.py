@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,11 +13,15 @@ import numpy as np
 from array_record.python import array_record_data_source
 
 from vqa_jax.corpus.schemas import deserialize
-from vqa_jax.corpus.shards import builder_dir, dataset_shards
-from vqa_jax.jobs.files import (
-    CorpusError,
-    read_json,
+from vqa_jax.corpus.shards import (
+    MANIFEST,
+    RESTORE,
+    builder_dir,
+    check_present,
+    dataset_shards,
 )
+from vqa_jax.jobs.contents import sampled_sha256
+from vqa_jax.jobs.files import CorpusError, read_json
 from vqa_jax.media import view
 
 
@@ -24,6 +31,9 @@ class VideoStore:
     def __init__(self, root: str, extractor: str):
         """Opens the shards; `extractor` is the fingerprint that motion records must carry."""
         self._root, self._extractor = root, extractor
+        manifest = os.path.join(root, MANIFEST)
+        if os.path.exists(manifest):
+            check_present(root, read_json(manifest)["datasets"])
         self._videos = RecordStore(root, "vqa_videos")
         self._motion = RecordStore(root, "vqa_motion")
 
@@ -47,6 +57,13 @@ class VideoStore:
         if view.is_image(video["path"], int(video["num_frames"])):
             features = np.zeros_like(features[:1])
         return video, features
+
+    def digests(self) -> dict[str, str]:
+        """What the pictures and motion features are: dataset -> hash of its shards.
+
+        Sidecars tell a shard's hash; sampled blocks of the shard itself tell one put in its place.
+        """
+        return {"videos": self._videos.digest(), "motion": self._motion.digest()}
 
     def place(self, video_id: str) -> tuple[int, int]:
         """(number of the shard, offset in it) of a video.
@@ -86,20 +103,17 @@ class RecordStore:
 
     def __init__(self, root: str, name: str, kind: str | None = None, split: str | None = None):
         self.kind = kind or name
-        paths = dataset_shards(root, name, split)
+        self._paths = dataset_shards(root, name, split)
         self.ids: list[str] = []
         self._starts: list[int] = []
-        for path in paths:
+        self._hashes: list[str] = []
+        for path in self._paths:
+            told = read_json(path + ".json")
             self._starts.append(len(self.ids))
-            self.ids.extend(read_json(path + ".json")["ids"])
+            self._hashes.append(told["sha256"])
+            self.ids.extend(told["ids"])
         self._position = {key: i for i, key in enumerate(self.ids)}
-        try:
-            self._source = array_record_data_source.ArrayRecordDataSource(paths)
-        except RuntimeError as error:
-            raise CorpusError(
-                f"a shard in {builder_dir(root, name)} is damaged ({error}):"
-                " `python -m data_prep verify` names it"
-            ) from error
+        self._source = _opened(self._paths)
         if len(self._source) != len(self.ids):
             raise CorpusError(
                 f"{builder_dir(root, name)}: sidecars and shards disagree; rerun prep"
@@ -112,28 +126,77 @@ class RecordStore:
         return key in self._position
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """The record of `key`; KeyError if absent."""
-        return deserialize(self.kind, self._source[self._position[key]])
+        """The record of `key`; KeyError if absent.
+
+        Raises:
+          CorpusError: its shard is damaged.
+        """
+        return self._record(self._position[key])
 
     def place(self, key: str) -> tuple[int, int]:
         """(number of the shard, offset in it) of `key`; KeyError if absent."""
         position = self._position[key]
-        shard = bisect.bisect_right(self._starts, position) - 1
+        shard = self._shard(position)
         return shard, position - self._starts[shard]
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """All records in stored order."""
-        for i in range(len(self.ids)):
-            yield deserialize(self.kind, self._source[i])
+        """All records in stored order; errors as `__getitem__`."""
+        return map(self._record, range(len(self.ids)))
+
+    def digest(self) -> str:
+        """Hash of what the shards' sidecars and a few blocks of each tell."""
+        names = map(os.path.basename, self._paths)
+        told = list(zip(names, self._hashes, map(sampled_sha256, self._paths), strict=True))
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+
+    def _shard(self, position: int) -> int:
+        return bisect.bisect_right(self._starts, position) - 1
+
+    def _record(self, position: int) -> dict[str, Any]:
+        with _naming(self._paths[self._shard(position)]):
+            return deserialize(self.kind, self._source[position])
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Turns what a reader says of damaged bytes into an error that names the shard."""
+    try:
+        yield
+    except CorpusError:
+        raise
+    except Exception as error:  # of ArrayRecord (RuntimeError), protobuf or NumPy
+        reason = " ".join(str(error).split())[:200]
+        raise CorpusError(f"{path} is damaged ({reason}): {RESTORE}") from error
+
+
+def _opened(paths: Sequence[str]) -> array_record_data_source.ArrayRecordDataSource:
+    try:
+        return array_record_data_source.ArrayRecordDataSource(paths)
+    except Exception:
+        for path in paths:  # which one, in the few milliseconds that a header takes
+            with _naming(path):
+                array_record_data_source.ArrayRecordDataSource([path])
+        raise
 
 
 def shard_records(path: str, kind: str) -> Iterator[dict[str, Any]]:
-    """All records of one shard in stored order, one in memory at a time."""
-    source = array_record_data_source.ArrayRecordDataSource([path])
+    """All records of one shard in stored order, one in memory at a time.
+
+    Raises:
+      CorpusError: the shard is damaged.
+    """
+    source = _opened([path])
     for i in range(len(source)):
-        yield deserialize(kind, source[i])
+        yield _record_of(source, path, kind, i)
 
 
 def shard_record(path: str, kind: str, number: int) -> dict[str, Any]:
-    """One record of a shard, by its place in it."""
-    return deserialize(kind, array_record_data_source.ArrayRecordDataSource([path])[number])
+    """One record of a shard, by its place in it; errors as `shard_records`."""
+    return _record_of(_opened([path]), path, kind, number)
+
+
+def _record_of(
+    source: array_record_data_source.ArrayRecordDataSource, path: str, kind: str, number: int
+) -> dict[str, Any]:
+    with _naming(path):
+        return deserialize(kind, source[number])

@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vqa_jax.corpus.shards import MANIFEST
 from vqa_jax.jobs import files
-from vqa_jax.jobs.files import CorpusError, file_sha256, replacing
+from vqa_jax.jobs.contents import checked_sha256
+from vqa_jax.jobs.files import CorpusError, file_sha256, read_json, replacing
 from vqa_jax.pairs.simulators import SimulatedSets
 
 VIDEO_TABLE = "videos.parquet"
@@ -185,9 +187,13 @@ def read_video_table(data: str, columns: Sequence[str] | None = None) -> VideoTa
       columns: the fields needed; None reads all, and the scores.
 
     Raises:
-      CorpusError: there is none, or it cannot be read.
+      CorpusError: there is none, it cannot be read, or it is not what the manifest tells.
     """
     path = table_path(data)
+    manifest = os.path.join(data, MANIFEST)
+    if os.path.exists(path) and os.path.exists(manifest):
+        recorded = read_json(manifest)["video_table_sha256"]
+        checked_sha256(path, recorded, f"restore it, or delete {data} and prepare it anew")
     try:
         table = pq.read_table(
             path, columns=None if columns is None else list(columns), read_dictionary=_REPEATED

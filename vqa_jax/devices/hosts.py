@@ -96,6 +96,13 @@ def same_everywhere(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
+def anywhere(flag: bool) -> bool:
+    """Whether the flag is set on any process; every one must call it."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.int32(flag))))
+
+
 def gathered(tree: Any) -> Any:
     """Whole arrays in host memory on process 0, leaf by leaf; None elsewhere.
 

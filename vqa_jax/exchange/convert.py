@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
 
@@ -13,8 +12,9 @@ from absl import logging
 from tqdm import tqdm
 
 from vqa_jax.exchange.sizes import student_config
-from vqa_jax.exchange.student_io import match_student, scratch_params
+from vqa_jax.exchange.student_io import StudentSource, match_student, scratch_params
 from vqa_jax.jobs.files import exclusive, remove_temporary, replacing
+from vqa_jax.jobs.replaced import replacing_set
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
@@ -23,6 +23,7 @@ from vqa_jax.weights import bundle
 from vqa_jax.weights.stream import read_blocks
 from vqa_jax.weights.writer import write_safetensors
 
+_OTHER_FORMATS = ("manifest.json", "config.json")  # of an export or a corpus, of a checkpoint
 NUM_FRAMES = 10  # key frames of a video that the published students are given at most
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -48,7 +49,7 @@ def convert(
 
     Args:
         paths: checkpoint folders or files: a whole student, or its parts (SigLIP and Qwen2).
-        folder: is made; an older student in it is replaced at the end.
+        folder: is made; an older student in it is replaced once the new one is whole.
         preset: sizes by name; "": from the checkpoints' config.json.
         dtype: of the stored weights, "float32" or "bfloat16".
         scratch: parts that the checkpoints lack and that start from random numbers.
@@ -63,6 +64,8 @@ def convert(
         WeightsError: with every missing, unexpected, duplicate and misshapen key.
         ValueError: an unknown preset or part.
         FileNotFoundError: no such extractor.
+        BundleError: the folder holds another format.
+        CorpusError: a file that no student brought is in the way.
     """
     if preset and preset not in PRESETS:
         raise ValueError(f"unknown student {preset!r}: one of {sorted(PRESETS)}")
@@ -71,31 +74,47 @@ def convert(
     spec = _spec(source.cfg, preset or _preset_of(cfg), paths, extractor)
     with exclusive(folder):
         remove_temporary(folder)
-        for file in (bundle.CONFIG_FILE, bundle.WEIGHTS_FILE):  # no mixture if this is killed
-            pathlib.Path(folder, file).unlink(missing_ok=True)
-        copy_beside(paths, folder, _extractor_file(paths, extractor))
-        drawn = {path: np.asarray(value) for path, value in scratch_params(source, seed).items()}
-        tensors = {"/".join(path): (leaf.shape, leaf.dtype) for path, leaf in source.leaves.items()}
-        with tqdm(
-            total=source.nbytes, desc="convert", unit="B", unit_scale=True, mininterval=5
-        ) as bar:
-
-            def pieces(name: str) -> Iterator[np.ndarray]:
-                path = tuple(name.split("/"))
-                if path in drawn:
-                    yield drawn[path]
-                    return
-                for _, block in read_blocks(*source.found[path], source.leaves[path].shape):
-                    yield block
-                    bar.update(block.nbytes)
-
-            write_safetensors(os.path.join(folder, bundle.WEIGHTS_FILE), tensors, pieces)
-        facts = {"converted_from": [os.path.basename(os.path.abspath(p)) for p in paths]}
-        facts |= {"scratch": sorted({"/".join(path) for path in source.scratch})}
-        bundle.save_spec(folder, spec, facts)
+        with replacing_set(folder, bundle.CONFIG_FILE, _set_before(folder)) as new:
+            copy_beside(paths, new, _extractor_file(paths, extractor))
+            _write_weights(source, seed, os.path.join(new, bundle.WEIGHTS_FILE))
+            facts = {"converted_from": [os.path.basename(os.path.abspath(p)) for p in paths]}
+            facts |= {"scratch": sorted({"/".join(path) for path in source.scratch})}
+            bundle.save_spec(new, spec, facts)
     count = sum(int(np.prod(leaf.shape)) for leaf in source.leaves.values())
     fresh = f", {len(source.scratch)} arrays of it from scratch" if source.scratch else ""
     return f"{folder}: {count / 1e9:.2f} billion parameters in {dtype}{fresh}"
+
+
+def _set_before(folder: str) -> dict[str, None]:
+    """Files of the student that is in the folder; none where it holds none.
+
+    Raises:
+        BundleError: the folder holds something else that is loaded as a whole.
+    """
+    for name in _OTHER_FORMATS:
+        if os.path.exists(os.path.join(folder, name)):
+            raise bundle.BundleError(f"{folder} holds another format ({name}): name another folder")
+    if not bundle.is_complete(folder):
+        return {}
+    names = (bundle.CONFIG_FILE, bundle.WEIGHTS_FILE, *TOKENIZER_FILES, motion.MOTION_WEIGHTS)
+    return dict.fromkeys(names)
+
+
+def _write_weights(source: StudentSource, seed: int, file: str) -> None:
+    drawn = {path: np.asarray(value) for path, value in scratch_params(source, seed).items()}
+    tensors = {"/".join(path): (leaf.shape, leaf.dtype) for path, leaf in source.leaves.items()}
+    with tqdm(total=source.nbytes, desc="convert", unit="B", unit_scale=True, mininterval=5) as bar:
+
+        def pieces(name: str) -> Iterator[np.ndarray]:
+            path = tuple(name.split("/"))
+            if path in drawn:
+                yield drawn[path]
+                return
+            for _, block in read_blocks(*source.found[path], source.leaves[path].shape):
+                yield block
+                bar.update(block.nbytes)
+
+        write_safetensors(file, tensors, pieces)
 
 
 def _preset_of(cfg: StudentConfig) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-import shutil
 from typing import Any
 
 import jax
@@ -25,8 +24,9 @@ from vqa_jax.jobs.files import (
     read_json,
     remove_temporary,
     replacing,
-    write_json,
+    write_sealed,
 )
+from vqa_jax.jobs.replaced import is_interrupted, names_below, replacing_set
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params, with_additions
 from vqa_jax.models.tokenizer import Tokenizer
@@ -38,6 +38,7 @@ from vqa_jax.scoring.judge import Judge
 from vqa_jax.weights import bundle
 
 FORMATS = ("orbax", "safetensors", "stablehlo")
+OTHER_FORMATS = {"student.json": "a student", "config.json": "a published checkpoint"}
 WEIGHTS, ANCHORS = "weights.safetensors", "anchors.safetensors"  # of programs
 _ATOL = {"float32": 2e-3, "bfloat16": 0.25}  # of level logits, between machines
 _CURVE = np.linspace(-6, 6, 2401)  # q at which programs know the score
@@ -60,7 +61,8 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
 
     Args:
       folder: a student's.
-      out: folder; an older export in it is replaced.
+      out: folder; an older export in it is replaced once the new one is whole and checked, other
+        files stay.
       form: one of FORMATS.
       names: of format safetensors: "hf" or "original" (`names.NAMES`).
 
@@ -69,7 +71,9 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
 
     Raises:
       BundleError: no student there, or a damaged one.
-      ExportError: a program is wanted and the anchors or the motion weights are missing.
+      ExportError: a program is wanted and the anchors or the motion weights are missing, or the
+        folder holds another format.
+      CorpusError: a file that no export wrote is in the way.
       MissingExtraError: a program is wanted and flatbuffers is not installed.
     """
     if form not in FORMATS or names not in llava_folder.NAMES:
@@ -81,26 +85,42 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
         raise MissingExtraError("flatbuffers", "serve")  # jax.export writes programs with it
     with exclusive(out):
         remove_temporary(out)
-        if os.path.exists(os.path.join(out, MANIFEST)):
-            for name in read_json(os.path.join(out, MANIFEST))["files"]:
-                if os.path.exists(os.path.join(out, name)):
-                    os.remove(os.path.join(out, name))
-            os.remove(os.path.join(out, MANIFEST))
-        calibration = None
-        if source.anchors is not None:
-            engine = Engine(source.student, source.params, source.spec, source.tokenizer)
-            judge = Judge(engine, source.anchors, bundle.fingerprint(folder))
-            calibration = _calibration(judge)
-        if form == "stablehlo":
-            _write_programs(source, judge, out)
-        else:
-            _write_params(source, out, form, names)
-        write_json(os.path.join(out, MANIFEST), _manifest(source, out, form, names, calibration))
-    exported.check_files(out)
-    if form != "stablehlo":
-        exported.read(out)
-    size = sum(os.path.getsize(os.path.join(out, name)) for name in _files(out))
+        with replacing_set(out, MANIFEST, _set_before(out)) as new:
+            calibration = None
+            if source.anchors is not None:
+                engine = Engine(source.student, source.params, source.spec, source.tokenizer)
+                judge = Judge(engine, source.anchors, bundle.fingerprint(folder))
+                calibration = _calibration(judge)
+            if form == "stablehlo":
+                _write_programs(source, judge, new)
+            else:
+                _write_params(source, new, form, names)
+            manifest = _manifest(source, new, form, names, calibration)
+            write_sealed(os.path.join(new, MANIFEST), manifest)
+            exported.check_files(new)
+            if form != "stablehlo":
+                exported.read(new)
+    size = sum(os.path.getsize(os.path.join(out, name)) for name in manifest["files"])
     return f"{out}: {form}, {size / 1e6:,.1f} MB, checked"
+
+
+def _set_before(out: str) -> dict[str, str]:
+    """Files of the export that is in the folder, with their hashes; none where it holds none.
+
+    Raises:
+      ExportError: the folder holds something else that is loaded as a whole.
+    """
+    path, found = os.path.join(out, MANIFEST), {}
+    if os.path.exists(path):
+        manifest = read_json(path)
+        if not isinstance(manifest.get("files"), dict) or manifest.get("format") not in FORMATS:
+            raise ExportError(f"{path} is not an export's: name another folder")
+        found = {**manifest["files"], MANIFEST: file_sha256(path)}
+    for name, what in OTHER_FORMATS.items():
+        there = os.path.exists(os.path.join(out, name)) and not is_interrupted(out)
+        if there and name not in found:
+            raise ExportError(f"{out} holds {what} ({name}): name another folder")
+    return found
 
 
 def _open(folder: str) -> _Source:
@@ -128,9 +148,7 @@ def _write_params(source: _Source, out: str, form: str, names: str) -> None:
     cfg, bank = source.student.cfg, source.spec.bank
     if form == "orbax":
         with ocp.StandardCheckpointer() as writer:
-            path = os.path.abspath(os.path.join(out, PARAMS))
-            shutil.rmtree(path, ignore_errors=True)  # of an export that was never completed
-            writer.save(path, source.params)
+            writer.save(os.path.abspath(os.path.join(out, PARAMS)), source.params)
     else:
         llava_folder.write(out, cfg, source.params, names)
     convert.copy_beside([source.folder], out, motion.beside(source.folder))
@@ -225,15 +243,6 @@ def _calibration(judge: Judge) -> dict[str, Any]:
     }
 
 
-def _files(out: str) -> list[str]:
-    found = [
-        os.path.relpath(os.path.join(folder, name), out)
-        for folder, _, names in os.walk(out)
-        for name in names
-    ]
-    return sorted(name for name in found if name not in (MANIFEST, ".lock"))
-
-
 def _manifest(
     source: _Source, out: str, form: str, names: str, calibration: dict[str, Any] | None
 ) -> dict[str, Any]:
@@ -275,5 +284,5 @@ def _manifest(
             "groups": "crops: tile i of n is in group i modulo (n / num_frames); squash: one",
         },
         "selftest": {"file": SELFTEST, "atol": _ATOL[spec.student.compute_dtype]},
-        "files": {name: file_sha256(os.path.join(out, name)) for name in _files(out)},
+        "files": {name: file_sha256(os.path.join(out, name)) for name in names_below(out)},
     }

@@ -14,6 +14,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from vqa_jax.jobs.files import is_as_sealed
+
 MAX_BYTES = 1 << 24  # of a file of facts
 MAX_TEXT = 1 << 12
 MAX_ITEMS = 1 << 16  # of a list
@@ -27,7 +29,7 @@ _T = TypeVar("_T")
 
 
 def read_object(path: str | os.PathLike[str], complain: Complain) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """The object that a JSON file holds, without its seal (`files.write_sealed`).
 
     Args:
       path: of the file.
@@ -44,6 +46,8 @@ def read_object(path: str | os.PathLike[str], complain: Complain) -> dict[str, A
         value = json.loads(data.decode("utf-8", "surrogateescape"))
         if not isinstance(value, dict):
             raise ValueError(f"it holds no object but {_shown(value)}")
+        if not is_as_sealed(value):
+            raise ValueError('it is not as it was written; who edits it takes away its "seal"')
     except OSError as error:
         raise complain(f"{path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

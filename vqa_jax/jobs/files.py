@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import logging
@@ -16,9 +16,15 @@ from absl import logging
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs
 
+_SEAL = "seal"  # entry of a JSON object: hash of the others
+
 
 class CorpusError(VqaError):
     """A corpus folder is incomplete, inconsistent or damaged; the message names file and remedy."""
+
+
+class InUseError(CorpusError):
+    """Another job is at work in a folder."""
 
 
 def key_hash(key: str) -> int:
@@ -87,15 +93,40 @@ def write_json(path: str, value: Any) -> None:
         f.write("\n")
 
 
+def write_sealed(path: str, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object with a hash of itself, by which `read_json` notices any change."""
+    write_json(path, {**value, _SEAL: _seal_of(value)})
+
+
+def _seal_of(value: Mapping[str, Any]) -> str:
+    as_read = json.loads(json.dumps(value))  # tuples as lists, keys as text
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
+
+
+def is_as_sealed(value: dict[str, Any]) -> bool:
+    """Takes the seal off a JSON object; False if the rest is not as it was sealed."""
+    return _SEAL not in value or value.pop(_SEAL) == _seal_of(value)
+
+
 def read_json(path: str) -> Any:
-    """Reads a JSON file; a missing or broken one is a CorpusError that names it."""
+    """Reads a JSON file, without the seal that `write_sealed` gave it.
+
+    Raises:
+      CorpusError: it is missing, broken, or not as its seal says; the message names it.
+    """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as f:
-            return json.load(f)
+            value = json.load(f)
     except FileNotFoundError as e:
         raise CorpusError(f"{path} is missing: run the step that writes it first") from e
     except (ValueError, RecursionError) as e:  # also numbers of too many digits, deep nesting
         raise CorpusError(f"{path} is not valid JSON ({e}): delete it and rerun its step") from e
+    if isinstance(value, dict) and not is_as_sealed(value):
+        raise CorpusError(
+            f"{path} is damaged: it is not as it was written; restore it or rerun its step (if you"
+            f' edited it, remove its entry "{_SEAL}")'
+        )
+    return value
 
 
 @contextlib.contextmanager
@@ -106,14 +137,14 @@ def exclusive(folder: str) -> Iterator[None]:
     correctness, as every file is renamed into place.
 
     Raises:
-      CorpusError: another job is at work there.
+      InUseError: another job is at work there.
     """
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, ".lock"), "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            raise CorpusError(f"{folder} is in use by another job: wait for it to end") from e
+            raise InUseError(f"{folder} is in use by another job: wait for it to end") from e
         except OSError as e:
             logging.info("%s cannot be locked: %s", folder, e)
         yield
@@ -125,3 +156,24 @@ def remove_temporary(folder: str) -> None:
         if re.search(r"\.\d+\.tmp$", name):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, name))
+
+
+def remove_own(folder: str, pattern: str) -> None:
+    """Removes a job's files from its working folder, and the folder if nothing else is in it.
+
+    Args:
+      folder: may be missing.
+      pattern: regular expression of the names that the job gives its files.
+    """
+    if not os.path.isdir(folder):
+        return
+    own = re.compile(rf"(?:{pattern})(?:\.\d+\.tmp)?|\.lock")
+    for name in filter(own.fullmatch, os.listdir(folder)):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            os.remove(os.path.join(folder, name))
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:  # another process was faster
+        return
+    except OSError:
+        logging.warning("%s holds what no job of ours wrote: it is left where it is", folder)

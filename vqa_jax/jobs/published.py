@@ -20,6 +20,17 @@ from vqa_jax.jobs import files, ranges
 Manifest = dict[str, Any]
 
 
+def changed(path: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which parts of a job's identity are others now than those in its manifest at `path`.
+
+    What a manifest of an earlier version does not tell is taken to be the same, and said.
+    """
+    untold = [name for name in now if name not in then]
+    if untold:
+        logging.info("%s does not tell its %s: taken to be the same", path, ", ".join(untold))
+    return sorted(name for name in now if name in then and then[name] != now[name])
+
+
 class Publication:
     """The result of a job, which is published once."""
 

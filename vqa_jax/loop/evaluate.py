@@ -213,7 +213,7 @@ def _publish(
     }
     write_tables(os.path.join(out, "pairs"), _pair_rows(pairs, levels_of, forward, backward))
     write_tables(os.path.join(out, "scores"), rows)
-    files.write_json(os.path.join(out, "evaluation.json"), summary)
+    files.write_sealed(os.path.join(out, "evaluation.json"), summary)
     return summary
 
 

@@ -252,7 +252,7 @@ def _publish(
         },
         "hard": hard_kinds(tested, wrong, said.pool),
     }
-    files.write_json(os.path.join(data, f"relabel_{iteration}.json"), facts)
+    files.write_sealed(os.path.join(data, f"relabel_{iteration}.json"), facts)
     return facts
 
 

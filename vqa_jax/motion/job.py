@@ -196,7 +196,7 @@ def _publish(data: str, tasks: list[_Task], identity: Mapping[str, str]) -> dict
         "bytes_per_video": {"clips": clip_bytes / videos, "features": motion_bytes / videos},
     }
     files.write_json(os.path.join(data, COST), {"seconds_per_video": seconds, "timed": timed})
-    files.write_json(path, manifest)
+    files.write_sealed(path, manifest)
     logging.info(
         "motion features of %d videos: %.4f s, %.0f bytes of clips and %.0f of features a video",
         videos,

@@ -28,6 +28,7 @@ from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from vqa_jax.jobs import workers
 from vqa_jax.motion import network, synthesis, weights
 
 _WEIGHTS = np.array([1, 2, 0.2, 0.2, 0.2, 0.2, 0.2], np.float32)  # of the squared errors
@@ -106,6 +107,7 @@ _pyramids: list[list[np.ndarray]] = []  # of this worker process
 
 
 def _start_worker(paths: Sequence[str]) -> None:
+    workers.begin()
     cv2.setNumThreads(1)
     _pyramids.extend(synthesis.load_pyramid(path) for path in paths)
 

@@ -16,13 +16,12 @@ from safetensors.numpy import load_file, save_file
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import fields
-from vqa_jax.jobs.files import write_json
+from vqa_jax.jobs.files import file_sha256, write_sealed
 from vqa_jax.scoring.engine import VideoInput
 from vqa_jax.weights.bundle import StudentSpec
 
 ANCHOR_FILE = "anchors.json"
 FRAMES_FILE = "anchors.safetensors"
-
 
 REMEDY = (
     "give it some with `python -m vqa_jax anchors --student FOLDER --data CORPUS`, of any prepared"
@@ -44,6 +43,7 @@ class _Facts:
     scores: tuple[float, ...]
     scale: str
     arbitrary: bool
+    inputs_sha256: str = ""  # of FRAMES_FILE; sets of earlier versions lack it
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.names) == len(self.scores):
@@ -83,8 +83,9 @@ class AnchorSet:
             "scores": list(self.scores),
             "scale": self.scale,
             "arbitrary": self.arbitrary,
+            "inputs_sha256": file_sha256(path),
         }
-        write_json(os.path.join(folder, ANCHOR_FILE), facts)
+        write_sealed(os.path.join(folder, ANCHOR_FILE), facts)
 
     @classmethod
     def load(cls, folder: str, spec: StudentSpec | None = None) -> AnchorSet:
@@ -102,7 +103,8 @@ class AnchorSet:
             raise AnchorError(f"{path} is missing: {REMEDY}")
         raw = fields.read_object(path, AnchorError)
         facts = fields.build(_Facts, raw, path, AnchorError)
-        inputs = _read_inputs(os.path.join(folder, FRAMES_FILE), len(facts.names), spec)
+        stored = os.path.join(folder, FRAMES_FILE)
+        inputs = _read_inputs(stored, facts.inputs_sha256, len(facts.names), spec)
         return cls(facts.names, inputs, facts.scores, facts.scale, facts.arbitrary)
 
     @classmethod
@@ -118,9 +120,13 @@ class AnchorSet:
         return f"{self.scale}; anchors span {low:g}..{high:g}, higher is better; {kind}"
 
 
-def _read_inputs(path: str, number: int, spec: StudentSpec | None) -> tuple[VideoInput, ...]:
+def _read_inputs(
+    path: str, digest: str, number: int, spec: StudentSpec | None
+) -> tuple[VideoInput, ...]:
     remedy = "run `python -m vqa_jax anchors` for this student"
     try:
+        if digest and file_sha256(path) != digest:
+            raise ValueError(f"it is not what {ANCHOR_FILE} tells")
         arrays = load_file(path)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise AnchorError(f"{path} is missing or damaged ({error}): {remedy}") from error

@@ -23,16 +23,16 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from vqa_jax.benchmarks import score_tables
-from vqa_jax.jobs import csv_cells
+from vqa_jax.jobs import contents, csv_cells
 from vqa_jax.jobs.files import (
     CorpusError,
     key_hash,
     remove_temporary,
     replacing,
-    write_json,
+    write_sealed,
     written,
 )
-from vqa_jax.jobs.published import Publication
+from vqa_jax.jobs.published import Publication, changed
 from vqa_jax.jobs.ranges import Share, compute
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.find import find_videos
@@ -42,7 +42,6 @@ from vqa_jax.teachers.views import View, read_views, video_seed
 
 MANIFEST = "teachers.json"
 TABLE_CSV, TABLE_PARQUET = "scores.csv", "scores.parquet"
-_TABLES = (".csv", ".jsonl", ".parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +102,7 @@ def list_videos(names: Sequence[str]) -> list[Video]:
     """
     found: dict[str, Video] = {}
     for name in names:
-        table = name.lower().endswith(_TABLES)
+        table = name.lower().endswith(score_tables.TABLES)
         for path in score_tables.read_paths(name) if table else find_videos([name]):
             below = not table and os.path.isdir(name)
             key = os.path.relpath(path, name) if below else path
@@ -141,6 +140,7 @@ def run(
     identity = {
         "teachers": {t.name: t.fingerprint for t in teachers},
         "videos": f"{key_hash(repr([v.key for v in videos])):016x}",
+        "contents": f"{key_hash(repr(contents.stamps([v.path for v in videos]))):016x}",
         "seed": config.seed,
         "draws": config.draws,
         "unit": config.unit,
@@ -256,9 +256,9 @@ def _is_same(out: str, found: Mapping[str, Any], identity: Mapping[str, Any]) ->
     Raises:
       CorpusError: it is another one.
     """
-    changed = sorted(k for k in identity if found["identity"].get(k) != identity[k])
-    if changed:
-        raise CorpusError(f"{out} holds scores of other {', '.join(changed)}: choose another --out")
+    other = changed(os.path.join(out, MANIFEST), found["identity"], identity)
+    if other:
+        raise CorpusError(f"{out} holds scores of other {', '.join(other)}: choose another --out")
     return True
 
 
@@ -301,6 +301,6 @@ def _publish(
         "scored": scored,
         "failed": failed,
     }
-    write_json(os.path.join(out, MANIFEST), manifest)
+    write_sealed(os.path.join(out, MANIFEST), manifest)
     logging.info("%s: %d videos scored, %d failed", out, scored, failed)
     return manifest

@@ -5,7 +5,9 @@ A checkpoint is the training state alone: the batch of a step follows from the s
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +19,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from vqa_jax.devices import hosts
 from vqa_jax.errors import VqaError
-from vqa_jax.jobs.files import read_json, write_json
+from vqa_jax.jobs import contents
+from vqa_jax.jobs.files import CorpusError, read_json, write_sealed
 
 KEEP_LATEST = 2  # the newest, and one to fall back on
 
@@ -30,9 +33,11 @@ class Checkpointer:
     """Saves and restores a training state under `workdir`/checkpoints, in the background.
 
     The settings that made the run are kept beside it: a rerun with others is refused instead of
-    silently continuing something else. Beside every finished checkpoint lies a list of its files
-    and their sizes; one that does not match its list is moved to `workdir`/damaged_checkpoints,
-    and the one before it is used. With many processes the folder must be one that all of them see.
+    silently continuing something else. Beside every finished checkpoint lie lists of its files,
+    with sizes and SHA-256, one of each process that wrote some. Sizes are compared when the folder
+    is opened, hashes when the bytes are read anyway; a checkpoint that does not match is moved to
+    `workdir`/damaged_checkpoints, and the one before it is used. With many processes the folder
+    must be one that all of them see.
     """
 
     def __init__(
@@ -65,7 +70,10 @@ class Checkpointer:
                     keep_checkpoints_without_metrics=False,
                 )
             )
-        self._saving: int | None = None
+        self._saving: int | None = None  # until its files are being listed
+        self._saved: int | None = None
+        self._lister = concurrent.futures.ThreadPoolExecutor(1)  # hashing must not hold up steps
+        self._listing: concurrent.futures.Future[None] | None = None
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -79,51 +87,83 @@ class Checkpointer:
 
     def _check_identity(self, identity: dict[str, Any]) -> None:
         path = os.path.join(self._folder, "identity.json")
-        if os.path.exists(path):
-            if read_json(path) != identity:
-                raise CheckpointError(
-                    f"{self._folder} belongs to a run with other settings or data: "
-                    "choose another workdir or delete it"
-                )
-        elif jax.process_index() == 0:
-            write_json(path, identity)
+        stored = read_json(path) if os.path.exists(path) else {}
+        changed = sorted(name for name in stored if stored[name] != identity.get(name))
+        if changed:
+            raise CheckpointError(
+                f"{self._folder} belongs to a run with other settings or data (other "
+                f"{', '.join(changed)}): choose another workdir or delete it"
+            )
+        new = sorted(identity.keys() - stored.keys())
+        if stored and new:
+            logging.info("%s does not tell its %s: from now on it does", path, ", ".join(new))
+        if new and jax.process_index() == 0:
+            write_sealed(path, identity)
         hosts.barrier("identity of the run")
 
-    def _list_path(self, step: int) -> str:
-        return os.path.join(self._folder, f"{step}.files.json")
+    # --- lists of files ---------------------------------------------------------------------------
 
-    def _sizes(self, step: int) -> dict[str, int]:
-        root = os.path.join(self._folder, str(step))
-        paths = [os.path.join(at, name) for at, _, names in os.walk(root) for name in names]
-        return {os.path.relpath(path, root): os.path.getsize(path) for path in paths}
+    def _list_path(self, step: int, process: int = 0) -> str:
+        part = f".{process}" if process else ""
+        return os.path.join(self._folder, f"{step}.files{part}.json")
 
-    def _list_files(self) -> None:
-        """Lists the files of the last save, once it is in place; forgets lists of deleted ones."""
-        saved, self._saving = self._saving, None
-        if saved is None or jax.process_index() != 0:
+    def _list_paths(self, step: int) -> list[str]:
+        pattern = re.compile(rf"{step}\.files(\.\d+)?\.json")
+        names = sorted(filter(pattern.fullmatch, os.listdir(self._folder)))
+        return [os.path.join(self._folder, name) for name in names]
+
+    def _list_files(self, step: int) -> None:
+        """Lists this process's files of a save that is in place; forgets lists of deleted ones."""
+        root, process = os.path.join(self._folder, str(step)), jax.process_index()
+        mine = [name for name in _files_below(root) if _writer_of(name) == process]
+        if mine:
+            write_sealed(self._list_path(step, process), contents.listed(root, mine))
+        if process != 0:
             return
-        write_json(self._list_path(saved), self._sizes(saved))
         for name in os.listdir(self._folder):
-            step, dot, rest = name.partition(".")
-            gone = not os.path.isdir(os.path.join(self._folder, step))
-            if dot and rest == "files.json" and gone:
+            saved, _, rest = name.partition(".")
+            gone = not os.path.isdir(os.path.join(self._folder, saved))
+            if rest.startswith("files.") and gone:
                 os.remove(os.path.join(self._folder, name))
 
-    def _damage(self, step: int) -> str | None:
-        if not os.path.exists(self._list_path(step)):
-            return None  # killed between renaming and listing: the rename vouches for it
-        wanted, found = read_json(self._list_path(step)), self._sizes(step)
-        wrong = sorted(name for name in wanted if found.get(name) != wanted[name])
-        if not wrong:
-            return None
-        return f"{wrong[0]} is missing or not of {wanted[wrong[0]]} bytes ({len(wrong)} such files)"
+    def _listed(self, step: int) -> contents.Listed:
+        """What the lists tell of a checkpoint's files; those of earlier versions tell sizes alone.
+
+        Raises:
+          CorpusError: a list is damaged.
+        """
+        found: contents.Listed = {}
+        for path in self._list_paths(step):
+            told = read_json(path)
+            if not told or not isinstance(told, dict):
+                raise CorpusError(f"{path} lists no files")
+            for name, facts in told.items():
+                found[name] = facts if isinstance(facts, dict) else {"bytes": facts}
+        return found
+
+    def _damage(self, step: int, whole: bool) -> str | None:
+        """What is wrong with the checkpoint: by sizes, or also by hashes of this process's share.
+
+        A file that no list names is not looked at, as where a run was killed between a save and
+        its list: the rename of the folder vouches for it.
+        """
+        try:
+            wanted = self._listed(step)
+        except CorpusError as error:
+            return str(error)
+        if whole:
+            if not all("sha256" in facts for facts in wanted.values()) or not wanted:
+                logging.info("checkpoint of step %d has no list of hashes: used unchecked", step)
+            processes, mine = jax.process_count(), jax.process_index()
+            wanted = {n: w for n, w in wanted.items() if _writer_of(n) % processes == mine}
+        return contents.changed(os.path.join(self._folder, str(step)), wanted, whole)
 
     def _newest_complete(self) -> int | None:
         """Step of the newest undamaged checkpoint; the same on every host."""
         newest = -1
         if jax.process_index() == 0:
             for step in sorted(self._manager.all_steps(), reverse=True):
-                problem = self._damage(step)
+                problem = self._damage(step, whole=False)
                 if problem is None:
                     newest = step
                     break
@@ -132,12 +172,28 @@ class Checkpointer:
         self._manager.reload()
         return newest if newest >= 0 else None
 
+    def _newest_unchanged(self) -> int | None:
+        """As `_newest_complete`, after the bytes have been looked at too."""
+        step = self._latest
+        while step is not None:
+            problem = self._damage(step, whole=True)
+            if not hosts.anywhere(problem is not None):
+                break
+            if jax.process_index() == 0:
+                self._set_aside(step, problem or "files that another process checked")
+            elif problem:
+                logging.warning("checkpoint of step %d is damaged (%s)", step, problem)
+            self._manager.reload()  # it remembers the steps that it has seen
+            step = self._newest_complete()
+        return step
+
     def _set_aside(self, step: int, problem: str) -> None:
         aside = os.path.join(self._workdir, "damaged_checkpoints", str(step))
         shutil.rmtree(aside, ignore_errors=True)
         os.makedirs(os.path.dirname(aside), exist_ok=True)
         os.replace(os.path.join(self._folder, str(step)), aside)
-        os.remove(self._list_path(step))
+        for path in self._list_paths(step):
+            os.remove(path)
         logging.warning(
             "checkpoint of step %d is damaged (%s): moved to %s, falling back to the one before",
             *(step, problem, aside),
@@ -157,13 +213,24 @@ class Checkpointer:
             self._manager.check_for_errors()
         except Exception as error:
             raise self._failed(error) from error
-        if not self._manager.is_saving_in_progress():
-            self._list_files()
+        if self._saving is not None and not self._manager.is_saving_in_progress():
+            self._listing = self._lister.submit(self._list_files, self._saving)
+            self._saving = None
+        if self._listing is not None and self._listing.done():
+            self._await_list()
+
+    def _await_list(self) -> None:
+        listing, self._listing = self._listing, None
+        if listing is not None:
+            try:
+                listing.result()
+            except OSError as error:
+                raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> CheckpointError:
         reason = " ".join(str(error).split())[:300]
         return CheckpointError(
-            f"saving step {self._saving} to {self._folder} failed: {reason}: free or repair that "
+            f"saving step {self._saved} to {self._folder} failed: {reason}: free or repair that "
             "place and run the same command again, which resumes from the last finished checkpoint"
         )
 
@@ -181,7 +248,7 @@ class Checkpointer:
         if step == self._latest:
             return
         self.wait()
-        self._saving = step
+        self._saving = self._saved = step
         try:
             self._manager.save(
                 step,
@@ -198,13 +265,19 @@ class Checkpointer:
         except Exception as error:
             raise self._failed(error) from error
         self.check()
+        self._await_list()
 
-    def restore(self, abstract_state: Any) -> Any:
-        """The newest complete state, placed as `abstract_state` says.
+    def restore(self, abstract_state: Any) -> Any | None:
+        """The newest undamaged state, placed as `abstract_state` says; None if there is none.
+
+        Every file is hashed by one process, the one that wrote it where there are as many.
 
         Raises:
-          CheckpointError: its files are all there, but not readable.
+          CheckpointError: its files are as they were written, but cannot be read.
         """
+        self._latest = self._newest_unchanged()
+        if self._latest is None:
+            return None
         try:
             restored = self._manager.restore(
                 self._latest,
@@ -237,7 +310,22 @@ class Checkpointer:
         try:
             self.wait()
         finally:
+            self._lister.shutdown()
             self._manager.close()
+
+
+def _files_below(root: str) -> list[str]:
+    return [
+        os.path.relpath(os.path.join(at, name), root)
+        for at, _, names in os.walk(root)
+        for name in names
+    ]
+
+
+def _writer_of(name: str) -> int:
+    """Number of the process that wrote a checkpoint's file; what all share is process 0's."""
+    found = re.search(r"ocdbt\.process_(\d+)", name)
+    return int(found[1]) if found else 0
 
 
 def abstract_of(state: Any, shardings: Any) -> Any:

@@ -26,7 +26,6 @@ from vqa_jax.corpus import shards, store
 from vqa_jax.devices import hosts, programs, topology
 from vqa_jax.devices import sharding as parallel
 from vqa_jax.errors import VqaError
-from vqa_jax.jobs import files
 from vqa_jax.models import flops as model_flops
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.settings import TrainConfig
@@ -49,15 +48,18 @@ _MAY_CHANGE = (
 )
 
 
-def _identity(config: TrainConfig, spec: bundle.StudentSpec, data: str) -> dict[str, Any]:
+def _identity(
+    config: TrainConfig, spec: bundle.StudentSpec, corpus: store.PairCorpus
+) -> dict[str, Any]:
     pairs = {
-        name: [files.file_sha256(p) for p in shards.dataset_shards(data, name, "train")]
+        name: [shards.intact_sha256(p) for p in shards.dataset_shards(corpus.root, name, "train")]
         for name in config.pair_datasets
     }
     start = bundle.fingerprint(config.init_from) if config.init_from else ""
     settings = dataclasses.asdict(config)
     settings = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": start}
+    identity["corpus"] = corpus.videos.digests()
     return json.loads(json.dumps(identity))  # tuples as lists, as a file gives them back
 
 
@@ -131,7 +133,7 @@ def train(
         parallel.process_rows(config.input.num_groups, mesh),
     )
     checkpoints = checkpoint.Checkpointer(
-        workdir, _identity(config, spec, data), config.keep_best, config.keep_every
+        workdir, _identity(config, spec, corpus), config.keep_best, config.keep_every
     )
     run = _Run(
         config,
@@ -166,7 +168,9 @@ def _start_or_resume(run: _Run) -> step_lib.TrainState:
     shardings = step_lib.state_shardings(student, run.step_config, run.mesh)
     if run.checkpoints.latest_step() is not None:
         abstract = jax.eval_shape(lambda: step_lib.init_state(student, run.step_config, 0))
-        return run.checkpoints.restore(checkpoint.abstract_of(abstract, shardings))
+        state = run.checkpoints.restore(checkpoint.abstract_of(abstract, shardings))
+        if state is not None:
+            return state
     if not config.init_from:
         state = step_lib.init_state(student, run.step_config, config.seed)
     else:

@@ -1,6 +1,6 @@
 """A student on disk: one folder with its config, weights and, once calibrated, its anchors.
 
-student.json         architecture, preprocessing, motion extractor, training facts
+student.json         architecture, preprocessing, motion extractor, training facts, weights' hash
 student.safetensors  parameters, named by their path in our tree
 anchors.*            see vqa_jax.scoring.anchors
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from flax import traverse_util
 from safetensors.numpy import save_file
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import fields
-from vqa_jax.jobs.files import write_json
+from vqa_jax.jobs.files import file_sha256, write_sealed
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
@@ -35,6 +37,7 @@ from vqa_jax.weights.stream import load_array
 CONFIG_FILE = "student.json"
 WEIGHTS_FILE = "student.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+_WEIGHTS_HASH = "weights_sha256"
 
 # Lowest and highest sizes that are believed, far beyond the published ones (28 layers of 3584).
 BOUNDS: fields.Bounds = {
@@ -192,8 +195,10 @@ def save(folder: str, spec: StudentSpec, params: Params, facts: Mapping[str, Any
 
 
 def save_spec(folder: str, spec: StudentSpec, facts: Mapping[str, Any]) -> None:
-    """Writes a bundle's config beside its weights, which makes it complete."""
-    write_json(os.path.join(folder, CONFIG_FILE), {"spec": spec.to_dict(), "facts": dict(facts)})
+    """Writes a bundle's config beside its weights, whose hash it tells; that makes it complete."""
+    weights = file_sha256(os.path.join(folder, WEIGHTS_FILE))
+    told = {"spec": spec.to_dict(), "facts": dict(facts), _WEIGHTS_HASH: weights}
+    write_sealed(os.path.join(folder, CONFIG_FILE), told)
 
 
 def is_complete(folder: str) -> bool:
@@ -246,11 +251,37 @@ def load_params(folder: str, student: FunctionalStudent, like: Params | None = N
     problems += [f"{k} holds no weights" for k in sorted(shapes) if not checkpoint.is_float(k)]
     if problems:
         raise BundleError(f"{path} does not fit its student.json: " + "; ".join(problems))
+    _check_weights(folder)
     loaded = {
         name: load_array(checkpoint, Rule(tuple(name.split("/")), name, "same"), leaf)
         for name, leaf in wanted.items()
     }
     return traverse_util.unflatten_dict(loaded, sep="/")
+
+
+def _check_weights(folder: str) -> None:
+    """Compares the weights with what the config tells, where it does."""
+    config, path = os.path.join(folder, CONFIG_FILE), os.path.join(folder, WEIGHTS_FILE)
+    told = fields.read_object(config, BundleError) if os.path.exists(config) else {}
+    recorded = told.get(_WEIGHTS_HASH)
+    if recorded is None:
+        logging.info("%s: its config tells no hash, it is used unchecked", path)
+    elif _digest(path).hex() != recorded:
+        raise BundleError(
+            f"{path} is damaged: it is not what {CONFIG_FILE} tells; copy, download or train the"
+            " student again"
+        )
+
+
+def _digest(path: str) -> bytes:
+    """SHA-256 of a file, taken once while the file stays as it is: gigabytes take seconds."""
+    stat = os.stat(path)
+    return _digest_of(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of(path: str, size: int, mtime_ns: int) -> bytes:
+    return bytes.fromhex(file_sha256(path))
 
 
 def files_fingerprint(paths: Sequence[str]) -> str:
@@ -259,8 +290,7 @@ def files_fingerprint(paths: Sequence[str]) -> str:
     for path in paths:
         if not os.path.exists(path):
             raise BundleError(f"{path} is missing: its folder is not a complete student's")
-        with open(path, "rb") as f:
-            digest.update(hashlib.file_digest(f, "sha256").digest())
+        digest.update(_digest(path))
     return digest.hexdigest()[:16]
 
 

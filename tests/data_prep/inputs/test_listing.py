@@ -240,7 +240,14 @@ def test_stamps_tell_files_of_one_size_apart(tmp_path, bucket):
     (tmp_path / "a.mp4").write_bytes(b"two")
     bucket.pipe("/bucket/b.mp4", b"/bucket/B.mp4")
     after = [listing.file_stamp(entry) for entry in (local, remote)]
-    assert [a[0] for a in after] == [b[0] for b in before] == [3, 13]
-    assert after[0][1] != before[0][1] and after[1][1] != before[1][1]
+    assert [a.size for a in after] == [b.size for b in before] == [3, 13]
+    assert all(a.version != b.version for a, b in zip(after, before, strict=True))
+    assert all(a.content != b.content for a, b in zip(after, before, strict=True))
     for path in (str(tmp_path / "none"), "memory://bucket/none"):
-        assert listing.file_stamp(Input(path, "k")) == (-1, -1)
+        assert listing.file_stamp(Input(path, "k")) == listing.Stamp(-1, -1, "missing")
+    copied = Input(str(tmp_path / "copy.mp4"), "a.mp4")
+    (tmp_path / "copy.mp4").write_bytes(b"two")
+    stamps = listing.file_stamps([local, copied])
+    assert stamps[0].version != stamps[1].version
+    one, other = (listing.content_hash([local], [stamp]) for stamp in stamps)
+    assert one == other != listing.content_hash([local], before[:1])

@@ -205,7 +205,11 @@ def test_a_rerun_does_nothing(damaged, videos, monkeypatch):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [("settings", "other settings"), ("inputs", r"other input files \(10 then, 9 now\)")],
+    [
+        ("settings", "other settings"),
+        ("inputs", r"other input files \(10 then, 9 now\)"),
+        ("contents", "made from input files of other contents"),
+    ],
 )
 def test_a_corpus_of_something_else_is_kept_and_named(damaged, videos, tmp_path, change, words):
     config = prep_corpus.config()
@@ -213,11 +217,39 @@ def test_a_corpus_of_something_else_is_kept_and_named(damaged, videos, tmp_path,
         config = dataclasses.replace(config, seed=99)
     else:
         videos = shutil.copytree(videos, tmp_path / "in", symlinks=True)
-        os.remove(videos / "e.mp4")
+        if change == "inputs":
+            os.remove(videos / "e.mp4")
+        else:  # of one size
+            data = bytearray((videos / "cut.mp4").read_bytes())
+            data[-1] ^= 1
+            (videos / "cut.mp4").write_bytes(data)
     before = prep_corpus.contents(damaged)
     with pytest.raises(files.CorpusError, match=words):
         build(str(videos), str(damaged), config)
     assert prep_corpus.contents(damaged) == before
+
+
+def test_a_corpus_of_an_earlier_version_is_kept(damaged, videos):
+    """Its manifest does not tell what the inputs held."""
+    path = str(damaged / "manifest.json")
+    manifest = files.read_json(path)
+    del manifest["identity"]["contents"]
+    files.write_json(path, manifest)
+    assert build(str(videos), str(damaged), prep_corpus.config()) == manifest
+
+
+def test_a_folder_work_of_somebody_is_kept(damaged, videos):
+    (damaged / "work").mkdir()
+    (damaged / "work" / "thesis.txt").write_text("mine")
+    (damaged / "work" / "train-00001.json").write_text("of a killed job")
+    build(str(videos), str(damaged), prep_corpus.config())
+    assert os.listdir(damaged / "work") == ["thesis.txt"]
+
+
+def test_another_kind_of_folder_is_named(tmp_path, videos):
+    (tmp_path / "manifest.json").write_text('{"format": "orbax"}')
+    with pytest.raises(files.CorpusError, match=r"manifest\.json is not a corpus's"):
+        build(str(videos), str(tmp_path), prep_corpus.config())
 
 
 def test_a_rerun_notices_lost_shards(damaged, videos):

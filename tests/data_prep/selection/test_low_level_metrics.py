@@ -78,3 +78,7 @@ def test_job_accounts_for_every_input_and_resumes(tmp_path, monkeypatch):
     before = os.stat(out).st_mtime_ns
     assert low_level_metrics.measure_listing(str(videos), out, LIMITS, []) == (2, 1)
     assert os.stat(out).st_mtime_ns == before and len(calls) == 3 + repeated
+    write_video(str(videos / "0.mp4"), np.stack([photograph()[9:73, :96]] * 3), 3.0)
+    assert low_level_metrics.measure_listing(str(videos), out, LIMITS, []) == (2, 1)
+    assert len(calls) > 3 + repeated  # a file was replaced by another of its name
+    assert pq.read_table(out)["luminance"][0] != table["luminance"][0]
