@@ -43,6 +43,9 @@ class DecodeLimits:
             raise SettingsError(f"limits start at 0 (no limit): {self}")
 
 
+DEFAULT_LIMITS = DecodeLimits()
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """What a run's stages share.
@@ -260,12 +263,14 @@ class ScoreConfig:
       both_orders: also show the video first, and average: twice the comparisons, none cached.
       protocol: "map", or "w2s" for the authors' rule (`w2s_scores`), for comparison only.
       seed: of w2s's random start.
+      limits: of each file.
     """
 
     epsilon: float = 0.0
     both_orders: bool = False
     protocol: str = "map"
     seed: int = 0
+    limits: DecodeLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:

@@ -84,13 +84,12 @@ def read_listing(spec: str, stills: bool = False) -> list[Input]:
     elif os.path.isdir(spec):
         inputs = _from_folder(spec, stills)
     else:
-        matches = glob.glob(spec, recursive=True)
-        if not matches:
+        found = find_videos([spec], stills)
+        if found == [spec] and not os.path.lexists(spec):
             raise ListingError(f"{spec} is no folder and matches no file: give a folder of videos")
         start = os.path.dirname(_fixed_part(spec, os.path.dirname))
-        inputs = [Input(p, os.path.relpath(p, start or ".")) for p in find_videos(matches, stills)]
-    for protocol in sorted({i.path.split("://")[0] for i in inputs if is_remote(i.path)}):
-        _filesystem(protocol + "://")
+        inputs = [Input(p, os.path.relpath(p, start or ".")) for p in found]
+    _check_packages(inputs)
     return sorted(inputs, key=lambda i: i.key)
 
 
@@ -103,7 +102,7 @@ def file_stamp(entry: Input) -> tuple[int, int]:
             size = filesystem.size(entry.path)
             return -1 if size is None else int(size), key_hash(filesystem.ukey(entry.path)) >> 1
         stat = os.stat(entry.path)
-    except OSError:
+    except Exception:  # of a store's client, a scheme, a name: whoever opens it says why
         return -1, -1
     return stat.st_size, stat.st_mtime_ns
 
@@ -139,8 +138,23 @@ def _filesystem(url: str) -> fsspec.AbstractFileSystem:
     protocol = url.split("://")[0]
     try:
         return fsspec.filesystem(protocol)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # a missing package, an unknown scheme, one that wants settings
         raise ListingError(f"{protocol}:// cannot be opened: {error}") from error
+
+
+def _check_packages(inputs: list[Input]) -> None:
+    """Says at once if no URL can be opened for want of a package; a single odd one is its row's."""
+    protocols = sorted({i.path.split("://")[0] for i in inputs if is_remote(i.path)})
+    problems = []
+    for protocol in protocols:
+        try:
+            _filesystem(protocol + "://")
+        except ListingError as error:
+            problems.append(error)
+    if problems and len(problems) == len(protocols):
+        raise problems[0]
+    for error in problems:
+        logging.warning("%s", error)
 
 
 def _fixed_part(pattern: str, parent: Callable[[str], str]) -> str:

@@ -98,7 +98,8 @@ def render(results: Sequence[Result], anchors: int) -> str:
     for row in good:
         mark = " (beyond the anchors)" if row.extrapolated else ""
         std = "-" if row.std is None else f"{row.std:.2f}"
-        lines.append(f"{row.score:8.2f}  {std:>6}  {row.path}{mark}")
+        note = f" ({row.notes})" if row.notes else ""
+        lines.append(f"{row.score:8.2f}  {std:>6}  {row.path}{mark}{note}")
     for row in results:
         if row.error is not None:
             lines.append(f"{'-':>8}  {'-':>6}  {row.path}: {row.error}")

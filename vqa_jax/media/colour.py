@@ -183,9 +183,7 @@ class Converter:
         pixels = "yuv444p" if depth == 8 else f"yuv444p{depth}le"
         wide = frame.color_range == ColorRange.JPEG
         kept = ColorRange.JPEG if wide else ColorRange.MPEG
-        planar = self._scaled(
-            frame, size, pixels, src_color_range=kept, dst_color_range=kept
-        )
+        planar = self._scaled(frame, size, pixels, src_color_range=kept, dst_color_range=kept)
         sample = np.dtype(np.uint8 if depth == 8 else "<u2")
         planes = [
             np.frombuffer(plane, sample).reshape(plane.height, -1)[:, : plane.width]

@@ -29,8 +29,7 @@ VIDEO_EXTENSIONS = tuple(
     for e in ("mp4", "mov", "mkv", "webm", "avi", "ts", "m4v", "mpg", "mpeg", "flv", "wmv", "3gp")
 )
 STILL_EXTENSIONS = tuple(
-    "." + e
-    for e in ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "heic", "heif", "avif")
+    "." + e for e in ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "heic", "heif", "avif")
 )
 
 # FFmpeg also "decodes" text files (tty), pictures (*_pipe, image2), play lists that name further
@@ -210,8 +209,8 @@ def _best(container: InputContainer, streams: list[VideoStream]) -> VideoStream:
             counts[packet.stream_index] += packet.size > 0
             if counts[best.index] > 1:
                 return best
-    most = max(counts.values())
-    return best if counts[best.index] == most else next(s for s in streams if counts[s.index] == most)
+    fullest = max(streams, key=lambda s: counts[s.index])
+    return fullest if counts[fullest.index] > counts[best.index] else best
 
 
 def _is_still(container: InputContainer, path: str, stage: str) -> bool:
