@@ -10,10 +10,11 @@ in it is kept, under its own names; reading the result is then checked as `vqa_j
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import pathlib
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -40,39 +41,66 @@ def tensors_of(loaded: Any) -> dict[str, Any]:
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Converts one file; a bad one is a line that says why, and nothing is written."""
-    parser = argparse.ArgumentParser(prog="launch/convert_slowfast.py", description=__doc__)
+def load_pickle(path: str) -> dict[str, Any]:
+    """Tensors of a torch file, each in memory of its own; what else is in it cannot run.
+
+    Raises:
+      OSError, RuntimeError, ValueError, pickle.UnpicklingError: the file holds no tensors.
+    """
+    import torch
+
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    # Two names of one memory cannot both be stored.
+    return {key: value.detach().clone() for key, value in tensors_of(loaded).items()}
+
+
+def run(
+    name: str, about: str, convert: Callable[[str, str], str], argv: Sequence[str] | None
+) -> int:
+    """A converter's command line; a bad file is a line that says why, and nothing is written.
+
+    Args:
+      name: of the script.
+      about: what it does.
+      convert: turns the pickle at one path into safetensors at another, and says what it wrote.
+      argv: arguments.
+    """
+    parser = argparse.ArgumentParser(prog=f"launch/{name}", description=about)
     parser.add_argument("pickle", help="torch file (.pyth, .pth, .pt)")
     parser.add_argument("safetensors", help="file to write")
     args = parser.parse_args(argv)
     sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the project is not
-    try:
-        import torch
-    except ModuleNotFoundError:
+    if importlib.util.find_spec("torch") is None:
         sys.stderr.write("torch is missing: see the head of this script for how to install it\n")
         return 1
-    from safetensors.torch import save_file
 
     from vqa_jax.jobs.files import replacing
-    from vqa_jax.motion import weights
     from vqa_jax.weights.reader import WeightsError
 
     try:
-        loaded = torch.load(args.pickle, map_location="cpu", weights_only=True)
-        found = {key: value.detach().contiguous() for key, value in tensors_of(loaded).items()}
-        # Two names of one memory cannot both be stored.
-        found = {key: value.clone() for key, value in found.items()}
         with replacing(args.safetensors) as temporary:
-            save_file(found, temporary)
-            features = weights.load_features(temporary)
+            said = convert(args.pickle, temporary)
     except (OSError, RuntimeError, ValueError, WeightsError, pickle.UnpicklingError) as error:
         sys.stderr.write(f"{args.pickle}: {error}\n")
         return 1
-    sys.stdout.write(
-        f"{args.safetensors}: {len(found)} tensors, {features.config.motion_dim} motion features\n"
-    )
+    sys.stdout.write(f"{args.safetensors}: {said}\n")
     return 0
+
+
+def _convert(source: str, destination: str) -> str:
+    from safetensors.torch import save_file
+
+    from vqa_jax.motion import weights
+
+    found = load_pickle(source)
+    save_file({key: value.contiguous() for key, value in found.items()}, destination)
+    features = weights.load_features(destination)
+    return f"{len(found)} tensors, {features.config.motion_dim} motion features"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Converts one file."""
+    return run("convert_slowfast.py", __doc__, _convert, argv)
 
 
 if __name__ == "__main__":

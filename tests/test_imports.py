@@ -14,7 +14,7 @@ PROJECT = ("vqa_jax", "data_prep", "configs", "launch", "tests")
 # A module imports its own folder and what stands on lower floors. The longest matching name counts.
 FLOORS = {
     -1: "vqa_jax.errors",
-    0: "vqa_jax vqa_jax.settings vqa_jax.extras",
+    0: "vqa_jax vqa_jax.settings vqa_jax.extras vqa_jax.terminal",
     1: "vqa_jax.media vqa_jax.pairs vqa_jax.jobs vqa_jax.devices",
     2: "vqa_jax.models",
     3: "vqa_jax.corpus vqa_jax.benchmarks vqa_jax.weights",
@@ -34,6 +34,7 @@ LIGHT = (
         "vqa_jax.errors",
         "vqa_jax.settings",
         "vqa_jax.extras",
+        "vqa_jax.terminal",
         "vqa_jax.media",
         "vqa_jax.pairs",
         "vqa_jax.jobs",
@@ -45,9 +46,11 @@ LIGHT = (
     *("vqa_jax.cli.command", "vqa_jax.cli.config"),
 )
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
-NEVER = {"torch", "tensorflow", "pickle"}
+# transformers runs code that a folder of weights brings, if it is let.
+NEVER = {"torch", "tensorflow", "pickle", "transformers"}
 WITHOUT_US = {"launch.serve_exported"}  # ships with exports, to where only JAX is
-PICKLE_READERS = {"launch.convert_slowfast"}  # scripts that turn other people's pickles into ours
+# Scripts that turn other people's pickles into ours.
+PICKLE_READERS = {"launch.convert_slowfast", "launch.convert_efficientnet_lite"}
 TORCH_USERS = PICKLE_READERS | {"launch.gpu_check.peers"}  # or time other people's models
 
 

@@ -118,7 +118,7 @@ def _load(path: Path | None, mesh: Mesh | None) -> Predictor:
             bundle.fingerprint(folder),
             spec,
             bundle.make_tokenizer(spec, folder),
-            AnchorSet.beside(folder),
+            AnchorSet.beside(folder, spec),
             folder,
             mesh,
         )
@@ -143,5 +143,5 @@ def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
         spec = bundle.StudentSpec("", student.cfg, preprocess, most, wanted, ())
     params = nnx.to_pure_dict(nnx.state(student))
     fingerprint = bundle.files_fingerprint(sorted(glob.glob(os.path.join(folder, "*.safetensors"))))
-    anchors = AnchorSet.beside(folder)
+    anchors = AnchorSet.beside(folder, spec)
     return Predictor(student.cfg, params, fingerprint, spec, tokenizer, anchors, folder, mesh)

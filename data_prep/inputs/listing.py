@@ -18,6 +18,7 @@ import fsspec
 import pyarrow.parquet
 from absl import logging
 
+from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import CorpusError, key_hash, read_json
 from vqa_jax.media.container import STILL_EXTENSIONS, VIDEO_EXTENSIONS, UnreadableFileError
 from vqa_jax.media.find import find_videos
@@ -258,7 +259,14 @@ def _csv_rows(file: IO[bytes]) -> Iterator[dict[str, Any]]:
     names = next(csv.reader([first]), [])
     if "path" not in names:
         raise KeyError("path")
-    yield from csv.DictReader(lines, names)
+    for number, row in enumerate(csv.DictReader(lines, names), 1):
+        if None in row:
+            cells = len(names) + len(row[None])
+            raise ValueError(
+                f"record {number} has {cells} cells, the header {len(names)}: quote a path with a"
+                " comma"
+            )
+        yield {name: csv_cells.bare(cell or "") for name, cell in row.items()}
 
 
 def _json_rows(file: IO[bytes]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,6 @@ also those of different sets, count as one content. No content is in both splits
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +29,7 @@ from data_prep.prepare.probing import probe_inputs, read_probed, stamp_inputs
 from vqa_jax.benchmarks import doctor, sets
 from vqa_jax.benchmarks.labels import Labels, LabelsError, label_files, read_labels
 from vqa_jax.benchmarks.sets import Benchmark, BenchmarkError
-from vqa_jax.jobs import files
+from vqa_jax.jobs import csv_cells, files
 
 LISTING = "listing.csv"
 
@@ -179,7 +178,7 @@ def make_listing(
     splits = split_by_content(videos, groups, heldout)
     names = [os.path.relpath(video.file, out) for video in videos]
     with files.written(os.path.join(out, LISTING), newline="") as file:
-        writer = csv.writer(file)
+        writer = csv_cells.Writer(file)
         writer.writerow(["path", "source", "split"])
         writer.writerows(_once(zip(names, (v.set_name for v in videos), splits, strict=True)))
     counts = {}
@@ -232,7 +231,7 @@ def _write_labels(
 ) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with files.written(path, newline="") as file:
-        writer = csv.writer(file)
+        writer = csv_cells.Writer(file)
         writer.writerow(["video", "mos", "mos_std", "num_ratings"])
         for place in places:
             row = videos[place].row

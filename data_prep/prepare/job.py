@@ -9,7 +9,6 @@ Both leave files in DIR/work that a rerun takes up. The manifest is written last
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import os
@@ -37,7 +36,7 @@ from data_prep.prepare.probing import probe_inputs, read_probed, stamp_inputs
 from vqa_jax.corpus import shards as records
 from vqa_jax.corpus.shards import MANIFEST, QUARANTINE
 from vqa_jax.corpus.video_table import write_video_table
-from vqa_jax.jobs import files
+from vqa_jax.jobs import csv_cells, files
 
 DUPLICATES = "duplicates.csv"
 
@@ -234,12 +233,12 @@ def _write_left_out(
     data: str, rejected: Sequence[source.Rejected], duplicates: Sequence[Duplicate]
 ) -> None:
     with files.written(os.path.join(data, QUARANTINE), newline="") as f:
-        writer = csv.writer(f)
+        writer = csv_cells.Writer(f)
         writer.writerow(["path", "stage", "reason"])
         for row in sorted(rejected, key=lambda r: r.path):
             writer.writerow([files.printable(row.path), row.stage, files.printable(row.reason)])
     with files.written(os.path.join(data, DUPLICATES), newline="") as f:
-        writer = csv.writer(f)
+        writer = csv_cells.Writer(f)
         writer.writerow(["path", "duplicate_of", "kind", "distance"])
         for copy in duplicates:
             paths = [files.printable(copy.key), files.printable(copy.of)]

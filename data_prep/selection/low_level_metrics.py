@@ -9,7 +9,6 @@ are not in it. A killed run resumes: ranges of inputs that are finished lie in
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import json
@@ -26,6 +25,7 @@ from data_prep.inputs import source
 from data_prep.inputs.listing import Input, is_remote, local_copy, read_listing
 from data_prep.prepare.beam import run_units
 from data_prep.selection import metrics_spatial, metrics_temporal
+from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import CorpusError, exclusive, printable, remove_temporary, written
 from vqa_jax.media import isolation
 from vqa_jax.media.container import MediaError
@@ -244,7 +244,7 @@ def _merge(out: str, identity: str, parts: Sequence[str]) -> tuple[int, int]:
         written(out + ".quarantine.csv", newline="") as file,
         pq.ParquetWriter(temporary, schema) as writer,
     ):
-        quarantine = csv.writer(file)
+        quarantine = csv_cells.Writer(file)
         quarantine.writerow(["path", "stage", "reason"])
         for path in parts:
             part = pq.read_table(path)

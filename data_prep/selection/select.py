@@ -12,7 +12,6 @@ histogram matches and how far from the best reachable, and `selected.csv.png`.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
@@ -25,6 +24,7 @@ from absl import logging
 
 from data_prep.selection.histogram_matching import Matching, match_histograms
 from data_prep.selection.low_level_metrics import METRICS, read_metrics
+from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import CorpusError, read_json, write_json, written
 
 _NUM_BINS = 10
@@ -183,7 +183,7 @@ def write_selection(path: str, table: pa.Table, chosen: np.ndarray) -> None:
     """Writes the chosen rows as a listing: path, source, licence, split, in the table's order."""
     rows = table.select(list(_LABELS)).filter(pa.array(chosen))
     with written(path, newline="") as file:
-        writer = csv.writer(file)
+        writer = csv_cells.Writer(file)
         writer.writerow(_LABELS)
         for batch in rows.to_batches(max_chunksize=65536):
             writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))

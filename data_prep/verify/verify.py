@@ -31,7 +31,7 @@ from data_prep.verify.shards import Problem, ShardTask, check_shard, key_field
 from vqa_jax.corpus import pair_shards, schemas, shards, store
 from vqa_jax.corpus.shards import MANIFEST, QUARANTINE
 from vqa_jax.corpus.video_table import VideoTable, read_video_table, table_path, table_sha256
-from vqa_jax.jobs import files, outputs
+from vqa_jax.jobs import fields, files, outputs
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.pairs import levels
 
@@ -164,7 +164,17 @@ class _Verifier:
                 yield task, report
 
     def metadata(self, folder: str, entry: Mapping[str, Any]) -> None:
-        """What TFDS will believe of the dataset."""
+        """What TFDS will believe of the dataset; it would import any class that it names."""
+        try:
+            named = _classes(fields.read_object(os.path.join(folder, "features.json"), CorpusError))
+        except CorpusError as error:
+            self.wrong("schema", folder, str(error))
+            return
+        ours = set().union(*(_classes(f.to_json()) for f in schemas.FEATURES.values()))
+        if strange := sorted(named - ours):
+            message = f"features.json names {strange[0]!r:.200}, no class of a corpus's features"
+            self.wrong("schema", folder, message)
+            return
         try:
             info = tfds.builder_from_directory(folder).info
         except Exception as e:  # TFDS raises many kinds for missing or broken files
@@ -281,6 +291,18 @@ class _Verifier:
         ]
         contact_sheet_lib.draw(path, videos, pairs, self.videos.seen, self.pairs.seen)
         logging.info("contact sheet of %d videos, %d pairs: %s", len(videos), len(pairs), path)
+
+
+def _classes(features: Any) -> set[str]:
+    """What TFDS would import to make these features: values of the fields that name classes."""
+    found, left = set(), [features]
+    while left:
+        value = left.pop()
+        left += value.values() if isinstance(value, dict) else value
+        left = [inner for inner in left if isinstance(inner, dict | list)]
+        if isinstance(value, dict):
+            found |= {str(value[key]) for key in ("type", "pythonClassName") if key in value}
+    return found
 
 
 def _record(place: Place) -> dict[str, Any]:

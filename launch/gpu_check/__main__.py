@@ -20,6 +20,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from absl import logging
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Part -> (module, function, sizes, seconds it may take, small sizes).
@@ -57,6 +59,9 @@ def _environment(name: str, small: bool) -> dict[str, str]:
         environment["JAX_PLATFORMS"] = "cpu"  # the card is torch's, or there is none
     if small:
         environment["CUDA_VISIBLE_DEVICES"] = ""
+    if name == "numbers":  # of which no time is told: searching for fast kernels takes minutes
+        flags = environment.get("XLA_FLAGS", "")
+        environment["XLA_FLAGS"] = f"{flags} --xla_gpu_autotune_level=0".strip()
     # Memory is taken as it is needed, so that its peak tells what was.
     environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     return environment
@@ -77,8 +82,9 @@ def _child(name: str, small: bool, seconds: float) -> dict[str, Any]:
                 text=True,
                 capture_output=True,
             )
-        except subprocess.TimeoutExpired:
-            return {"error": f"stopped after {seconds:.0f} s"}
+        except subprocess.TimeoutExpired as stopped:
+            said = (stopped.stderr or b"").decode(errors="replace")[-2000:]
+            return {"error": f"{said}\nstopped after {seconds:.0f} s"}
         took = time.monotonic() - begun
         if done.returncode:
             return {"error": done.stderr[-2000:], "wall_seconds": took}
@@ -164,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", choices=_PARTS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.part:
+        logging.set_verbosity(logging.INFO)
         _run_part(args.part, args.small, args.out)
         return 0
     found = check(args.small, args.limit)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from launch.gpu_check import sizes as sizes_lib
@@ -172,6 +173,7 @@ def _phase(seconds: list[float], flops: float, tokens: int | None = None) -> dic
 
 def _numbers(sizes: Sizes, params: Params, dtype: str, device: Any) -> dict[str, np.ndarray]:
     """Loss and gradient's norm of one step, and level logits, in one dtype on one device."""
+    logging.info("numbers in %s on %s", dtype, device)
     cfg: StudentConfig = dataclasses.replace(sizes.student, compute_dtype=dtype)
     sizes = dataclasses.replace(sizes, student=cfg)
     with jax.default_device(device), _exact(dtype):

@@ -49,7 +49,7 @@ _TINY = dataclasses.replace(_few_layers(_TINY, 2), compute_dtype="bfloat16")
 FULL = Sizes(_LARGE, frames=10, clips=10, tokens=4096)
 SMALL = Sizes(_TINY, frames=2, clips=2, tokens=192, repeats=2)
 # What a CPU computes too: every width as in FULL, fewer layers and frames.
-SHALLOW = Sizes(_few_layers(_LARGE, 4), frames=2, clips=2, tokens=1024, videos=2, anchors=2)
+SHALLOW = Sizes(_few_layers(_LARGE, 2), frames=1, clips=1, tokens=512, videos=2, anchors=2)
 SMALL_SHALLOW = dataclasses.replace(SMALL, videos=2, anchors=2)
 
 

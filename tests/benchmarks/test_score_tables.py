@@ -65,6 +65,30 @@ def test_all_forms_agree_and_missing_scores_are_counted(tmp_path, form):
     assert missing == {"DOVER": 1, "qalign": 2}
 
 
+def test_columns_of_people_and_bookkeeping_are_no_teachers(tmp_path):
+    header = "id,video,gt_score,MOS,std,flickr_id,num_ratings,Unnamed: 0,is_test,DOVER\n"
+    table = score_tables.read_scores(_write(tmp_path, header + "1,a,2,3,4,5,6,7,1,8\n"))
+    assert _as_dict(table) == {"DOVER": {"a": 8.0}}
+    parquet_rows = [{"video": "a", "DOVER": 8.0, "extrapolated": True}]
+    assert score_tables.read_scores(_parquet(tmp_path, parquet_rows)).teachers == ("DOVER",)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_of_any_delimiter(tmp_path, delimiter):
+    text = "path,mos,t\na.mp4,3.5,1\n'=b.mp4,,2\n".replace(",", delimiter)
+    path = _write(tmp_path, text)
+    assert _as_dict(score_tables.read_scores(path)) == {"t": {"a.mp4": 1.0, "=b.mp4": 2.0}}
+    assert score_tables.read_human_scores(path) == {"a.mp4": 3.5}
+    assert score_tables.read_paths(path) == ["a.mp4", "=b.mp4"]
+
+
+def test_human_scores_that_contradict_are_refused(tmp_path):
+    path = _write(tmp_path, "path,mos\na,1\nb,\nb,2\na,1\nb,3\n")
+    with pytest.raises(score_tables.ScoresError, match="row 6: 'b' has the score 3, in row 4 it"):
+        score_tables.read_human_scores(path)
+    assert score_tables.read_human_scores(_write(tmp_path, "path,t\na,1\n")) == {}
+
+
 def test_ambiguous_file_names_are_missing_and_not_guessed(tmp_path):
     table = score_tables.read_scores(_write(tmp_path, "path,t,u\na/1.mp4,1,\nb/1.mp4,2,5\n"))
     scores, missing = score_tables.collect_scores(table, ["b/1.mp4", "z/1.mp4"])
@@ -84,7 +108,10 @@ def test_ambiguous_file_names_are_missing_and_not_guessed(tmp_path):
         ("path,t\na,\n", "no scores"),
         ("path,t\n,1\n", "row 2: the video is not named"),
         ("path,teacher,score\na,,1\n", "row 2: the teacher is not named"),
-        ("path,t\na,1,7\n", "cannot be read as CSV"),
+        ("path,t\na,1,7\n", "cannot be read as CSV.*Row #2: Expected 2 columns, got 3"),
+        ("path,t\na,3_5\nb,1\n", "row 2, column 't': '3_5'"),
+        ("path;t\na;3,5\nb;1\n", "row 2, column 't': '3,5'"),
+        ("path,path,t\na,b,1\n", "two columns are called 'path'"),
         ("", "names the video"),
     ],
 )

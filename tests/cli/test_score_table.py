@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from vqa_jax.cli.score_table import RowFile
+from vqa_jax.cli.score_table import RowFile, render
+from vqa_jax.scoring.predictor import Result
 
 ROWS = [{"path": f"{k}.mp4", "score": k} for k in range(3)]
 
@@ -87,3 +88,20 @@ def test_standard_output_gets_rows_as_they_come(capfd):
     table.finish()
     print("still open")
     assert capfd.readouterr().out == "1.mp4,1\r\nstill open\n"
+
+
+def test_marks_of_scores_and_of_a_student_that_does_not_look():
+    rows = [Result(f"{k}.mp4", 50.0 + k, 1.0, q=0.1 * k) for k in range(3)]
+    rows[1] = Result("1.mp4", 4e5, 1.0, q=9.0, notes="NO MEASUREMENT: better")
+    table = render(rows, 5)
+    assert "1.mp4 (NO MEASUREMENT: better)" in table and "DOUBTFUL" not in table
+    same = [Result(f"{k}.mp4", 50.0, 1.0, q=0.1) for k in range(3)]
+    assert "DOUBTFUL: all 3 videos have the same score" in render(same, 5)
+    assert "DOUBTFUL" not in render(same[:2], 5)
+
+
+def test_names_are_no_formulas_in_a_spreadsheet(tmp_path):
+    table = RowFile(str(tmp_path / "scores.csv"), ["path", "score"])
+    table.add({"path": "=1+1.mp4", "score": -1.5})
+    table.finish()
+    assert _read(tmp_path / "scores.csv") == [{"path": "'=1+1.mp4", "score": "-1.5"}]

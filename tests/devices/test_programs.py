@@ -8,11 +8,13 @@ import sys
 import pytest
 
 from vqa_jax.devices import programs
+from vqa_jax.devices.processor import processor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _COMPILE = """
 import jax, jax.numpy as jnp
 from vqa_jax.devices import programs
+from vqa_jax.devices.processor import processor
 programs.keep()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 f = jax.jit(lambda x: jnp.sin(x) @ x.T)
@@ -34,7 +36,7 @@ def test_programs_are_kept_in_the_cache_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "cache" / "vqa_jax").iterdir()
     assert done.stdout.strip() == str(folder) and any(folder.iterdir())
-    assert programs.processor() in folder.name
+    assert processor() in folder.name
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_every_pair_of_a_label_is_equally_likely(monkeypatch):
     _draw_at_random(monkeypatch)
     scores, ids = _scores(n=16)
     drawn = collections.Counter()
-    draws = 100
+    draws = 40
     for seed in range(draws):
         drawn.update(_unordered(sample_teacher_pairs(scores, ids, {"similar": 10}, seed)))
     every = sample_teacher_pairs(scores, ids, {"similar": 1000}, 0)

@@ -6,6 +6,7 @@ import pytest
 from vqa_jax.benchmarks.labels import read_labels
 from vqa_jax.cli import main
 from vqa_jax.scoring import anchor_sources
+from vqa_jax.scoring.anchors import AnchorError
 
 
 def test_each_bin_gives_the_video_about_which_ratings_agree_most():
@@ -24,6 +25,26 @@ def test_each_bin_gives_the_video_about_which_ratings_agree_most():
     for bad, num in ((np.array([1.0, 1.1, 5.0]), 3), (np.array([1.0, 2.0]), 5), (scores, 1)):
         with pytest.raises(ValueError):
             anchor_sources.choose_from_pool(bad, np.full(len(bad), np.nan), num)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize(("column", "arbitrary"), [("mos", False), ("score", True)])
+def test_a_table_of_any_delimiter_says_whether_people_scored(
+    delimiter, column, arbitrary, tmp_path
+):
+    table = tmp_path / "anchors.csv"
+    table.write_text(f"path,{column}\nb,3\na,1.5\n".replace(",", delimiter), encoding="utf-8")
+    anchors = anchor_sources.read_anchors(table, lambda path: path)
+    assert (anchors.names, anchors.scores) == (("a", "b"), (1.5, 3))
+    assert anchors.inputs == (str(tmp_path / "a"), str(tmp_path / "b"))
+    assert anchors.arbitrary == arbitrary
+
+
+def test_anchor_rows_that_contradict_name_both(tmp_path):
+    table = tmp_path / "anchors.csv"
+    table.write_text("path,mos\na,1\nb,2\na,4\n", encoding="utf-8")
+    with pytest.raises(AnchorError, match="row 4: 'a' has the score 4, in row 2 it had 1"):
+        anchor_sources.read_anchors(table, lambda path: path)
 
 
 def test_the_command_writes_a_table_that_scoring_reads(tmp_path, capsys):

@@ -14,6 +14,7 @@ from tests.fixtures.known_qualities import (
     video_of,
 )
 from vqa_jax.pairs import levels
+from vqa_jax.scoring import thurstone
 from vqa_jax.scoring.comparisons import Comparisons, in_rounds
 from vqa_jax.settings import ScoreConfig
 
@@ -35,7 +36,10 @@ def _rounds(judge, qualities, **settings):
 
 def test_matrix_holds_the_probability_that_the_row_is_preferred(judge):
     gaps = np.subtract.outer(QUALITIES, QUALITIES)
-    np.testing.assert_allclose(judge.comparisons.among_anchors(), stats.norm.cdf(gaps), atol=1e-9)
+    second_wins = judge.comparisons.among_anchors()
+    np.testing.assert_allclose(second_wins, stats.norm.cdf(gaps.T), atol=1e-9)
+    matrix = thurstone.average_orders(second_wins)
+    np.testing.assert_allclose(matrix, stats.norm.cdf(gaps), atol=1e-9)
 
 
 def test_every_anchor_is_met_by_every_video(judge):
@@ -51,7 +55,7 @@ def test_temperature_divides_the_logits():
     warm = Comparisons(KnowingEngine(), anchors_of().inputs, tau=5.0)
     logits = KnowingEngine().compare([(video_of(QUALITIES[0]), video_of(QUALITIES[4]))])
     expected = levels.preference(logits, 5.0)[0]
-    np.testing.assert_allclose(warm.among_anchors()[4, 0], expected, atol=1e-9)
+    np.testing.assert_allclose(warm.among_anchors()[0, 4], expected, atol=1e-9)
     cold = Comparisons(KnowingEngine(), anchors_of().inputs)
     best = video_of(QUALITIES[4])
     np.testing.assert_allclose(cold.every([best], 5.0), warm.every([best]))

@@ -8,6 +8,7 @@ from tests.fixtures.known_qualities import (
     QUALITIES,
     SCORES,
     BiasedEngine,
+    KnowingEngine,
     judge_of,
     video_of,
 )
@@ -68,6 +69,48 @@ def test_the_authors_rule_has_a_score_alone(judge):
 def test_anchors_that_the_student_orders_against_their_scores_are_named():
     with pytest.raises(AnchorError, match=r"anchor -1\.0.*against their scores"):
         judge_of(scores=SCORES[::-1])
+
+
+class SameEngine(KnowingEngine):
+    """Answers alike whatever it is shown: the second video is superior."""
+
+    def _logits(self, first, second):
+        return np.array([-4.0, -3.0, -2.0, 0.0, 5.0])
+
+
+class DamagedEngine(KnowingEngine):
+    """Its weights are no numbers."""
+
+    def _logits(self, first, second):
+        return np.full(5, np.nan)
+
+
+@pytest.mark.parametrize(
+    ("engine", "qualities", "complaint"),
+    [
+        (SameEngine(), QUALITIES, r"apart.* 0\.500 and always prefers what is shown second"),
+        (KnowingEngine(), np.linspace(0, 0.06, 5), r"apart.*more than 0\.52"),
+        (DamagedEngine(), QUALITIES, "no numbers: its weights are damaged"),
+    ],
+)
+def test_a_student_that_cannot_judge_is_refused(engine, qualities, complaint):
+    with pytest.raises(AnchorError, match=complaint):
+        judge_of(engine, qualities)
+
+
+def test_a_student_that_contradicts_itself_is_marked_in_every_scale(judge):
+    biased = judge_of(BiasedEngine(), QUALITIES * np.array(0.4))
+    assert "DOUBTFUL" in biased.describe() and "70%" in biased.describe()
+    assert judge.remark == "" and "DOUBTFUL" not in judge.describe()
+
+
+def test_scores_beyond_any_sense_are_marked(judge):
+    notes = [found.note for found in judge.score([video_of(q) for q in (-9.0, 0.0, 9.0)])]
+    assert notes[1] == ""
+    steep = judge_of(qualities=(-0.12, -0.1, 0.0, 0.05, 0.1))
+    worse, fine, better = steep.score([video_of(q) for q in (-9.0, 0.0, 9.0)])
+    assert "worse than every anchor" in worse.note and "better than every anchor" in better.note
+    assert fine.note == "" and better.score.score > 90 + 80
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def saved(tmp_path) -> str:
 def test_a_spec_comes_back_from_its_folder_and_unknown_fields_do_not(saved):
     spec = tiny_corpus.student_spec()
     assert bundle.is_complete(saved) and bundle.load_spec(saved) == spec
-    with pytest.raises(TypeError, match="colour"):
-        bundle.StudentSpec.from_dict({**spec.to_dict(), "colour": 1})
+    with pytest.raises(bundle.BundleError, match=r"at\.json: spec\.colour is no known field"):
+        bundle.StudentSpec.from_dict({**spec.to_dict(), "colour": 1}, "at.json")
 
 
 def test_sizes_must_be_known_and_fit_the_view():

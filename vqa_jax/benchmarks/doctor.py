@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import csv
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -19,9 +18,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vqa_jax import terminal
 from vqa_jax.benchmarks import sets
 from vqa_jax.benchmarks.labels import Labels, read_labels
 from vqa_jax.benchmarks.sets import Benchmark, BenchmarkError
+from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import written
 from vqa_jax.media import isolation
 from vqa_jax.media.container import VIDEO_EXTENSIONS, MediaError
@@ -186,7 +187,10 @@ def render(diagnosis: Diagnosis) -> str:
     lines += [f"  {remark}" for remark in diagnosis.remarks]
     for status in order[1:]:
         rows = [row for row in diagnosis.rows if row.status == status]
-        lines += [f"  {status}: {row.file or row.video}: {row.reason}" for row in rows[:_SHOWN]]
+        lines += [
+            f"  {status}: {terminal.name(row.file or row.video)}: {terminal.name(row.reason)}"
+            for row in rows[:_SHOWN]
+        ]
         if len(rows) > _SHOWN:
             lines.append(f"  ... and {len(rows) - _SHOWN} more {status}")
     return "\n".join(lines)
@@ -196,6 +200,6 @@ def write_csv(diagnosis: Diagnosis, path: str) -> None:
     """Writes one row a labelled video."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with written(path, newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])
+        writer = csv_cells.dict_writer(file, [field.name for field in dataclasses.fields(Row)])
         writer.writeheader()
         writer.writerows(map(dataclasses.asdict, diagnosis.rows))

@@ -3,10 +3,11 @@
 Known forms, told apart by ending and content:
   CSV with a header (comma, semicolon or tab), the video's and the score's column found by name;
     a column `is_test` selects its true rows (LSVQ's table of training and test videos).
-  CSV or text without a header: `name, score[, anything]` or `name, duration, rate, score`.
+  CSV or text without a header: `name, score`. More columns are not guessed: they want a header.
   JSON: a list of objects; {"name": score}; parallel lists; any of them below "test".
-  JSON lines; and MATLAB files up to version 7 with a list of names and one of scores.
-A CSV with a header, or a list of objects, may tell the ratings' standard deviation and number too.
+  JSON lines; Parquet; and MATLAB files up to version 7 with a list of names and one of scores.
+A table with a header, or a list of objects, may tell the ratings' deviation and number too.
+Every row has as many cells as the header; rules of delimiters and numbers: `text_table.py`.
 """
 
 from __future__ import annotations
@@ -17,24 +18,25 @@ import io
 import json
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
+from vqa_jax.benchmarks import matlab, text_table
+from vqa_jax.benchmarks.text_table import (
+    HUMAN_COLUMNS,
+    MOS_COLUMNS,
+    RATINGS_COLUMNS,
+    STD_COLUMNS,
+    VIDEO_COLUMNS,
+    first_known,
+    plain,
+)
 from vqa_jax.errors import VqaError
+from vqa_jax.jobs import csv_cells
 
-VIDEO_COLUMNS = (
-    "video", "video_name", "name", "file_name", "filename", "file", "path", "video_path",
-    "img_path", "image", "image_path", "vid", "video_id", "flickr_id", "video_list", "dis",
-)  # fmt: skip
-MOS_COLUMNS = ("mos", "mos_full", "gt_score", "gt_mos", "mean_opinion_score", "score", "label")
-STD_COLUMNS = ("mos_std", "std", "mos_sd", "sd", "std_mos", "stdev", "std_dev", "sos")
-RATINGS_COLUMNS = ("num_ratings", "ratings", "n_ratings", "num_votes", "votes", "vote_num")
-_MAX_HEADERLESS = 4  # fields of a table without a header
+_Rows = list[tuple[Any, ...]]  # (place in the file, name, score[, std, number of ratings])
 
 
 class LabelsError(VqaError):
@@ -52,6 +54,7 @@ class Labels:
       ratings: float64 [N], how many there were; NaN where the file does not tell.
       unscored: names of rows without a score; they are left out.
       repeated: rows that say again what an earlier one says.
+      human: people gave the scores, as the column's name tells (`mos` does, `score` does not).
     """
 
     names: tuple[str, ...]
@@ -60,14 +63,15 @@ class Labels:
     ratings: np.ndarray
     unscored: tuple[str, ...]
     repeated: int
+    human: bool
 
 
 def read_labels(path: str | os.PathLike[str]) -> Labels:
     """Reads one file.
 
     Raises:
-      LabelsError: a file that cannot be read or holds no labels in a known form, a score that is
-        no number, or a video with two different scores.
+      LabelsError: a file that cannot be read or holds no labels in a known form, a row of more or
+        fewer cells than the header, a score that is no number, or a video with two different ones.
     """
     path = os.fspath(path)
     ending = os.path.splitext(path)[1].lower()
@@ -75,102 +79,95 @@ def read_labels(path: str | os.PathLike[str]) -> Labels:
         raise LabelsError(f"{path} is a spreadsheet: save the sheet with the scores as CSV")
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = file.read(text_table.MAX_BYTES + 1)
     except OSError as error:
         raise LabelsError(f"{path}: {error.strerror or error}") from error
+    if len(data) > text_table.MAX_BYTES:
+        raise LabelsError(f"{path} is larger than any table of labels: is it another file?")
     if ending == ".mat":
-        return _collect(path, _matlab_rows(path, data))
+        return _collect(path, *_matlab_rows(path, data))
+    if ending in (".parquet", ".pq"):
+        return _collect(path, *_parquet_rows(path))
     # A file name may be bytes that are no UTF-8, in the table as on the disk.
     text = data.decode("utf-8-sig", "surrogateescape")
     if not text.strip():
         raise LabelsError(f"{path} is empty")
     if ending in (".jsonl", ".ndjson"):
-        return _collect(path, _json_line_rows(path, text))
+        return _collect(path, *_json_line_rows(path, text))
     if ending == ".json":
-        return _collect(path, _json_rows(path, _parse(path, text)))
-    return _collect(path, _csv_rows(path, text))
+        return _collect(path, *_json_rows(path, _parse(path, text)))
+    return _collect(path, *_csv_rows(path, text))
 
 
-def _collect(path: str, rows: Iterable[tuple[Any, ...]]) -> Labels:
-    """Labels of (place in the file, name, score[, std, number of ratings]) rows."""
-    mos: dict[str, float] = {}
-    spread: list[tuple[float, float]] = []
+def _collect(path: str, rows: _Rows, score: Any) -> Labels:
+    """Labels of rows whose scores are in the column `score`; "" where none is named."""
+    found: dict[str, tuple[float, float, float]] = {}
+    places: dict[str, str] = {}
     unscored: dict[str, None] = {}
     repeated = 0
-    for row in rows:
-        place, name, score, *more = row
+    for place, name, *cells in rows:
         name = _name(name)
         if not name:
             raise LabelsError(f"{path}, {place}: the video is not named")
-        value = _score(path, place, score)
+        value, std, ratings = (_number(path, place, x) for x in (*cells, None, None)[:3])
         if math.isnan(value):
             unscored[name] = None
-        elif name not in mos:
-            mos[name] = value
-            std, ratings = (_score(path, place, x) for x in more or (None, None))
-            if std < 0 or ratings < 1:
-                raise LabelsError(f"{path}, {place}: std {std:g}, {ratings:g} ratings cannot be")
-            spread.append((std, ratings))
-        elif mos[name] == value:
-            repeated += 1
-        else:
-            raise LabelsError(
-                f"{path}, {place}: {name!r} has the score {value:g}, before it had {mos[name]:g}; "
-                "keep one row a video"
+            continue
+        if std < 0 or ratings < 1:
+            raise LabelsError(f"{path}, {place}: std {std:g}, {ratings:g} ratings cannot be")
+        before = found.setdefault(name, (value, std, ratings))
+        if not np.array_equal(before, (value, std, ratings), equal_nan=True):
+            kept, given = (
+                "/".join(f"{x:g}" for x in numbers if not math.isnan(x))
+                for numbers in (before, (value, std, ratings))
             )
-    if not mos:
+            raise LabelsError(
+                f"{path}, {place}: {name!r} has the score {given}, in {places[name]} it had "
+                f"{kept}; keep one row a video"
+            )
+        repeated += name in places
+        places.setdefault(name, place)
+    if not found:
         raise LabelsError(f"{path} holds no scores")
-    left_out = tuple(name for name in unscored if name not in mos)
-    std, ratings = np.array(spread, np.float64).T
-    return Labels(tuple(mos), np.array(list(mos.values())), std, ratings, left_out, repeated)
+    left_out = tuple(name for name in unscored if name not in found)
+    mos, std, ratings = np.array(list(found.values()), np.float64).T
+    human = plain(score) in HUMAN_COLUMNS
+    return Labels(tuple(found), mos, std, ratings, left_out, repeated, human)
 
 
 def _name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():  # numbers as names, by way of a float
         value = int(value)
-    return "" if value is None else str(value).strip()
+    named = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return csv_cells.bare(str(value).strip()) if named else ""
 
 
-def _score(path: str, place: str, value: Any) -> float:
-    text = "" if value is None else str(value).strip()
-    if text.lower() in ("", "nan", "na", "none", "null"):
-        return float("nan")
+def _number(path: str, place: str, value: Any) -> float:
     try:
-        number = float(text)
-    except ValueError:
-        number = float("inf")
-    if isinstance(value, bool) or math.isinf(number):
-        raise LabelsError(f"{path}, {place}: {text!r} is not a score; leave it empty if missing")
-    return number
-
-
-def _plain(column: Any) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", str(column).strip().lower()).strip("_")
+        return text_table.number(value)
+    except ValueError as error:
+        message = f"{path}, {place}: {error}; a cell is left empty where there is no score"
+        raise LabelsError(message) from error
 
 
 def _pick(path: str, columns: Iterable[Any], known: Sequence[str], what: str) -> Any:
     """The column that comes first among the known names."""
     columns = list(columns)
-    found = _optional(columns, known)
+    found = first_known(columns, known)
     if found is None:
         raise LabelsError(
             f"{path}: none of the columns {', '.join(map(str, columns[:20]))} is known to hold the "
             f"{what}; rename it to {known[0]!r}"
         )
+    if plain(found) in text_table.repeated(columns):
+        raise LabelsError(f"{path}: two columns are called {found!r}; which holds the {what}?")
     return found
 
 
-def _optional(columns: Iterable[Any], known: Sequence[str]) -> Any:
-    """The column that comes first among the known names, None if there is none."""
-    plain = {_plain(column): column for column in reversed(list(columns))}
-    return next((plain[name] for name in known if name in plain), None)
-
-
-def _csv_rows(path: str, text: str) -> Iterable[tuple[Any, ...]]:
-    first = text.lstrip().split("\n", 1)[0]
-    delimiter = next((d for d in "\t;," if d in first), ",")
+def _csv_rows(path: str, text: str) -> tuple[_Rows, str]:
+    delimiter = text_table.delimiter(text.lstrip().split("\n", 1)[0])
     try:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows = [
             (f"row {lines.line_num}", [cell.strip() for cell in row]) for row in lines if any(row)
         ]
@@ -179,76 +176,83 @@ def _csv_rows(path: str, text: str) -> Iterable[tuple[Any, ...]]:
     header = rows[0][1]
     if len(header) < 2:
         raise LabelsError(f"{path}: one column only; labels are `video,mos` or alike")
-    if not {_plain(cell) for cell in header} & {*VIDEO_COLUMNS, *MOS_COLUMNS}:
-        return _headerless_rows(path, rows)
-    video = header.index(_pick(path, header, VIDEO_COLUMNS, "video's name"))
-    score = header.index(_pick(path, header, MOS_COLUMNS, "score"))
-    test = next((k for k, cell in enumerate(header) if _plain(cell) == "is_test"), None)
-    more = [_optional(header, known) for known in (STD_COLUMNS, RATINGS_COLUMNS)]
-    places = [None if name is None else header.index(name) for name in more]
-    needed = max(video, score, *(k for k in (test, *places) if k is not None))
-    found = []
-    for place, row in rows[1:]:
-        if len(row) <= needed:
-            raise LabelsError(f"{path}, {place}: {len(row)} cells, the header has {len(header)}")
-        if test is None or row[test].lower() in ("true", "1", "1.0", "yes"):
-            spread = [None if k is None else row[k] for k in places]
-            found.append((place, row[video], row[score], *spread))
-    return found
+    headed = bool({*map(plain, header)} & {*VIDEO_COLUMNS, *MOS_COLUMNS})
+    for place, row in rows:
+        if len(row) != len(header):
+            raise LabelsError(
+                f"{path}, {place}: {len(row)} cells, the {'header' if headed else 'first row'} has "
+                f"{len(header)}; a cell with the delimiter {delimiter!r} inside is quoted"
+            )
+    if not headed:
+        _refuse_guessing(path, header)
+        return [(place, *row) for place, row in rows], ""
+    score = _pick(path, header, MOS_COLUMNS, "score")
+    wanted = [_pick(path, header, VIDEO_COLUMNS, "video's name"), score]
+    wanted += [first_known(header, known) for known in (STD_COLUMNS, RATINGS_COLUMNS)]
+    columns = [None if name is None else header.index(name) for name in wanted]
+    test = next((k for k, cell in enumerate(header) if plain(cell) == "is_test"), None)
+    return [
+        (place, *(None if k is None else row[k] for k in columns))
+        for place, row in rows[1:]
+        if test is None or _is_true(path, place, row[test])
+    ], score
 
 
-def _headerless_rows(
-    path: str, rows: Sequence[tuple[str, Sequence[str]]]
-) -> Iterable[tuple[str, Any, Any]]:
-    width = len(rows[0][1])
-    score = width - 1 if width == _MAX_HEADERLESS else 1
-    if width > _MAX_HEADERLESS or not _is_number(rows[0][1][score]):
+def _refuse_guessing(path: str, first: Sequence[str]) -> None:
+    """A first row that is no known header is a video's only if it is a name and a number."""
+    try:
+        numbers = [text_table.number(cell) for cell in first[1:]]
+    except ValueError as error:
         raise LabelsError(
             f"{path}: the first row is no known header, and its cells are not `name, score` "
-            "either; add a header `video,mos`"
+            f"either ({error}); add a header `video,mos`"
+        ) from error
+    if len(numbers) > 1:
+        raise LabelsError(
+            f"{path}: {len(first)} columns without a header: which of them is the score? Add a "
+            "first row that names them, such as `video,std,num_ratings,mos`"
         )
-    found = []
-    for place, row in rows:
-        if len(row) != width:
-            raise LabelsError(f"{path}, {place}: {len(row)} cells, the first row has {width}")
-        found.append((place, row[0], row[score]))
-    return found
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _is_true(path: str, place: str, cell: str) -> bool:
+    if cell.lower() not in ("true", "1", "1.0", "yes", "false", "0", "0.0", "no"):
+        raise LabelsError(f"{path}, {place}: is_test is {cell!r}, neither true nor false")
+    return cell.lower() in ("true", "1", "1.0", "yes")
 
 
 def _parse(path: str, text: str) -> Any:
+    def pairs(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(entries)
+        if len(fields) < len(entries):
+            twice = next(key for k, (key, _) in enumerate(entries) if key in dict(entries[:k]))
+            raise LabelsError(f"{path}: {twice!r} stands there twice; keep one")
+        return fields
+
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(text, object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise LabelsError(f"{path} is not valid JSON: {error}") from error
 
 
-def _json_line_rows(path: str, text: str) -> Iterable[tuple[Any, ...]]:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return _json_rows(path, [_parse(f"{path}, line {k}", line) for k, line in enumerate(lines, 1)])
+def _json_line_rows(path: str, text: str) -> tuple[_Rows, Any]:
+    lines = [(k, line) for k, line in enumerate(text.splitlines(), 1) if line.strip()]
+    return _json_rows(path, [_parse(f"{path}, line {k}", line) for k, line in lines])
 
 
-def _json_rows(path: str, value: Any) -> Iterable[tuple[Any, ...]]:
+def _json_rows(path: str, value: Any) -> tuple[_Rows, Any]:
     if isinstance(value, Mapping):
-        plain = {_plain(key): key for key in value}
-        below = [plain[k] for k in ("test", "data", "annotations", "videos") if k in plain]
+        names = {plain(key): key for key in value}
+        below = [names[k] for k in ("test", "data", "annotations", "videos") if k in names]
         if below and isinstance(value[below[0]], list | Mapping):
             return _json_rows(path, value[below[0]])
         if any(isinstance(v, list) for v in value.values()):  # parallel lists
             video = _pick(path, value, VIDEO_COLUMNS, "video's name")
             score = _pick(path, value, MOS_COLUMNS, "score")
-            return _paired(path, value[video], value[score])
+            return _paired(path, value[video], value[score]), score
         if all(isinstance(v, Mapping) for v in value.values()):
             value = [{"video": name, **entry} for name, entry in value.items()]
         else:
-            return [(f"entry {name!r}", name, score) for name, score in value.items()]
+            return [(f"entry {name!r}", name, score) for name, score in value.items()], ""
     if not isinstance(value, list) or not value or not all(isinstance(v, Mapping) for v in value):
         raise LabelsError(
             f"{path} holds no labels in a known form, such as "
@@ -256,31 +260,37 @@ def _json_rows(path: str, value: Any) -> Iterable[tuple[Any, ...]]:
         )
     video = _pick(path, value[0], VIDEO_COLUMNS, "video's name")
     score = _pick(path, value[0], MOS_COLUMNS, "score")
-    more = [_optional(value[0], known) for known in (STD_COLUMNS, RATINGS_COLUMNS)]
+    more = [first_known(value[0], known) for known in (STD_COLUMNS, RATINGS_COLUMNS)]
     columns = (video, score, *more)
-    return [(f"entry {k}", *map(v.get, columns)) for k, v in enumerate(value, 1)]
+    return [(f"entry {k}", *map(v.get, columns)) for k, v in enumerate(value, 1)], score
 
 
-def _paired(path: str, names: Any, scores: Any) -> Iterable[tuple[str, Any, Any]]:
+def _paired(path: str, names: Any, scores: Any) -> _Rows:
     if not isinstance(scores, list) or not isinstance(names, list) or len(names) != len(scores):
         raise LabelsError(f"{path}: names and scores are not two lists of equal length")
     return [(f"entry {k}", *row) for k, row in enumerate(zip(names, scores, strict=True), 1)]
 
 
-def _matlab_rows(path: str, data: bytes) -> Iterable[tuple[str, Any, Any]]:
+def _parquet_rows(path: str) -> tuple[_Rows, Any]:
+    from vqa_jax.benchmarks import arrow_tables  # slow to import, and seldom needed
+
     try:
-        content = scipy.io.loadmat(io.BytesIO(data))
-    except (MatReadError, NotImplementedError, ValueError, TypeError, OSError) as error:
+        return _json_rows(path, arrow_tables.read_table(path)[0].to_pylist())
+    except arrow_tables.ScoresError as error:
+        raise LabelsError(str(error)) from error
+
+
+def _matlab_rows(path: str, data: bytes) -> tuple[_Rows, Any]:
+    try:
+        content = matlab.read(data)
+        video = _pick(path, content, VIDEO_COLUMNS, "videos' names")
+        score = _pick(path, content, MOS_COLUMNS, "scores")
+        return _paired(path, matlab.texts(content[video]), matlab.numbers(content[score])), score
+    except matlab.MatlabError as error:
         raise LabelsError(
             f"{path} cannot be read as a MATLAB file of version 7 or older ({error}): save it with "
             "`-v7`, or its two lists as CSV"
         ) from error
-    content = {k: v for k, v in content.items() if not k.startswith("__")}
-    video = _pick(path, content, VIDEO_COLUMNS, "videos' names")
-    score = _pick(path, content, MOS_COLUMNS, "scores")
-    # A cell array is an array of one-element arrays.
-    names = [str(np.asarray(cell).ravel()[0]) for cell in content[video].ravel()]
-    return _paired(path, names, [float(v) for v in content[score].ravel()])
 
 
 def label_files(specs: Sequence[str], known: Sequence[str] = ()) -> dict[str, str]:
@@ -304,7 +314,7 @@ def label_files(specs: Sequence[str], known: Sequence[str] = ()) -> dict[str, st
         elif os.path.isdir(spec):
             paths = [os.path.join(spec, f) for f in sorted(os.listdir(spec))]
             pairs = [(_stem(p), p) for p in paths if p.lower().endswith(_TABLES)]
-            pairs = [p for p in pairs if not known or _plain(p[0]) in map(_plain, known)]
+            pairs = [p for p in pairs if not known or plain(p[0]) in map(plain, known)]
             if not pairs:
                 raise LabelsError(f"{spec}: no tables ({', '.join(_TABLES)}) named after sets")
         else:

@@ -10,19 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from absl import logging
-from pyarrow import csv, json, parquet
 
-from vqa_jax.errors import VqaError
+from vqa_jax.benchmarks import text_table
+from vqa_jax.benchmarks.arrow_tables import ScoresError, read_table
+from vqa_jax.benchmarks.text_table import HUMAN_COLUMNS, VIDEO_COLUMNS, first_known
+from vqa_jax.jobs import csv_cells
 
-_VIDEO_COLUMNS = ("video", "path", "file", "filename", "name", "video_id")
 _TEACHER_COLUMNS = ("teacher", "model")
-_NOT_TEACHERS = ("mos", "std", "error")
-_MAX_COLUMNS = 1024  # of a CSV file; all are read as text first
 _NAMED_PLACES = 3  # rows that an error about several names
-
-
-class ScoresError(VqaError):
-    """A score table cannot be used; the message names file, place and remedy."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,9 +55,10 @@ def read_scores(
     """Read scores of existing models; a teacher's scores may be spread over several files.
 
     The ending tells the format: .parquet or .pq, .jsonl or .ndjson, anything else is CSV in
-    UTF-8 with a header. Wide form: a column video, path, file, filename, name or video_id, and one
-    column a teacher. Columns mos, std and error, and columns without any number, are not teachers.
-    Long form: such a video column, a column teacher (or model), and a column score.
+    UTF-8 with a header. Wide form: a column that names the video (`text_table.VIDEO_COLUMNS`), and
+    one column a teacher. Columns that hold something else by their names, such as mos, gt_score,
+    std and id (`text_table.is_no_score`), and columns without any number, are not teachers. Long
+    form: such a video column, a column teacher (or model), and a column score.
 
     Args:
       paths: one file or several.
@@ -121,21 +117,29 @@ def read_scores(
 
 
 def read_human_scores(path: str | os.PathLike[str]) -> dict[str, float]:
-    """Human scores by video: the column `mos` of a file in wide form, empty without one.
+    """What people said, by video: a column such as `mos` of a file in wide form; {} without one.
 
     Raises:
-      ScoresError: an unreadable file or text in place of a number.
+      ScoresError: an unreadable file, text in place of a number, or a video with two scores.
     """
     path = str(path)
-    table, first_row = _read_table(path)
-    lower = {name.strip().lower(): k for k, name in reversed(list(enumerate(table.column_names)))}
-    video = next((lower[c] for c in _VIDEO_COLUMNS if c in lower), None)
-    if video is None or "mos" not in lower:
+    table, first_row = read_table(path)
+    video = first_known(table.column_names, VIDEO_COLUMNS)
+    score = first_known(table.column_names, HUMAN_COLUMNS)
+    if video is None or score is None:
         return {}
-    value, text = _numbers(table.column(lower["mos"]))
-    _refuse_text(path, "mos", value, text, first_row)
-    names = _names(table.column(video), path, first_row, "video")
-    return {name: float(x) for name, x in zip(names, value, strict=True) if np.isfinite(x)}
+    value, text = _numbers(_column(path, table, score))
+    _refuse_text(path, score, value, text, first_row)
+    names = _names(_column(path, table, video), path, first_row, "video")
+    rows: dict[str, int] = {}
+    for k in np.flatnonzero(np.isfinite(value)).tolist():
+        before = rows.setdefault(names[k], k)
+        if value[before] != value[k]:
+            raise ScoresError(
+                f"{path}, row {k + first_row}: {names[k]!r} has the score {value[k]:g}, in row "
+                f"{before + first_row} it had {value[before]:g}; keep one row"
+            )
+    return {name: float(value[k]) for name, k in rows.items()}
 
 
 def read_paths(path: str | os.PathLike[str]) -> list[str]:
@@ -145,11 +149,17 @@ def read_paths(path: str | os.PathLike[str]) -> list[str]:
       ScoresError: an unreadable file, no such column, or a row without a path.
     """
     path = str(path)
-    table, first_row = _read_table(path)
-    lower = {name.strip().lower(): k for k, name in enumerate(table.column_names)}
-    if "path" not in lower:
+    table, first_row = read_table(path)
+    column = first_known(table.column_names, ("path",))
+    if column is None:
         raise ScoresError(f"{path}: no column `path`; name the column of the files so")
-    return _names(table.column(lower["path"]), path, first_row, "path").tolist()
+    return _names(_column(path, table, column), path, first_row, "path").tolist()
+
+
+def _column(path: str, table: pa.Table, name: str) -> pa.ChunkedArray:
+    if text_table.plain(name) in text_table.repeated(table.column_names):
+        raise ScoresError(f"{path}: two columns are called {name!r}: rename one")
+    return table.column(name)
 
 
 def _encode(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,24 +173,24 @@ def _encode(text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _file_cells(path: str) -> list[_Cells]:
-    table, first_row = _read_table(path)
-    header = [name.strip() for name in table.column_names]
-    lower = {name.lower(): k for k, name in reversed(list(enumerate(header)))}
-    video = next((lower[c] for c in _VIDEO_COLUMNS if c in lower), None)
+    table, first_row = read_table(path)
+    video = first_known(table.column_names, VIDEO_COLUMNS)
     if video is None:
         raise ScoresError(f"{path}: no column names the video; add one called `video` or `path`")
     rows = np.arange(table.num_rows) + first_row
-    names = _names(table.column(video), path, first_row, "video")
-    teacher = next((lower[c] for c in _TEACHER_COLUMNS if c in lower), None)
+    names = _names(_column(path, table, video), path, first_row, "video")
+    teacher = first_known(table.column_names, _TEACHER_COLUMNS)
+    score = first_known(table.column_names, ("score",))
     cells = []
-    if teacher is not None and "score" in lower:
-        teachers = _names(table.column(teacher), path, first_row, "teacher")
-        value, text = _numbers(table.column(lower["score"]))
-        _refuse_text(path, "score", value, text, first_row)
+    if teacher is not None and score is not None:
+        teachers = _names(_column(path, table, teacher), path, first_row, "teacher")
+        value, text = _numbers(_column(path, table, score))
+        _refuse_text(path, score, value, text, first_row)
         cells.append(_Cells(teachers, names, value, rows, path))
     else:
-        for column, name in enumerate(header):
-            if not name or column == video or name.lower() in _NOT_TEACHERS:
+        for column, header in enumerate(table.column_names):
+            name = csv_cells.bare(header.strip())
+            if not name or header == video or text_table.is_no_score(name):
                 continue
             value, text = _numbers(table.column(column))
             if not (np.isfinite(value) | np.isinf(value)).any():
@@ -193,43 +203,11 @@ def _file_cells(path: str) -> list[_Cells]:
     return cells
 
 
-def _read_table(path: str) -> tuple[pa.Table, int]:
-    """A file's table and the number of its first row."""
-    ending = os.path.splitext(path)[1].lower()
-    kind = {
-        ".parquet": "Parquet",
-        ".pq": "Parquet",
-        ".jsonl": "JSON lines",
-        ".ndjson": "JSON lines",
-    }
-    kind = kind.get(ending, "CSV in UTF-8")
-    try:
-        if kind == "Parquet":
-            return parquet.read_table(path), 1
-        if kind == "JSON lines":
-            return json.read_json(path), 1
-        # Header included as data: the types of columns can be given only by names known before.
-        text = {f"f{k}": pa.string() for k in range(_MAX_COLUMNS)}
-        table = csv.read_csv(
-            path,
-            read_options=csv.ReadOptions(autogenerate_column_names=True),
-            parse_options=csv.ParseOptions(newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types=text),
-        )
-        header = [column[0].as_py() or "" for column in table.columns]
-        return table.slice(1).rename_columns(header), 2
-    except pa.ArrowInvalid as error:
-        if os.path.exists(path) and os.path.getsize(path) == 0:
-            return pa.table({}), 1
-        raise ScoresError(f"{path}: cannot be read as {kind}: {error}") from error
-    except (OSError, pa.ArrowException) as error:
-        raise ScoresError(f"{path}: cannot be read as {kind}: {error}") from error
-
-
 def _names(column: pa.ChunkedArray, path: str, first_row: int, what: str) -> np.ndarray:
     """Text of a column without outer blanks; every row must have some."""
     try:
         text = pc.fill_null(pc.utf8_trim_whitespace(column.cast(pa.string())), "")
+        text = pc.replace_substring_regex(text, csv_cells.GUARDED, r"\1")  # as csv_cells.bare
     except pa.ArrowException as error:
         raise ScoresError(f"{path}: the {what} column is no text: {error}") from error
     names = text.to_numpy()
@@ -242,11 +220,11 @@ def _names(column: pa.ChunkedArray, path: str, first_row: int, what: str) -> np.
 def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, dict[int, str]]:
     """(float64 [n] with NaN for missing and for text, row -> what is no number)."""
     kind = column.type
+    plain_kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
+    if any(is_kind(kind) for is_kind in plain_kinds):
+        return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64), {}
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        try:
-            return column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64), {}
-        except pa.ArrowException:  # lists, structures, dates, bytes
-            return np.full(len(column), np.nan), {0: f"a value of type {kind}"}
+        return np.full(len(column), np.nan), {0: f"a value of type {kind}"}
     text = pc.utf8_trim_whitespace(column)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, kind), text)
     try:
@@ -255,7 +233,7 @@ def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, dict[int, str]]:
         values, strange = np.full(len(text), np.nan), {}
         for k, cell in enumerate(text.to_pylist()):
             try:
-                values[k] = float(cell if cell is not None else "nan")
+                values[k] = text_table.number(cell)
             except ValueError:
                 strange[k] = cell
         return values, strange

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from vqa_jax import terminal
 from vqa_jax.cli import command
 
 
@@ -46,7 +47,7 @@ def _choose(args: argparse.Namespace) -> command.Result:
     from vqa_jax.scoring import anchor_sources
 
     found = anchor_sources.write_anchors(args.pool, args.videos, args.out, args.num)
-    lines = [f"{score:10.3f}  {std:8.3f}  {path}" for path, score, std in found]
+    lines = [f"{score:10.3f}  {std:8.3f}  {terminal.name(path)}" for path, score, std in found]
     return "\n".join([f"{'score':>10}  {'std':>8}  path", *lines, f"anchors: {args.out}"]), 0
 
 
@@ -57,7 +58,7 @@ def _sensitivity(args: argparse.Namespace) -> command.Result:
 
     student = loading.load(args.student, anchors=args.anchors)
     probabilities, failed = student.anchor_probabilities(find_videos(args.paths))
-    rows = [f"no score: {error}" for error in failed]
+    rows = [f"no score: {terminal.name(error)}" for error in failed]
     try:
         found = page.examine(student.judge, probabilities)
     except ValueError as error:

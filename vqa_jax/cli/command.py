@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import logging
 
-from vqa_jax import extras
+from vqa_jax import extras, terminal
 from vqa_jax.cli import config
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs
@@ -167,10 +167,7 @@ def say(args: argparse.Namespace, text: str) -> None:
     """Prints the text for the person: to standard error where standard output takes a table."""
     taken = any(outputs.is_stdout(getattr(args, name)) for name in args.parser.outputs)
     file = sys.stderr if taken else sys.stdout
-    # File names may be bytes that are no text.
-    encoding = file.encoding or "utf-8"
-    file.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    file.flush()
+    _write(file, terminal.text(text))
 
 
 def run(program: Parser, argv: Sequence[str] | None = None) -> int:
@@ -217,15 +214,26 @@ def _be_quiet(quiet: bool) -> None:
     logging.get_absl_logger().addFilter(
         lambda record: record.levelname != "INFO" or "orbax" not in record.pathname
     )
+    logging.get_absl_logger().addFilter(clean)
     if quiet:
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported, also by child processes
 
 
+def clean(record: Any) -> bool:
+    """Makes a log record's message fit for a terminal; a filter that lets every one pass."""
+    record.msg, record.args = terminal.message(record.getMessage()), ()
+    return True
+
+
 def _complain(message: str) -> int:
-    text = f"error: {message}\n"
-    encoding = sys.stderr.encoding or "utf-8"
-    sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    _write(sys.stderr, f"error: {terminal.message(message)}")
     return 1
+
+
+def _write(file: Any, text: str) -> None:
+    encoding = file.encoding or "utf-8"  # of a terminal that may know few letters
+    file.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    file.flush()
 
 
 def _left_by_reader() -> bool:

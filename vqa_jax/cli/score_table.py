@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -11,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
-from vqa_jax.jobs import files, outputs
+from vqa_jax import terminal
+from vqa_jax.jobs import csv_cells, files, outputs
 
 if TYPE_CHECKING:  # --help must not import JAX
     from vqa_jax.scoring.predictor import Result
 
 DIRECTION = "higher is better"
 PARTIAL = ".partial"
+_SEVERAL = 3  # videos of one score are no coincidence
 
 
 def row_of(result: Result) -> dict[str, Any]:
@@ -45,7 +46,7 @@ class RowFile:
             self._file = enter(outputs.stream(path, newline=""))
         else:
             self._file = enter(outputs.text_file(path + PARTIAL, newline=""))
-        self._writer = csv.DictWriter(self._file, columns)
+        self._writer = csv_cells.dict_writer(self._file, columns)
         self._try(self._writer.writeheader)
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -67,7 +68,7 @@ class RowFile:
         if self._is_stream:
             raise self._error
         with files.written(self._path, newline="") as file:  # there may be room again
-            writer = csv.DictWriter(file, self._columns)
+            writer = csv_cells.dict_writer(file, self._columns)
             writer.writeheader()
             writer.writerows(self._rows)
         os.remove(self._path + PARTIAL)
@@ -97,12 +98,13 @@ def render(results: Sequence[Result], anchors: int) -> str:
     lines = [f"{'score':>8}  {'std':>6}  path"]
     for row in good:
         mark = " (beyond the anchors)" if row.extrapolated else ""
+        note = f" ({terminal.name(row.notes)})" if row.notes else ""
         std = "-" if row.std is None else f"{row.std:.2f}"
-        note = f" ({row.notes})" if row.notes else ""
-        lines.append(f"{row.score:8.2f}  {std:>6}  {row.path}{mark}{note}")
+        lines.append(f"{row.score:8.2f}  {std:>6}  {terminal.name(row.path)}{mark}{note}")
     for row in results:
         if row.error is not None:
-            lines.append(f"{'-':>8}  {'-':>6}  {row.path}: {row.error}")
+            reason = f"{terminal.name(row.path)}: {terminal.name(row.error)}"
+            lines.append(f"{'-':>8}  {'-':>6}  {reason}")
     lines += _notes(good, anchors)
     lines.append(f"scale: {results[0].scale}")
     lines.append(
@@ -113,8 +115,14 @@ def render(results: Sequence[Result], anchors: int) -> str:
 
 def _notes(good: Sequence[Result], anchors: int) -> list[str]:
     """What the mode has to tell: comparisons saved, answers that contradict each other."""
-    made = [r.comparisons for r in good if r.comparisons is not None]
     lines = []
+    values = {r.score if r.q is None else round(r.q, 3) for r in good}
+    if len(good) >= _SEVERAL and len(values) == 1:
+        lines.append(
+            f"DOUBTFUL: all {len(good)} videos have the same score: they are copies, or the "
+            "student's answers do not depend on what it sees"
+        )
+    made = [r.comparisons for r in good if r.comparisons is not None]
     if sum(made) < anchors * len(made):
         saved = 1 - sum(made) / (anchors * len(made))
         mean = sum(made) / len(made)

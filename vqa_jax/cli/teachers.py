@@ -104,7 +104,9 @@ def _list(args: argparse.Namespace) -> command.Result:
             size = f"; {card.parameters / 1e6:,.2f}M parameters" if card.parameters else ""
             lines.append(f"  trained on: {card.trained_on}{size}; licence: {card.licence}")
         for file in card.files:
-            lines.append(f"  {file.name}: from {file.origin}")
+            lines.append(
+                f"  {file.name}: from {file.origin}; licence of the weights: {file.licence}"
+            )
         sources: dict[str, list[str]] = {}
         for row in card.results():
             figures = "/".join(x or "-" for x in (row["srcc"], row["plcc"]))

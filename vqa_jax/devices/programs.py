@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pathlib
-import platform
-import re
 import sys
 
 import jax
 import jaxlib
 from absl import logging
+
+from vqa_jax.devices.processor import processor
 
 SWITCH = "VQA_JAX_CACHE"  # "off": nothing is kept
 # What compiles faster is compiled again: a file would cost as much.
@@ -44,16 +43,3 @@ def folder() -> pathlib.Path:
     usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
     root = pathlib.Path(given) if os.path.isabs(given) else pathlib.Path(usual).expanduser()
     return root / "vqa_jax" / f"programs-{jaxlib.__version__}-{processor()}"
-
-
-def processor() -> str:
-    """Short hash of the processor's kind and abilities; programs for one may not run on another."""
-    facts = [platform.machine(), platform.processor()]
-    try:
-        text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not Linux
-        text = ""
-    for name in ("vendor_id", "model name", "flags", "CPU part", "Features"):
-        found = re.search(rf"^{name}\s*:\s*(.*)$", text, re.MULTILINE)
-        facts.append(found[1] if found else "")
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]

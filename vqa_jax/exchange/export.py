@@ -110,7 +110,7 @@ def _open(folder: str) -> _Source:
     cfg = with_additions(spec.student, 0)
     cfg, params = llava_folder.without_training_parts(cfg, params)
     spec = dataclasses.replace(spec, student=cfg, severity_simulators=())
-    anchors = AnchorSet.beside(folder)
+    anchors = AnchorSet.beside(folder, spec)
     tokenizer = bundle.make_tokenizer(spec, folder)
     return _Source(folder, spec, FunctionalStudent(cfg), params, tokenizer, anchors)
 

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from vqa_jax.errors import VqaError
 from vqa_jax.exchange.student_io import load_params
-from vqa_jax.jobs.files import file_sha256, read_json
+from vqa_jax.jobs import fields
+from vqa_jax.jobs.files import file_sha256
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.weights.bundle import StudentSpec
@@ -54,9 +56,12 @@ def check_files(folder: str) -> dict[str, Any]:
     Raises:
       ExportError: a file is missing or has changed.
     """
-    manifest = read_json(os.path.join(folder, MANIFEST))
-    for name, digest in manifest["files"].items():
+    place = os.path.join(folder, MANIFEST)
+    manifest = fields.read_object(place, ExportError)
+    for name, digest in fields.part(manifest, "files", dict, place, ExportError).items():
         path = os.path.join(folder, name)
+        if os.path.isabs(name) or ".." in name.split("/"):
+            raise ExportError(f"{place}: files names {name[:80]!r}, which is not in the export")
         if not os.path.exists(path) or file_sha256(path) != digest:
             raise ExportError(f"{path} is missing or damaged: copy or export it again")
     return manifest
@@ -68,12 +73,20 @@ def read(folder: str) -> Exported:
     Raises:
       ExportError: a file is damaged, the self-test fails, or it is a program to be run without us.
     """
-    manifest = check_files(folder)
-    if manifest["format"] == "stablehlo":
+    manifest, place = check_files(folder), os.path.join(folder, MANIFEST)
+
+    def part(raw: Any, name: str, kind: type) -> Any:
+        return fields.part(raw, name, kind, place, ExportError)
+
+    kind = part(manifest, "format", str)
+    if kind == "stablehlo":
         raise ExportError(f"{folder} holds programs: run launch/serve_exported.py on it")
-    spec = StudentSpec.from_dict(manifest["model"]["spec"])
+    model = part(manifest, "model", dict)
+    tolerance = part(part(manifest, "selftest", dict), "selftest.atol", float)
+    fingerprint = part(model, "model.fingerprint", str)
+    spec = StudentSpec.from_dict(part(model, "model.spec", dict), place)
     student = FunctionalStudent(spec.student)
-    if manifest["format"] == "orbax":
+    if kind == "orbax":
         import orbax.checkpoint as ocp  # slow to import, and other students need none of it
 
         with ocp.StandardCheckpointer() as reader:
@@ -84,16 +97,21 @@ def read(folder: str) -> Exported:
             params = reader.restore(os.path.abspath(os.path.join(folder, PARAMS)), like)
     else:
         params = load_params(folder, spec.student)
-    test = load_file(os.path.join(folder, SELFTEST))
-    found = level_logits(student, params, *(test[name] for name in INPUTS))
-    error = float(np.abs(found - test["logits"]).max())
-    if not error <= manifest["selftest"]["atol"]:
+    try:
+        test = load_file(os.path.join(folder, SELFTEST))
+        inputs, logits = [test[name] for name in INPUTS], test["logits"]
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        path = os.path.join(folder, SELFTEST)
+        raise ExportError(f"{path} is damaged ({error}): copy or export it again") from error
+    found = level_logits(student, params, *inputs)
+    error = float(np.abs(found - logits).max())
+    if not error <= tolerance:
         raise ExportError(
             f"{folder}: the self-test is {error:.3g} off: this installation does not compute what "
             "the exporting one did"
         )
-    anchors = AnchorSet.beside(os.path.join(folder, CALIBRATION))
-    return Exported(spec, params, anchors, manifest["model"]["fingerprint"])
+    anchors = AnchorSet.beside(os.path.join(folder, CALIBRATION), spec)
+    return Exported(spec, params, anchors, fingerprint)
 
 
 def level_logits(student: FunctionalStudent, params: Params, *inputs: np.ndarray) -> np.ndarray:

@@ -99,7 +99,7 @@ def read_json(path: str) -> Any:
             return json.load(f)
     except FileNotFoundError as e:
         raise CorpusError(f"{path} is missing: run the step that writes it first") from e
-    except json.JSONDecodeError as e:
+    except (ValueError, RecursionError) as e:  # also numbers of too many digits, deep nesting
         raise CorpusError(f"{path} is not valid JSON ({e}): delete it and rerun its step") from e
 
 

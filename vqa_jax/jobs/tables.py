@@ -1,12 +1,12 @@
 """Rows as Parquet and as CSV; apart from `files`, which every command needs."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
+from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import replacing, written
 
 
@@ -15,6 +15,6 @@ def write_tables(stem: str, rows: Sequence[Mapping[str, Any]]) -> None:
     with replacing(stem + ".parquet") as temporary:
         parquet.write_table(pa.Table.from_pylist(list(rows)), temporary)
     with written(stem + ".csv", newline="") as f:
-        writer = csv.DictWriter(f, fieldnames=list(rows[0]))
+        writer = csv_cells.dict_writer(f, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

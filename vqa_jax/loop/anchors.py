@@ -15,6 +15,7 @@ from vqa_jax.pairs.levels import preference
 from vqa_jax.scoring import thurstone
 from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorError, AnchorSet
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
+from vqa_jax.scoring.judge import Judge
 from vqa_jax.scoring.predictor import Predictor
 
 STEPS = (1.0, 0.75, 0.5, 0.25, 0.0)  # share of a simulator's severity, worst first
@@ -53,6 +54,9 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
 
     Returns:
       Path of the anchors' file; existing anchors are kept.
+
+    Raises:
+      AnchorError: the corpus lacks a severity, or the student does not tell the anchors apart.
     """
     target = os.path.join(folder, ANCHOR_FILE)
     if os.path.exists(target):
@@ -62,7 +66,10 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
     named = spec.severity_simulators or sorted({r["simulator"] for r in table} - {"source"})
     steps = _candidates(table, named)
     if any(not s for s in steps):
-        raise AnchorError(f"{data} has no training video of some severity: prepare more simulators")
+        raise AnchorError(
+            f"{data} has no training video of some severity: prepare more simulators, name another"
+            " prepared corpus, or score with --anchors TABLE"
+        )
     videos = VideoStore(data, spec.extractor)
 
     def read(key: str) -> VideoInput:
@@ -72,13 +79,15 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
     inputs = [[read(key) for key in step] for step in steps]
     encoded = [list(student.engine.encode(step)) for step in inputs]
     chosen = choose_evenly(student.engine, encoded)
-    AnchorSet(
+    found = AnchorSet(
         names=tuple(step[i] for step, i in zip(steps, chosen, strict=True)),
         inputs=tuple(step[i] for step, i in zip(inputs, chosen, strict=True)),
         scores=tuple(100.0 * (1.0 - share) for share in STEPS),
         scale=SCALE,
         arbitrary=True,
-    ).save(folder)
+    )
+    Judge(student.engine, found, student.fingerprint)  # a student that cannot judge gets none
+    found.save(folder)
     return target
 
 

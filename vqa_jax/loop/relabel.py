@@ -167,7 +167,7 @@ def relabel(
     missing = comparing.run(judge, videos, share, scores=False)
 
     def write() -> dict[str, Any]:
-        said = _Said(pool, candidates, looks, found, comparing.looks(), opinions)
+        said = _Said(pool, len(simulated), candidates, looks, found, comparing.looks(), opinions)
         return _publish(data, iteration, config, identity, job, said)
 
     return publication.publish(missing, write)
@@ -178,6 +178,7 @@ class _Said:
     """The pool, and what the student said of its simulator pairs and of its gMAD pairs."""
 
     pool: Sequence[dict[str, Any]]
+    simulated: int  # pairs of the pool, with those that an earlier iteration held
     candidates: PairTable
     looks: Looks
     gmad: Sequence[gmad.GmadPair]
@@ -210,10 +211,7 @@ def _publish(
     probs = posterior(said.compared.forward[good], said.compared.backward[good])
     labelled = label_gmad(found, probs, said.opinions, config.labels, config.std_floor)
     if not hard and not labelled:
-        raise files.CorpusError(
-            f"{data}: the student orders every pair and agrees with every teacher: there is "
-            "nothing to learn in another iteration"
-        )
+        raise files.CorpusError(f"{data}: {_why_empty(said, len(tested), len(all_wrong), config)}")
     old = old_labels(found, said.opinions, config.std_floor)
     rows = pair_rows(
         [*hard, *labelled],
@@ -256,6 +254,35 @@ def _publish(
     }
     files.write_json(os.path.join(data, f"relabel_{iteration}.json"), facts)
     return facts
+
+
+def _why_empty(said: _Said, tested: int, wrong: int, config: RelabelConfig) -> str:
+    """Why no pair is hard, with the numbers that say what would help."""
+    segments = len({(row["source_id"], row["segment"]) for row in said.pool})
+    readable = int(np.isfinite(said.opinions.student).sum())
+    if wrong:
+        simulators = "misordered simulator pairs are not taken: their quota is 0"
+    elif tested:
+        simulators = f"the student orders all {tested} new simulator pairs as they are"
+    elif len(said.candidates):
+        simulators = f"none of {len(said.candidates)} new simulator pairs could be read"
+    else:
+        simulators = f"all {said.simulated} simulator pairs are in earlier iterations"
+    if said.gmad:
+        voted = f"none of {len(said.gmad)} gMAD pairs could be read"
+    elif config.gmad_quota < 1:
+        voted = "gMAD pairs are not taken: their quota is 0"
+    else:
+        voted = (
+            f"no two of {readable} videos of different segments are alike to one of"
+            f" {said.opinions.teachers.shape[1]} teachers or to the student and apart to the other"
+            f" (bins: {config.num_bins})"
+        )
+    return (
+        f"no pair is hard. The pool holds {len(said.pool)} videos of {segments} segments;"
+        f" {simulators}; {voted}. Add inputs, raise relabel.pool_segments, lower relabel.num_bins, "
+        "or end the iterations here"
+    )
 
 
 def _levels(probs: np.ndarray) -> list[str]:

@@ -54,7 +54,9 @@ class Qwen2Config:
     def __post_init__(self):
         """Refuses head counts that do not divide, and heads that cannot be rotated in halves."""
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(f"{self.num_heads} heads do not share {self.num_kv_heads} kv heads")
+            raise ValueError(
+                f"num_heads {self.num_heads} do not share num_kv_heads {self.num_kv_heads}"
+            )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd: rotary halves need an even one")
 

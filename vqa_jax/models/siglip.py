@@ -37,7 +37,9 @@ class SiglipConfig:
     def __post_init__(self):
         """Refuses sizes that do not divide."""
         if self.embed_dim % self.num_heads:
-            raise ValueError(f"embed_dim {self.embed_dim} is not {self.num_heads} equal heads")
+            raise ValueError(
+                f"embed_dim {self.embed_dim} is not num_heads {self.num_heads} equal ones"
+            )
         if self.patch_size > self.image_size:
             raise ValueError(f"patch_size {self.patch_size} > image_size {self.image_size}")
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:  # imported where one is made: the networks need no tokenizer
     import tokenizers
 
 
+_MAX_BYTES = 1 << 28
+
+
 class TokenizerError(VqaError):
     """A tokenizer.json that cannot be used; the message names the file and the remedy."""
 
@@ -34,11 +37,15 @@ class Tokenizer:
         import tokenizers
 
         path = os.fspath(path)
+        if os.path.isfile(path) and os.path.getsize(path) > _MAX_BYTES:
+            raise TokenizerError(f"{path} is larger than any tokenizer: copy Qwen2's there")
         if not os.path.isfile(path):
             raise TokenizerError(f"{path} is missing: copy the Qwen2 tokenizer files there")
         try:
             return cls(tokenizers.Tokenizer.from_file(path))
-        except Exception as error:  # the package raises no narrower one
+        except BaseException as error:  # no narrower one; where the package panics, no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
             raise TokenizerError(
                 f"{path} is no tokenizer ({error}): copy the Qwen2 tokenizer files there"
             ) from error

@@ -17,6 +17,7 @@ from vqa_jax.motion.network import FastPathway, FastPathwayConfig, MotionFeature
 from vqa_jax.weights.reader import Checkpoint, WeightsError
 
 FAST = "multipathway_blocks.1"
+_MAX_WIDTH = 1024  # of a stem; SlowFast-R50's has 8 channels
 
 # Keys of a whole checkpoint that the motion feature does not depend on.
 _IGNORED = (
@@ -68,6 +69,8 @@ def stem_width(checkpoint: Checkpoint) -> int:
             "Give the safetensors of a pytorchvideo SlowFast model (launch/convert_slowfast.py)."
         )
         raise WeightsError(checkpoint.path, {"missing": [f"{key}, of 5 axes"]}, remedy)
+    if not 1 <= shape[0] <= _MAX_WIDTH:
+        raise WeightsError(checkpoint.path, {}, f"{key} has {shape[0]} channels: fetch it again.")
     return shape[0]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vqa_jax import terminal
 from vqa_jax.jobs.files import write_json
 from vqa_jax.report import html
 from vqa_jax.scoring.judge import Judge
@@ -71,7 +72,7 @@ def _cells(row: LeftOut) -> tuple[str, ...]:
 
 def render(found: Sequence[LeftOut], out: str) -> str:
     """The table for the terminal."""
-    rows = [_COLUMNS, *map(_cells, found)]
+    rows = [_COLUMNS, *(tuple(map(terminal.name, _cells(of))) for of in found)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(_COLUMNS))]
     lines = [
         "  ".join(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from vqa_jax.benchmarks import metrics, published
 from vqa_jax.benchmarks.bootstrap import interval
 from vqa_jax.benchmarks.run import COMPARED, BenchmarkRun, Comparison, Overall, SetResult
 from vqa_jax.benchmarks.sets import GROUPS
+from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import write_json, written
 from vqa_jax.report import html, plots
 from vqa_jax.report.html import NOTHING, Cell, Figure
@@ -174,7 +174,7 @@ def write(runs: Sequence[BenchmarkRun], comparisons: Sequence[Comparison], out: 
     os.makedirs(out, exist_ok=True)
     write_json(os.path.join(out, JSON), _as_json(runs, comparisons))
     with written(os.path.join(out, VIDEOS), newline="") as file:
-        writer = csv.writer(file)
+        writer = csv_cells.Writer(file)
         writer.writerow(["model", "set", "video", "mos", "score", "fitted", "residual"])
         for run in runs:
             for s in run.sets:

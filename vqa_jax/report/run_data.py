@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from vqa_jax.corpus import store as records
-from vqa_jax.jobs import files
+from vqa_jax.jobs import csv_cells, files
 from vqa_jax.report.html import number
 
 STRIP_TILES = 4  # pictures in a thumbnail strip
@@ -142,7 +142,7 @@ class _Reader:
         try:
             with open(path, newline="", encoding="utf-8", errors="replace") as f:
                 return [
-                    {k: v or "" for k, v in row.items() if k is not None}
+                    {k: csv_cells.bare(v or "") for k, v in row.items() if k is not None}
                     for row in csv.DictReader(f)
                 ]
         except (csv.Error, OSError) as e:

@@ -1,19 +1,19 @@
 """Anchors that people bring: a table of videos and their scores (method 8).
 
 `anchors.csv` has a column `path` (relative to the table) and either `mos`, what people gave, or
-`score`, anything else: then the scale is arbitrary and every output says so.
+`score`, anything else: then the scale is arbitrary and every output says so. It is read as any
+other table of labels (`benchmarks/labels.py`).
 """
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable
 
 import numpy as np
 
 from vqa_jax.benchmarks.labels import LabelsError, read_labels
-from vqa_jax.benchmarks.score_tables import ScoresError, read_human_scores
+from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import written
 from vqa_jax.media.container import MediaError
 from vqa_jax.scoring.anchors import AnchorError, AnchorSet
@@ -24,24 +24,21 @@ def read_anchors(path: str | os.PathLike[str], read: Callable[[str], VideoInput]
     """Reads a table and its videos.
 
     Args:
-      path: the table; CSV, Parquet or JSON lines.
+      path: the table, see `read_labels`.
       read: decodes one file as the student sees it.
 
     Raises:
-      AnchorError: no such table, fewer than two videos with a score, or a video that cannot be
-        read. All unreadable ones are named.
+      AnchorError: no such table, a row that cannot be read or contradicts another, fewer than two
+        videos with a score, or a video that cannot be read. All unreadable ones are named.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise AnchorError(f"{path} is missing: name a table with the columns path and mos")
     try:
-        found = read_human_scores(path)
-        human = bool(found)
-        if not human:
-            labels = read_labels(path)
-            found = dict(zip(labels.names, labels.mos.tolist(), strict=True))
-    except (LabelsError, ScoresError) as error:
+        labels = read_labels(path)
+    except LabelsError as error:
         raise AnchorError(str(error)) from error
+    found = dict(zip(labels.names, labels.mos.tolist(), strict=True))
     if len(found) < 2:
         raise AnchorError(f"{path} has {len(found)} videos with a score: two are the least")
     folder, inputs, problems = os.path.dirname(path), {}, []
@@ -56,8 +53,8 @@ def read_anchors(path: str | os.PathLike[str], read: Callable[[str], VideoInput]
         names=tuple(inputs),
         inputs=tuple(inputs.values()),
         scores=tuple(found[name] for name in inputs),
-        scale=f"{'mean opinion scores' if human else 'scores'} of {os.path.basename(path)}",
-        arbitrary=not human,
+        scale=f"{'mean opinion scores' if labels.human else 'scores'} of {os.path.basename(path)}",
+        arbitrary=not labels.human,
     )
 
 
@@ -110,9 +107,8 @@ def write_anchors(pool: str, videos: str, out: str, num: int) -> list[tuple[str,
     """
     try:
         labels = read_labels(pool)
-        human = bool(read_human_scores(pool))
         chosen = choose_from_pool(labels.mos, labels.std, num)
-    except (LabelsError, ScoresError, ValueError) as error:
+    except (LabelsError, ValueError) as error:
         raise AnchorError(f"{pool}: {error}") from error
     folder = os.path.dirname(os.path.abspath(out))
     paths = [os.path.abspath(os.path.join(videos, labels.names[i])) for i in chosen]
@@ -125,7 +121,7 @@ def write_anchors(pool: str, videos: str, out: str, num: int) -> list[tuple[str,
         for path, i in zip(paths, chosen, strict=True)
     ]
     with written(out, newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("path", "mos" if human else "score", "std"))
+        table = csv_cells.Writer(file)
+        table.writerow(("path", "mos" if labels.human else "score", "std"))
         table.writerows((p, score, "" if np.isnan(std) else std) for p, score, std in found)
     return found

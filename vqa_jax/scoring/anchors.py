@@ -11,18 +11,45 @@ import os
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vqa_jax.errors import VqaError
-from vqa_jax.jobs.files import read_json, write_json
+from vqa_jax.jobs import fields
+from vqa_jax.jobs.files import write_json
 from vqa_jax.scoring.engine import VideoInput
+from vqa_jax.weights.bundle import StudentSpec
 
 ANCHOR_FILE = "anchors.json"
 FRAMES_FILE = "anchors.safetensors"
 
 
+REMEDY = (
+    "give it some with `python -m vqa_jax anchors --student FOLDER --data CORPUS`, of any prepared"
+    " corpus with simulated videos, also for a student that was fine-tuned on others; or score"
+    " against videos that people rated: `score --anchors TABLE`, a table with path and mos such as"
+    " `choose_anchors --pool LABELS --videos FOLDER --out TABLE` makes of a labelled set"
+)
+
+
 class AnchorError(VqaError):
     """An anchor set cannot be used; the message names the file and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """`anchors.json`: see AnchorSet."""
+
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+    scale: str
+    arbitrary: bool
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.names) == len(self.scores):
+            raise ValueError(f"names: {len(self.names)}, scores: {len(self.scores)}; two at least")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("names holds one of them twice")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,38 +87,65 @@ class AnchorSet:
         write_json(os.path.join(folder, ANCHOR_FILE), facts)
 
     @classmethod
-    def load(cls, folder: str) -> AnchorSet:
+    def load(cls, folder: str, spec: StudentSpec | None = None) -> AnchorSet:
         """Reads a set.
 
+        Args:
+          folder: of the set.
+          spec: of the student that looks at it; None: any.
+
         Raises:
-          AnchorError: the folder has none.
+          AnchorError: the folder has none, a damaged one, or one that the student cannot see.
         """
         path = os.path.join(folder, ANCHOR_FILE)
         if not os.path.exists(path):
-            raise AnchorError(
-                f"{path} is missing: run `python -m vqa_jax anchors` for this student"
-            )
-        facts = read_json(path)
-        arrays = load_file(os.path.join(folder, FRAMES_FILE))
-        inputs = tuple(
-            VideoInput(arrays[f"{i}/frames"], arrays[f"{i}/motion"])
-            for i in range(len(facts["names"]))
-        )
-        return cls(
-            tuple(facts["names"]),
-            inputs,
-            tuple(facts["scores"]),
-            facts["scale"],
-            bool(facts["arbitrary"]),
-        )
+            raise AnchorError(f"{path} is missing: {REMEDY}")
+        raw = fields.read_object(path, AnchorError)
+        facts = fields.build(_Facts, raw, path, AnchorError)
+        inputs = _read_inputs(os.path.join(folder, FRAMES_FILE), len(facts.names), spec)
+        return cls(facts.names, inputs, facts.scores, facts.scale, facts.arbitrary)
 
     @classmethod
-    def beside(cls, folder: str) -> AnchorSet | None:
-        """The set in a student's folder; None where it has none."""
-        return cls.load(folder) if os.path.exists(os.path.join(folder, ANCHOR_FILE)) else None
+    def beside(cls, folder: str, spec: StudentSpec | None = None) -> AnchorSet | None:
+        """The set in a student's folder; None where it has none; as `load`."""
+        has_one = os.path.exists(os.path.join(folder, ANCHOR_FILE))
+        return cls.load(folder, spec) if has_one else None
 
     def describe(self) -> str:
         """One sentence on what the scores mean."""
         low, high = min(self.scores), max(self.scores)
         kind = "arbitrary units, no human scored them" if self.arbitrary else "human scores"
         return f"{self.scale}; anchors span {low:g}..{high:g}, higher is better; {kind}"
+
+
+def _read_inputs(path: str, number: int, spec: StudentSpec | None) -> tuple[VideoInput, ...]:
+    remedy = "run `python -m vqa_jax anchors` for this student"
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise AnchorError(f"{path} is missing or damaged ({error}): {remedy}") from error
+    wanted = [f"{i}/{part}" for i in range(number) for part in ("frames", "motion")]
+    if differing := sorted(set(wanted) ^ set(arrays)):
+        what = "is missing" if differing[0] in wanted else "belongs to none of them"
+        raise AnchorError(f"{path}: {differing[0][:80]} {what}: {remedy}")
+    inputs = []
+    for i in range(number):
+        frames, motion = arrays[f"{i}/frames"], arrays[f"{i}/motion"]
+        side = spec.preprocess.image_size if spec else frames.shape[-2] if frames.ndim > 1 else 0
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[2:] != (side, side, 3):
+            raise AnchorError(
+                f"{path}: {i}/frames is {frames.dtype} {list(frames.shape)}, no pictures of "
+                f"{side} pixels: {remedy}"
+            )
+        if not frames.size or (spec and frames.shape[1] > spec.num_frames):
+            raise AnchorError(f"{path}: {i}/frames holds {frames.shape[:2]} pictures: {remedy}")
+        width = spec.student.motion_dim if spec else motion.shape[-1] if motion.ndim else 0
+        if motion.dtype != np.float32 or motion.ndim != 2 or motion.shape[1] != width:
+            raise AnchorError(
+                f"{path}: {i}/motion is {motion.dtype} {list(motion.shape)}, no features of width "
+                f"{width}: {remedy}"
+            )
+        if not np.isfinite(motion).all():
+            raise AnchorError(f"{path}: {i}/motion holds numbers that are not finite: {remedy}")
+        inputs.append(VideoInput(frames, motion))
+    return tuple(inputs)

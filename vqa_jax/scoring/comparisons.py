@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vqa_jax.pairs.levels import preference
-from vqa_jax.scoring import thurstone, w2s
+from vqa_jax.scoring import w2s
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.scale import AnchorScale
 from vqa_jax.settings import ScoreConfig
@@ -55,7 +55,7 @@ class Comparisons:
         engine.set_anchors(self._anchors)
 
     def among_anchors(self) -> np.ndarray:
-        """Probability [A, A] that anchor i is preferred to anchor j, from both orders."""
+        """Probability [A, A] that anchor j, shown second, is preferred to i; 0.5 for itself."""
         count = len(self._anchors)
         ordered = [(i, j) for i in range(count) for j in range(count) if i != j]
         pairs = [(self._anchors[i], self._anchors[j]) for i, j in ordered]
@@ -64,7 +64,7 @@ class Comparisons:
             ordered, preference(self._engine.compare(pairs), self._tau), strict=True
         ):
             second_wins[i, j] = p
-        return thurstone.average_orders(second_wins)
+        return second_wins
 
     def ask(
         self, videos: Sequence[EncodedVideo], config: ScoreConfig, scale: AnchorScale

@@ -33,7 +33,7 @@ from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.pairs import levels
-from vqa_jax.scoring.anchors import AnchorError, AnchorSet
+from vqa_jax.scoring.anchors import REMEDY, AnchorError, AnchorSet
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits, ScoreConfig
@@ -65,7 +65,8 @@ class Result:
       scale: what the scale is, its direction, and whether it is arbitrary.
       model: fingerprint of the student.
       error: why the file cannot be scored.
-      notes: what there is to know of a file that was scored ("102 of 524 frames"), or "".
+      notes: what there is to know of a file that was scored ("102 of 524 frames") and of its score,
+        or "".
     """
 
     path: str
@@ -188,7 +189,7 @@ class Predictor:
     ) -> list[Result]:
         """Results of (path, input or why there is none)."""
         w2s = config.protocol == "w2s"
-        facts = {"scale": W2S_SCALE if w2s else judge.anchors.describe(), "model": self.fingerprint}
+        facts = {"scale": W2S_SCALE if w2s else judge.describe(), "model": self.fingerprint}
         good = [video for _, video in videos if not isinstance(video, str)]
         with self._lock:
             verdicts = iter(judge.score(list(judge.engine.encode(good)), config))
@@ -200,7 +201,8 @@ class Predictor:
             found = next(verdicts)
             numbers = {"score": found.score.score} if w2s else dataclasses.asdict(found.score)
             counts = {"comparisons": found.comparisons, "contradictions": found.contradictions}
-            results.append(Result(path, **numbers, **counts, **facts, notes=video.notes))
+            notes = "; ".join(filter(None, (video.notes, found.note)))
+            results.append(Result(path, **numbers, **counts, **facts, notes=notes))
         return results
 
     async def stream(
@@ -274,9 +276,7 @@ class Predictor:
         """
         if self._judge is None:
             if self._anchors is None:
-                raise AnchorError(
-                    "this student has no anchors: run `python -m vqa_jax anchors` for it"
-                )
+                raise AnchorError(f"{self._folder or 'this student'} has no anchors: {REMEDY}")
             self._judge = Judge(self.engine, self._anchors, self.fingerprint)
         return self._judge
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import os
@@ -13,6 +12,7 @@ from absl import logging
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import written
 from vqa_jax.media import isolation, passages
 from vqa_jax.media.decode import iter_frames
@@ -128,15 +128,14 @@ def score_passages(student: Predictor, path: str, length: float, stride: float) 
     pre = student.engine.spec.preprocess
     tiles = pre.num_tiles if pre.view == "crops" else 0
     worst = _looks(student, info, kept, limits) if kept else []
-    scale = judge.anchors.describe()
-    return Timeline(path, tuple(moments), tuple(worst), scale, tiles, info.notes)
+    return Timeline(path, tuple(moments), tuple(worst), judge.describe(), tiles, info.notes)
 
 
 def write_table(timeline: Timeline, out: str) -> None:
     """Writes timeline.csv to the folder `out`: one row a passage, in order."""
     os.makedirs(out, exist_ok=True)
     with written(os.path.join(out, CSV_FILE), newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Moment)])
+        writer = csv_cells.dict_writer(file, [f.name for f in dataclasses.fields(Moment)])
         writer.writeheader()
         writer.writerows(map(dataclasses.asdict, timeline.moments))
 

@@ -72,10 +72,17 @@ class VideoTeacher(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """A file that a teacher needs in the weights folder, and where it comes from."""
+    """A file that a teacher needs in the weights folder.
+
+    Attributes:
+      name: below the folder.
+      origin: where it comes from.
+      licence: what its authors state of these weights, and where; "not stated" where they do not.
+    """
 
     name: str
     origin: str
+    licence: str = "not stated"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +96,7 @@ class TeacherCard:
       score_range: of its scores.
       higher_is_better: direction.
       trained_on: data with human scores that it has seen.
-      licence: of code and weights, as the authors state it.
+      licence: of the code, as its authors state it, and where; of weights: see `files`.
       parameters: number of weights as published; 0 without.
       files: what the weights folder must hold.
       published: names of its rows in the table of published results.
@@ -132,10 +139,18 @@ def _digits(figure: float | None) -> str:
     return "" if figure is None else f"{figure:.3f}"
 
 
-_DOVER_FILES = (WeightFile("dover.safetensors", f"DOVER.pth, releases of {_DOVER}"),)
+_DOVER_FILES = (
+    WeightFile(
+        "dover.safetensors",
+        f"DOVER.pth, releases of {_DOVER}",
+        "not stated apart from the repository's MIT",
+    ),
+)
+_SWIN_LICENCE = "not stated apart from the README's badge"
 _SWIN_FILE = "weights of Model {0} trained on LSVQ, README of " + _MINIMALISTIC
 _STUDENT = "folder of a student, as `python -m vqa_jax convert --to .../level_prompt` writes it"
-_LICENCE = "{}; of the weights: not stated apart, ask the authors"
+_MIT = "MIT (LICENSE of its repository, 2022)"
+_APACHE = "Apache-2.0 (badge in its README; there is no LICENSE file)"
 _CARDS = (
     TeacherCard(
         "fast_vqa",
@@ -143,7 +158,7 @@ _CARDS = (
         "FAST-VQA (Wu et al., ECCV 2022): Video Swin-T on fragments.",
         "0..1, raw score through the official sigmoid",
         trained_on="LSVQ",
-        licence=_LICENCE.format(f"see {_FAST_VQA}"),
+        licence="not stated (no LICENSE file, none in its README)",
         parameters=29_970_000,
         files=(
             WeightFile(
@@ -158,7 +173,7 @@ _CARDS = (
         "DOVER (Wu et al., ICCV 2023): technical and aesthetic branch, fused.",
         "0..1, fused by the official script's constants",
         trained_on="LSVQ",
-        licence=_LICENCE.format("MIT (its repository, 2022)"),
+        licence=_MIT,
         parameters=58_060_000,
         files=_DOVER_FILES,
         published=("DOVER", "DOVER (official weights)"),
@@ -169,7 +184,7 @@ _CARDS = (
         "DOVER's technical branch alone: Video Swin-T on fragments.",
         "unbounded, about -0.25..0.05",
         trained_on="LSVQ",
-        licence=_LICENCE.format("MIT (its repository, 2022)"),
+        licence=_MIT,
         files=_DOVER_FILES,
     ),
     TeacherCard(
@@ -178,7 +193,7 @@ _CARDS = (
         "DOVER's aesthetic branch alone: ConvNeXt-T on resized frames.",
         "unbounded, about -0.2..0.3",
         trained_on="LSVQ",
-        licence=_LICENCE.format("MIT (its repository, 2022)"),
+        licence=_MIT,
         files=_DOVER_FILES,
     ),
     TeacherCard(
@@ -187,9 +202,11 @@ _CARDS = (
         "MinimalisticVQA VII (Sun et al., TPAMI 2024): Swin-B on key frames.",
         "unbounded raw score",
         trained_on="LSVQ",
-        licence=_LICENCE.format("Apache-2.0"),
+        licence=_APACHE,
         parameters=86_930_000,
-        files=(WeightFile("minimalistic_vii.safetensors", _SWIN_FILE.format("VII")),),
+        files=(
+            WeightFile("minimalistic_vii.safetensors", _SWIN_FILE.format("VII"), _SWIN_LICENCE),
+        ),
         published=("MinimalisticVQA-VII",),
     ),
     TeacherCard(
@@ -198,13 +215,14 @@ _CARDS = (
         "MinimalisticVQA IX: Swin-B on key frames, SlowFast-R50 on motion.",
         "unbounded raw score",
         trained_on="LSVQ",
-        licence=_LICENCE.format("Apache-2.0"),
+        licence=_APACHE,
         parameters=121_590_000,
         files=(
-            WeightFile("minimalistic_ix.safetensors", _SWIN_FILE.format("IX")),
+            WeightFile("minimalistic_ix.safetensors", _SWIN_FILE.format("IX"), _SWIN_LICENCE),
             WeightFile(
                 "slowfast.safetensors",
                 "slowfast_r50 for Kinetics-400, model zoo of pytorchvideo",
+                "not stated apart from pytorchvideo's Apache-2.0 (its README)",
             ),
         ),
         published=("MinimalisticVQA-IX",),
@@ -217,7 +235,7 @@ _CARDS = (
         trained_on="what the student was trained on",
         licence="the student's",
         files=tuple(
-            WeightFile(f"level_prompt/{name}", _STUDENT)
+            WeightFile(f"level_prompt/{name}", _STUDENT, "the student's")
             for name in ("student.json", "student.safetensors", "tokenizer.json")
         ),
     ),
@@ -228,7 +246,8 @@ _CARDS = (
         "scores.",
         "0..1",
         trained_on="LSVQ, KonIQ-10k, SPAQ, KADID-10k, AVA (the released one-align)",
-        licence=f"MIT (code, {_Q_ALIGN}); of the weights: see q-future/one-align",
+        licence="MIT (LICENSE of its repository, 2023); weights: MIT (model card of "
+        f"q-future/one-align), LLaMA-2's for commercial use (model_zoo/README.md of {_Q_ALIGN})",
         parameters=8_200_000_000,
         published=("Q-Align",),
     ),

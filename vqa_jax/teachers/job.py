@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import csv
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from vqa_jax.benchmarks import score_tables
+from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import (
     CorpusError,
     key_hash,
@@ -304,7 +304,7 @@ def _publish(
         replacing(os.path.join(out, TABLE_PARQUET)) as temporary,
         written(os.path.join(out, TABLE_CSV), newline="") as text,
     ):
-        rows = csv.writer(text)
+        rows = csv_cells.Writer(text)
         rows.writerow(["video", *(t.name for t in teachers), "error", "notes"])
         schema = parquet.read_schema(paths[0])
         with parquet.ParquetWriter(temporary, schema) as writer:

@@ -19,15 +19,14 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from vqa_jax.errors import VqaError
-from vqa_jax.jobs.files import read_json, write_json
+from vqa_jax.jobs import fields
+from vqa_jax.jobs.files import write_json
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.presets import PRESETS
-from vqa_jax.models.qwen2 import Qwen2Config
-from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
-from vqa_jax.models.tokenizer import Tokenizer
+from vqa_jax.models.tokenizer import Tokenizer, TokenizerError
 from vqa_jax.weights.reader import Checkpoint, WeightsError
 from vqa_jax.weights.rules import Rule
 from vqa_jax.weights.stream import load_array
@@ -35,6 +34,26 @@ from vqa_jax.weights.stream import load_array
 CONFIG_FILE = "student.json"
 WEIGHTS_FILE = "student.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+
+# Lowest and highest sizes that are believed, far beyond the published ones (28 layers of 3584).
+BOUNDS: fields.Bounds = {
+    **dict.fromkeys(("num_layers", "num_heads", "num_kv_heads", "unroll", "num_frames"), (1, 1024)),
+    **dict.fromkeys(("image_size", "patch_size", "head_dim"), (1, 4096)),
+    **dict.fromkeys(("num_tiles", "min_clips", "max_clips", "lora_rank"), (0, 4096)),
+    **dict.fromkeys(("motion_size", "clip_len"), (1, 1024)),
+    **dict.fromkeys(("embed_dim", "motion_dim"), (1, 1 << 16)),
+    "tile_size": (0, 8192),
+    "mlp_dim": (1, 1 << 18),
+    "vocab_size": (1, 1 << 20),
+    "num_severity_classes": (0, 4096),
+    "rope_theta": (1, 1e12),
+    "norm_eps": (0, 1),
+    "lora_alpha": (0, 1e6),
+    "motion_scale": (0, 1e6),
+}
+_MAX_TOKENS = 1 << 17  # of a video
+_MAX_VIEW = 1 << 30  # bytes of a video's tiles, and of its clips
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 class BundleError(VqaError):
@@ -72,18 +91,39 @@ class StudentSpec:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> StudentSpec:
-        """Inverse of to_dict; an unknown field is a TypeError."""
-        fields = dict(fields)
-        student = dict(fields["student"])
+    def from_dict(cls, raw: Mapping[str, Any], path: str) -> StudentSpec:
+        """Inverse of to_dict.
+
+        Args:
+          raw: as JSON gives it.
+          path: where it was read, for errors.
+
+        Raises:
+          BundleError: a field is unknown, missing, of another type or out of bounds.
+        """
+        student = dict(fields.part(raw, "student", dict, path, BundleError))
         for part in ("vision", "llm"):  # how a run recomputes layers was once written here
-            student[part] = {k: v for k, v in student[part].items() if k != "remat"}
-        student["vision"] = SiglipConfig(**student["vision"])
-        student["llm"] = Qwen2Config(**student["llm"])
-        fields["student"] = StudentConfig(**student)
-        fields["preprocess"] = Preprocess(**fields["preprocess"])
-        fields["severity_simulators"] = tuple(fields["severity_simulators"])
-        return cls(**fields)
+            if isinstance(student.get(part), dict):
+                student[part] = {k: v for k, v in student[part].items() if k != "remat"}
+        given = {**raw, "student": student}
+        return fields.build(cls, given, path, BundleError, BOUNDS, "spec")
+
+    def __post_init__(self) -> None:
+        pre, student = self.preprocess, self.student
+        if self.num_frames * student.tokens_per_frame > _MAX_TOKENS:
+            raise ValueError(f"num_frames {self.num_frames}: a video has too many tokens")
+        if pre.num_tiles * pre.tile_size**2 * 3 > _MAX_VIEW:
+            raise ValueError(f"preprocess.num_tiles {pre.num_tiles}: more than 1 GiB a video")
+        if pre.max_clips * pre.clip_len * pre.motion_size**2 * 3 > _MAX_VIEW:
+            raise ValueError(f"preprocess.max_clips {pre.max_clips}: more than 1 GiB a video")
+        if pre.image_size != student.vision.image_size:
+            raise ValueError(
+                f"preprocess.image_size is {pre.image_size}, "
+                f"the tower's is {student.vision.image_size}"
+            )
+        for name in ("param_dtype", "compute_dtype"):
+            if getattr(student, name) not in _DTYPES:
+                raise ValueError(f"student.{name} is none of {', '.join(_DTYPES)}")
 
 
 def make_spec(
@@ -117,11 +157,22 @@ def make_tokenizer(spec: StudentSpec, folder: str = "") -> Tokenizer:
     """The student's tokenizer: tiny's own, or the one saved beside the weights.
 
     Raises:
-      TokenizerError: the folder has none, or a damaged one.
+      TokenizerError: the folder has none, a damaged one, or one of another student.
     """
     if spec.preset == "tiny":
         return prompt.tiny_tokenizer()
-    return Tokenizer.read(os.path.join(folder, TOKENIZER_FILE))
+    path = os.path.join(folder, TOKENIZER_FILE)
+    tokenizer = Tokenizer.read(path)
+    try:
+        most = max(*prompt.scoring_ids(tokenizer), *prompt.level_ids(tokenizer))
+    except prompt.PromptError as error:
+        raise TokenizerError(f"{path}: {error}") from error
+    if most >= spec.student.llm.vocab_size:
+        raise TokenizerError(
+            f"{path}: token {most} is beyond the student's vocabulary of "
+            f"{spec.student.llm.vocab_size}: it is another student's"
+        )
+    return tokenizer
 
 
 def flatten(params: Params) -> dict[str, np.ndarray]:
@@ -153,12 +204,13 @@ def load_spec(folder: str) -> StudentSpec:
     """Reads the spec of a bundle.
 
     Raises:
-      BundleError: the folder holds no student.
+      BundleError: the folder holds no student, or one whose config is damaged or out of bounds.
     """
     path = os.path.join(folder, CONFIG_FILE)
     if not os.path.exists(path):
         raise BundleError(f"{path} is missing: {folder} is not a student's folder")
-    return StudentSpec.from_dict(read_json(path)["spec"])
+    raw = fields.read_object(path, BundleError)
+    return StudentSpec.from_dict(fields.part(raw, "spec", dict, path, BundleError), path)
 
 
 def load_params(folder: str, student: FunctionalStudent, like: Params | None = None) -> Params:
@@ -190,6 +242,7 @@ def load_params(folder: str, student: FunctionalStudent, like: Params | None = N
         for k in sorted(wanted.keys() & shapes.keys())
         if shapes[k] != wanted[k].shape
     ]
+    problems += [f"{k} holds no weights" for k in sorted(shapes) if not checkpoint.is_float(k)]
     if problems:
         raise BundleError(f"{path} does not fit its student.json: " + "; ".join(problems))
     loaded = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import math
 import pathlib
 
@@ -11,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from vqa_jax.errors import VqaError
+from vqa_jax.jobs import fields
 
 INDEX_NAME = "model.safetensors.index.json"
 
@@ -29,7 +29,8 @@ class WeightsError(VqaError, ValueError):
             f"{kind} ({len(entries)}):\n" + "\n".join(f"  {entry}" for entry in entries)
             for kind, entries in self.problems.items()
         ]
-        super().__init__("\n".join([f"{path}: the checkpoint does not fit.", *listed, remedy]))
+        what = f"{path}: the checkpoint does not fit."
+        super().__init__("\n".join([what, *listed, remedy]) if listed else f"{what} {remedy}")
 
 
 def _shards(path: pathlib.Path) -> tuple[list[pathlib.Path], set[str] | None]:
@@ -48,7 +49,15 @@ def _shards(path: pathlib.Path) -> tuple[list[pathlib.Path], set[str] | None]:
         )
     if path.suffix != ".json":
         return [path], None
-    weight_map = json.loads(path.read_text())["weight_map"]
+
+    def complain(text: str) -> WeightsError:
+        return WeightsError(path, {}, text)
+
+    raw = fields.read_object(path, complain)
+    weight_map = fields.part(raw, "weight_map", dict, path.name, complain)
+    for key, name in weight_map.items():
+        if not isinstance(name, str) or pathlib.PurePath(name).name != name:
+            raise complain(f"{path.name}: weight_map.{key[:80]} names no file beside it")
     return sorted({path.parent / name for name in weight_map.values()}), set(weight_map)
 
 
@@ -80,14 +89,20 @@ class Checkpoint:
                         header = handle.get_slice(key)
                         self.shapes[key] = tuple(header.get_shape())
                         self._dtypes[key] = header.get_dtype()
+                        if self._dtypes[key] not in _ITEMSIZE:
+                            raise SafetensorError(f"{key} is of type {self._dtypes[key]}")
                         self._files[key] = file
                         seen[key] += 1
-            except SafetensorError as error:
+            except (SafetensorError, OSError) as error:
                 raise WeightsError(file, {"unreadable": [str(error)]}, "Fetch it again.") from error
         self.duplicates = sorted(key for key, count in seen.items() if count > 1)
         promised = set(seen) if promised is None else promised
         self.absent = sorted(promised - set(seen))
         self.unindexed = sorted(set(seen) - promised)
+
+    def is_float(self, key: str) -> bool:
+        """Whether a tensor holds floating-point numbers."""
+        return "F" in self._dtypes[key]
 
     def itemsize(self, key: str) -> int:
         """Bytes of one stored number of a tensor."""

@@ -132,6 +132,15 @@ def test_csv_of_spreadsheets_and_names_that_are_not_text(tmp_path):
     assert [i.key for i in read_listing(str(path))] == ["a,b.mp4", "caf\udce9.mp4"]
 
 
+def test_a_path_with_a_comma_is_not_cut_and_a_guarded_one_is_read_bare(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text('path\n\'=1.mp4\n"a,b.mp4"\n', encoding="utf-8")
+    assert [i.key for i in read_listing(str(path))] == ["=1.mp4", "a,b.mp4"]
+    path.write_text("path\na,b.mp4\n", encoding="utf-8")
+    with pytest.raises(ListingError, match="record 1 has 2 cells, the header 1"):
+        read_listing(str(path))
+
+
 @pytest.mark.parametrize("name", ["list.csv", "list.jsonl", "list.parquet"])
 def test_garbage_empty_and_missing_tables_are_named(tmp_path, name):
     for contents in (None, b"", b"\x00\xff\x00{"):

