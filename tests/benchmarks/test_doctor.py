@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from tests.fixtures import tiny_corpus
+from tests.fixtures import broken_files, tiny_corpus
 from vqa_jax.benchmarks import doctor, sets
 from vqa_jax.cli import main
 from vqa_jax.settings import DecodeLimits
@@ -89,3 +89,14 @@ def test_a_hanging_decoder_is_a_row_and_the_others_are_read(folder, monkeypatch)
         sets.named("LIVE-VQC"), str(folder / "videos"), str(folder / "labels.csv"), 1
     ).rows
     assert row.status == "unreadable" and "longer than" in row.reason
+
+
+def test_a_file_that_is_cut_off_is_not_ok(folder):
+    path = broken_files.USABLE["cut_off_index_first"][0](folder / "videos")
+    (folder / "labels.csv").write_text(f"{path.name},50\n")
+    found = doctor.examine(
+        sets.named("LIVE-VQC"), str(folder / "videos"), str(folder / "labels.csv"), 1
+    )
+    (row,) = found.rows
+    assert row.status == "cut off" and row.reason == row.notes == f"{row.num_frames} of 24 frames"
+    assert not found.healthy and "1 cut off" in doctor.render(found)

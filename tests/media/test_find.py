@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_listed_is_kept_and_says_why(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "scandir", failing)
     assert find.find_videos([tmp_path]) == [str(clip), str(closed)]
-    with pytest.raises(UnreadableFileError, match="may not be listed .Permission denied"):
+    with pytest.raises(UnreadableFileError, match=r"may not be listed .Permission denied"):
         probe.probe(closed)
     with pytest.raises(BenchmarkError, match="closed cannot be listed"):
         doctor.video_files(str(tmp_path))

@@ -41,6 +41,7 @@ class Moment:
       q, q_std: Thurstone score and its std.
       extrapolated: the passage lies beyond the anchors.
       error: why there is no score.
+      notes: what there is to know of the video ("102 of 524 frames"), or "".
     """
 
     start: float
@@ -51,6 +52,7 @@ class Moment:
     q_std: float | None = None
     extrapolated: bool | None = None
     error: str | None = None
+    notes: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,6 @@ class Timeline:
       scale: what the scores mean.
       tiles: of how many tiles the student chose the worst in each; 0 if it sees whole frames, so
         that the middle of the middle frame is shown.
-      notes: what there is to know of the file ("102 of 524 frames"), or "".
     """
 
     path: str
@@ -89,7 +90,6 @@ class Timeline:
     worst: tuple[Look, ...]
     scale: str
     tiles: int
-    notes: str = ""
 
 
 def score_passages(student: Predictor, path: str, length: float, stride: float) -> Timeline:
@@ -118,7 +118,7 @@ def score_passages(student: Predictor, path: str, length: float, stride: float) 
     view = student.engine.spec.preprocess, length, stride
     found = isolation.run(limits, path, passages.read, info, *view)
     for passage in tqdm(found, total=total, desc="timeline", unit="passage"):
-        moment = Moment(passage.start, passage.stop, error=passage.error)
+        moment = Moment(passage.start, passage.stop, error=passage.error, notes=info.notes)
         if passage.error is None:
             video = student.encode_frames(passage.frames, passage.clips)
             score = judge.score([video])[0].score
@@ -128,7 +128,7 @@ def score_passages(student: Predictor, path: str, length: float, stride: float) 
     pre = student.engine.spec.preprocess
     tiles = pre.num_tiles if pre.view == "crops" else 0
     worst = _looks(student, info, kept, limits) if kept else []
-    return Timeline(path, tuple(moments), tuple(worst), judge.describe(), tiles, info.notes)
+    return Timeline(path, tuple(moments), tuple(worst), judge.describe(), tiles)
 
 
 def write_table(timeline: Timeline, out: str) -> None:
