@@ -144,17 +144,21 @@ def _filesystem(url: str) -> fsspec.AbstractFileSystem:
 
 
 def _check_packages(inputs: list[Input]) -> None:
-    """Says at once if no URL can be opened for want of a package; a single odd one is its row's."""
-    protocols = sorted({i.path.split("://")[0] for i in inputs if is_remote(i.path)})
-    problems = []
-    for protocol in protocols:
-        try:
-            _filesystem(protocol + "://")
-        except ListingError as error:
-            problems.append(error)
-    if problems and len(problems) == len(protocols):
-        raise problems[0]
-    for error in problems:
+    """Says at once if not one input can be opened; else odd addresses are their own rows."""
+    problems: dict[str, ListingError | None] = {}
+    for entry in inputs:
+        protocol = entry.path.split("://")[0] if is_remote(entry.path) else ""
+        if protocol not in problems:
+            problems[protocol] = None
+            try:
+                if protocol:
+                    _filesystem(entry.path)
+            except ListingError as error:
+                problems[protocol] = error
+    found = [error for error in problems.values() if error is not None]
+    if found and len(found) == len(problems):
+        raise found[0]
+    for error in found:
         logging.warning("%s", error)
 
 
