@@ -90,7 +90,7 @@ def test_what_is_cut_off_is_said_and_a_decoder_that_dies_is_a_row(student, tmp_p
     assert all("broke the process" in r.error and r.notes == "" for r in dead)
     monkeypatch.undo()
     slow = student.score([whole], ScoreConfig(limits=DecodeLimits(seconds=1e-6)))[0]
-    assert "took longer than" in slow.error and student.score(whole).score == found[0].score
+    assert "took longer than" in slow.error and student.score(whole).error is None
 
 
 def test_level_logits_default_to_the_scoring_prompt(student):
