@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import json
 
 import jax
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.fixtures.foreign_student import SIZES, header_only, tensors_of
 from tests.fixtures.micro_student import MICRO
+from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.exchange.names import DIALECTS, guess_dialect, ignored
 from vqa_jax.exchange.student_io import (
     foreign_state,
@@ -202,4 +204,6 @@ def test_parts_start_from_scratch_only_when_asked(tmp_path, student):
     with pytest.raises(WeightsError, match="slowfast_projector"):
         load_student(file, MICRO)
     loaded = load_student(file, MICRO, keep_initial=["motion_projector", "severity"], seed=0)
-    _same(loaded, student)  # the same seed drew both
+    # The same seed drew both; whole and in parts, programs may round the last bit otherwise.
+    close = functools.partial(np.testing.assert_allclose, **TOLERANCES["scores_and_losses"])
+    jax.tree.map(close, nnx.state(loaded), nnx.state(student))

@@ -63,6 +63,6 @@ def test_existing_anchors_are_kept_and_missing_severities_named(known, corpus, t
 def test_a_student_that_cannot_judge_gets_no_anchors(known, corpus, tmp_path):
     student = loading.load(known)
     student.engine.compare = lambda pairs: np.tile([-4.0, -3.0, -2.0, 0.0, 5.0], (len(pairs), 1))
-    with pytest.raises(AnchorError, match="does not tell them apart.*always prefers .* second"):
+    with pytest.raises(AnchorError, match=r"does not tell them apart.*always prefers .* second"):
         anchors.make_anchors(student, str(tmp_path), corpus)
     assert not list(tmp_path.iterdir())

@@ -91,9 +91,10 @@ def test_every_pair_of_a_label_is_equally_likely(monkeypatch):
     _draw_at_random(monkeypatch)
     scores, ids = _scores(n=16)
     drawn = collections.Counter()
-    draws = 40
+    draws = 100
     for seed in range(draws):
         drawn.update(_unordered(sample_teacher_pairs(scores, ids, {"similar": 10}, seed)))
+    monkeypatch.undo()
     every = sample_teacher_pairs(scores, ids, {"similar": 1000}, 0)
     assert drawn.keys() == set(_unordered(every))
     expected = draws * 10 / len(drawn)
