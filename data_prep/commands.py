@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vqa_jax.cli import command
+from vqa_jax.settings import DecodeLimits
 
 _MOS = "human scores: NAME=FILE, NAME.csv, or a folder of such; may be repeated"
 _LISTING = "folder, glob or table (.csv, .jsonl, .parquet) of videos"
@@ -53,13 +54,13 @@ def _add_inputs(commands: Any) -> None:
     sub.add_argument("--videos", required=True, help=_LISTING)
     command.add_output(sub, "--out", "file", "Parquet table to write", required=True)
     sub.add_argument(
-        "--limit_seconds", type=float, default=300, help="longest time that one file may take"
+        "--limit_seconds", type=float, default=DecodeLimits.seconds, help="of one file, at most"
     )
     sub.add_argument(
-        "--limit_memory_mb", type=int, default=4096, help="most memory of the decoding process"
+        "--limit_memory_mb", type=int, default=DecodeLimits.memory_mb, help="of its decoder"
     )
     sub.add_argument(
-        "--limit_pixels", type=int, default=36_000_000, help="most pixels of a frame; 8K fits"
+        "--limit_pixels", type=int, default=DecodeLimits.pixels, help="of a frame; 8K fits"
     )
 
     sub = command.add(commands, "select", _select, "Choose inputs by their metrics' histograms.")
@@ -87,15 +88,12 @@ def _scenes(args: argparse.Namespace) -> command.Result:
 
 def _metrics(args: argparse.Namespace) -> command.Result:
     from data_prep.selection import low_level_metrics
-    from vqa_jax.media.isolation import Limits
 
     with command.told_as_settings():
-        limits = Limits(
-            args.limit_seconds, args.limit_memory_mb, ("--limit_seconds", "--limit_memory_mb")
-        )
-        settings = low_level_metrics.Settings(limits, args.limit_pixels)
+        names = "--limit_seconds", "--limit_memory_mb"
+        limits = DecodeLimits(args.limit_seconds, args.limit_memory_mb, args.limit_pixels, names)
         rows, quarantined = low_level_metrics.measure_listing(
-            args.videos, args.out, settings, args.beam
+            args.videos, args.out, limits, args.beam
         )
     return f"{args.out}: {rows} rows, {quarantined} quarantined", 0
 
@@ -138,7 +136,9 @@ def _build(args: argparse.Namespace) -> command.Result:
     with command.told_as_settings("--config: "):
         config = PrepConfig.from_dict(args.config.prep.to_dict())
     # Absolute: workers may have another current folder.
-    videos = args.videos if listing.is_remote(args.videos) else os.path.abspath(args.videos)
+    videos = (
+        args.videos if listing.is_remote(args.videos) else os.path.join(os.getcwd(), args.videos)
+    )
     manifest = job.build(videos, os.path.abspath(args.data), config, args.beam)
     return f"corpus {args.data}: {manifest['counts']}", 0
 

@@ -20,6 +20,33 @@ class SettingsError(VqaError, ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
+class DecodeLimits:
+    """What one file may use while it is decoded, in a child process; 0 is no limit.
+
+    Wall time depends on the machine and its load, so a limit near the time that good files take
+    would make results depend on them too: set it several times above.
+
+    Attributes:
+      seconds: wall time that its results are waited for, in all.
+      memory_mb: resident memory of the child process, in MiB.
+      pixels: of a frame.
+      names: what a person knows the first two by, for messages: settings, say.
+    """
+
+    seconds: float = 900.0
+    memory_mb: int = 4096
+    pixels: int = 8192 * 4608
+    names: tuple[str, str] | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if min(self.seconds, self.memory_mb, self.pixels) < 0:
+            raise SettingsError(f"limits start at 0 (no limit): {self}")
+
+
+DEFAULT_LIMITS = DecodeLimits()
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """What a run's stages share.
 
@@ -236,12 +263,14 @@ class ScoreConfig:
       both_orders: also show the video first, and average: twice the comparisons, none cached.
       protocol: "map", or "w2s" for the authors' rule (`w2s_scores`), for comparison only.
       seed: of w2s's random start.
+      limits: of each file.
     """
 
     epsilon: float = 0.0
     both_orders: bool = False
     protocol: str = "map"
     seed: int = 0
+    limits: DecodeLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:

@@ -87,13 +87,12 @@ def read_listing(spec: str, stills: bool = False) -> list[Input]:
     elif os.path.isdir(spec):
         inputs = _from_folder(spec, stills)
     else:
-        matches = glob.glob(spec, recursive=True)
-        if not matches:
+        found = find_videos([spec], stills)
+        if found == [spec] and not os.path.lexists(spec):
             raise ListingError(f"{spec} is no folder and matches no file: give a folder of videos")
         start = os.path.dirname(_fixed_part(spec, os.path.dirname))
-        inputs = [Input(p, os.path.relpath(p, start or ".")) for p in find_videos(matches, stills)]
-    for protocol in sorted({i.path.split("://")[0] for i in inputs if is_remote(i.path)}):
-        _filesystem(protocol + "://")
+        inputs = [Input(p, os.path.relpath(p, start or ".")) for p in found]
+    _check_packages(inputs)
     return sorted(inputs, key=lambda i: i.key)
 
 
@@ -122,7 +121,7 @@ def file_stamp(entry: Input) -> Stamp:
             version = key_hash(filesystem.ukey(entry.path)) >> 1
             return Stamp(-1 if size is None else int(size), version, f"{version:x}")
         stat = os.stat(entry.path)
-    except OSError:
+    except Exception:  # of a store's client, a scheme, a name: whoever opens it says why
         return Stamp(-1, -1, contents.GONE)
     return Stamp(stat.st_size, stat.st_mtime_ns, contents.stamp(entry.path))
 
@@ -173,8 +172,27 @@ def _filesystem(url: str) -> fsspec.AbstractFileSystem:
     protocol = url.split("://")[0]
     try:
         return fsspec.filesystem(protocol)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # a missing package, an unknown scheme, one that wants settings
         raise ListingError(f"{protocol}:// cannot be opened: {error}") from error
+
+
+def _check_packages(inputs: list[Input]) -> None:
+    """Says at once if not one input can be opened; else odd addresses are their own rows."""
+    problems: dict[str, ListingError | None] = {}
+    for entry in inputs:
+        protocol = entry.path.split("://")[0] if is_remote(entry.path) else ""
+        if protocol not in problems:
+            problems[protocol] = None
+            try:
+                if protocol:
+                    _filesystem(entry.path)
+            except ListingError as error:
+                problems[protocol] = error
+    found = [error for error in problems.values() if error is not None]
+    if found and len(found) == len(problems):
+        raise found[0]
+    for error in found:
+        logging.warning("%s", error)
 
 
 def _fixed_part(pattern: str, parent: Callable[[str], str]) -> str:

@@ -43,8 +43,3 @@ class Rejected:
 def source_id(key: str) -> str:
     """Stable id of a source: 16 hex digits of the SHA-256 of its input's key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def printable(path: str) -> str:
-    """A path as text for records and tables; bytes that are not UTF-8 come out as \\xNN."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

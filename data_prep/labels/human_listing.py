@@ -200,7 +200,7 @@ def _fingerprints(
 ) -> dict[str, Fingerprint]:
     work = os.path.join(out, "work")
     os.makedirs(work, exist_ok=True)
-    paths = sorted({os.path.abspath(video.file) for video in videos})
+    paths = sorted({os.path.join(os.getcwd(), video.file) for video in videos})
     entries = [Input(path, path) for path in paths]
     near = dataclasses.replace(config, deduplicate="near")
     probed = probe_inputs(entries, stamp_inputs(entries), work, near, beam_args)
@@ -211,7 +211,7 @@ def _fingerprints(
     }
     if len(found) < len(paths):
         logging.warning("%d of %d files cannot be opened", len(paths) - len(found), len(paths))
-    return {v.file: found[p] for v in videos if (p := os.path.abspath(v.file)) in found}
+    return {v.file: found[p] for v in videos if (p := os.path.join(os.getcwd(), v.file)) in found}
 
 
 def _once(rows: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

@@ -12,10 +12,11 @@ from data_prep.prepare.pools import Pool
 from data_prep.simulators import SIMULATORS, expand
 from data_prep.simulators.encode import PRESETS
 from vqa_jax.media.preprocess import Preprocess
-from vqa_jax.settings import SettingsError
+from vqa_jax.settings import DecodeLimits, SettingsError
 from vqa_jax.teachers import measures
 
 HDR_RULES = ("tone_map", "refuse")
+TRUNCATED_RULES = ("use", "refuse")
 DUPLICATE_RULES = ("near", "exact", "off")
 TINY_VIEW = Preprocess(
     view="crops",
@@ -60,6 +61,8 @@ class PrepConfig:
       pools: parts of the training sources with simulators of their own (method 3.3); without any,
         all training sources get `simulators`. Held-out sources get `simulators` in any case.
       hdr: what becomes of PQ and HLG videos, one of HDR_RULES.
+      truncated: what becomes of files that hold less than they promise, one of TRUNCATED_RULES;
+        used ones are noted in the video table.
       stills: still images are inputs too, as videos of one frame.
       deduplicate: copies of which kind are left out, one of DUPLICATE_RULES.
       limit_seconds: longest time that one file may take, to probe and again to prepare; 0: any.
@@ -91,11 +94,12 @@ class PrepConfig:
     sources_per_bucket: int = 64
     pools: tuple[Pool, ...] = ()
     hdr: str = "tone_map"
+    truncated: str = "use"
     stills: bool = False
     deduplicate: str = "near"
-    limit_seconds: float = 900.0
-    limit_pixels: int = 8192 * 4608
-    limit_memory_mb: int = 4096
+    limit_seconds: float = DecodeLimits.seconds
+    limit_pixels: int = DecodeLimits.pixels
+    limit_memory_mb: int = DecodeLimits.memory_mb
 
     def __post_init__(self) -> None:
         if not 0 <= self.heldout_fraction <= 1:
@@ -113,6 +117,8 @@ class PrepConfig:
                 f'hdr "{self.hdr}" is one of {HDR_RULES}, deduplicate "{self.deduplicate}" one of'
                 f" {DUPLICATE_RULES}"
             )
+        if self.truncated not in TRUNCATED_RULES:
+            raise SettingsError(f'truncated "{self.truncated}" is not one of {TRUNCATED_RULES}')
         if self.h265_preset not in PRESETS["h265"]:
             raise SettingsError(f'h265_preset "{self.h265_preset}" is not one of {PRESETS["h265"]}')
         if len({pool.name for pool in self.pools}) != len(self.pools):

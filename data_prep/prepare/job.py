@@ -246,10 +246,10 @@ def _write_left_out(
         writer = csv_cells.Writer(f)
         writer.writerow(["path", "stage", "reason"])
         for row in sorted(rejected, key=lambda r: r.path):
-            writer.writerow([source.printable(row.path), row.stage, source.printable(row.reason)])
+            writer.writerow([files.printable(row.path), row.stage, files.printable(row.reason)])
     with files.written(os.path.join(data, DUPLICATES), newline="") as f:
         writer = csv_cells.Writer(f)
         writer.writerow(["path", "duplicate_of", "kind", "distance"])
         for copy in duplicates:
-            paths = [source.printable(copy.key), source.printable(copy.of)]
+            paths = [files.printable(copy.key), files.printable(copy.of)]
             writer.writerow([*paths, copy.kind, f"{copy.distance:.2f}"])

@@ -14,9 +14,10 @@ from data_prep.inputs.deduplicate import Fingerprint, fingerprint
 from data_prep.prepare.beam import run_units
 from data_prep.prepare.config import PrepConfig
 from vqa_jax.jobs import files
+from vqa_jax.media import container, isolation
 from vqa_jax.media.container import MediaError
-from vqa_jax.media.isolation import Limits, kept
 from vqa_jax.media.probe import VideoInfo, probe
+from vqa_jax.settings import DecodeLimits
 
 INPUTS_PER_UNIT = 256
 _LIMIT_NAMES = ("prep.limit_seconds", "prep.limit_memory_mb")
@@ -39,9 +40,11 @@ class Probed:
 def isolated(config: PrepConfig, path: str, fn: Callable[..., Any], *args: Any) -> Iterator[Any]:
     """Items of `fn(*args)`, made in this thread's child process where the config sets limits."""
     if config.limit_seconds or config.limit_memory_mb:
-        limits = Limits(config.limit_seconds, config.limit_memory_mb, _LIMIT_NAMES)
-        return kept(limits).run(path, fn, *args)
-    return iter(fn(*args))
+        limits = DecodeLimits(config.limit_seconds, config.limit_memory_mb, names=_LIMIT_NAMES)
+        yield from isolation.run(limits, path, fn, *args)
+        return
+    with container.typed(path, "decode"):
+        yield from fn(*args)
 
 
 def probe_inputs(
@@ -100,7 +103,7 @@ def _write_range(
         for e, s in zip(entries, stamps, strict=True)
     ]
     limits = (config.limit_seconds, config.limit_pixels, config.limit_memory_mb)
-    rules = (config.hdr, config.deduplicate, *limits)
+    rules = (config.hdr, config.truncated, config.deduplicate, *limits)
     name = f"probe-{files.key_hash(repr((rows, rules))):016x}"
     path = os.path.join(work, f"{name}.inputs.jsonl")
     if not os.path.exists(path):
@@ -138,6 +141,9 @@ def _probe(path: str, config: PrepConfig) -> list[tuple[VideoInfo, Fingerprint |
     info = probe(path, config.limit_pixels)
     if info.hdr and config.hdr == "refuse":
         reason = f'is HDR ({info.transfer}): set prep.hdr to "tone_map", or give an SDR version'
+        raise MediaError(path, "probe", reason)
+    if info.missing and config.truncated == "refuse":
+        reason = f'holds {info.missing}: fetch it again, or set prep.truncated to "use"'
         raise MediaError(path, "probe", reason)
     if config.deduplicate == "off":
         return [(info, None)]

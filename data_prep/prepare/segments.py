@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from data_prep.inputs.source import Source, printable
+from data_prep.inputs.source import Source
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.pools import ALL
 from data_prep.simulators import SIMULATORS, effective_levels, simulate
-from vqa_jax.jobs.files import key_hash
+from vqa_jax.jobs.files import key_hash, printable
 from vqa_jax.media import container, decode, view
 from vqa_jax.teachers import measures
 
@@ -93,9 +93,10 @@ def prepare_source(path: str, source: Source, config: PrepConfig) -> Iterator[Pr
     except container.TruncatedVideoError as error:
         if config.segment_seconds <= 0:
             length = min(length, max(error.num_frames, config.preprocess.clip_len))
-        if error.num_frames < length:
+        if error.num_frames < length or config.truncated == "refuse":
             raise
         logging.warning("%s: using the %d frames that decode", error.path, error.num_frames)
+        source = dataclasses.replace(source, info=source.info.with_frames(error.num_frames))
         starts = segment_starts(error.num_frames, length, count)
         segments = _decode(path, source, starts, length, config)
     for segment, start in enumerate(starts):
@@ -181,4 +182,5 @@ def _prepare_video(
     }
     scores = {name: measures.get(name).score(frames) for name in config.teachers}
     clips = view.motion_clips(frames, fps, config.preprocess)
-    return PreparedVideo(video, clips, {**common, "split": source.split, "scores": scores})
+    row = {**common, "split": source.split, "scores": scores, "notes": source.info.notes}
+    return PreparedVideo(video, clips, row)

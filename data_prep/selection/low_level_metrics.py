@@ -9,7 +9,6 @@ are not in it. A killed run resumes: ranges of inputs that are finished lie in
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -34,12 +33,20 @@ from data_prep.inputs.listing import (
 from data_prep.prepare.beam import run_units
 from data_prep.selection import metrics_spatial, metrics_temporal
 from vqa_jax.jobs import csv_cells
-from vqa_jax.jobs.files import CorpusError, exclusive, remove_own, remove_temporary, written
+from vqa_jax.jobs.files import (
+    CorpusError,
+    exclusive,
+    printable,
+    remove_own,
+    remove_temporary,
+    written,
+)
+from vqa_jax.media import isolation
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.decode import iter_frames
-from vqa_jax.media.isolation import Limits, kept
 from vqa_jax.media.probe import probe
 from vqa_jax.media.view import key_frame_indices
+from vqa_jax.settings import DecodeLimits
 
 METRICS = (
     "blockiness",
@@ -69,19 +76,6 @@ SCHEMA = pa.schema(
 )
 _INPUTS = pa.schema([(name, pa.binary()) for name in ("key", *_LABELS)])  # file names are bytes
 _REJECTED = b"rejected"  # metadata key of a part: its quarantined inputs
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What one file may cost.
-
-    Attributes:
-      limits: seconds and memory.
-      pixels: most pixels of a frame.
-    """
-
-    limits: Limits
-    pixels: int
 
 
 def measure(path: str, max_pixels: int) -> dict[str, float]:
@@ -129,7 +123,7 @@ def measure(path: str, max_pixels: int) -> dict[str, float]:
 
 
 def measure_listing(
-    spec: str, out: str, settings: Settings, beam_args: Sequence[str]
+    spec: str, out: str, limits: DecodeLimits, beam_args: Sequence[str]
 ) -> tuple[int, int]:
     """Measures every input of a listing and writes the table and its quarantine.
 
@@ -137,7 +131,7 @@ def measure_listing(
       spec: as `listing.read_listing`.
       out: Parquet file with SCHEMA, rows in the order of the listing; its quarantine and its
         working folder lie beside it.
-      settings: limits of one file.
+      limits: of one file.
       beam_args: Beam options.
 
     Returns:
@@ -147,8 +141,8 @@ def measure_listing(
       CorpusError: the listing cannot be read, or inputs are unaccounted for.
     """
     inputs = read_listing(spec)
-    name = _identity(settings, inputs, content_hash(inputs, file_stamps(inputs)))
-    if _is_finished(out, name, _identity(settings, inputs)):
+    name = _identity(limits, inputs, content_hash(inputs, file_stamps(inputs)))
+    if _is_finished(out, name, _identity(limits, inputs)):
         rows = pq.read_metadata(out).num_rows
         logging.info("%s is complete: delete it to measure anew", out)
         return rows, len(inputs) - rows
@@ -164,7 +158,7 @@ def measure_listing(
             "measure",
             units,
             parts,
-            functools.partial(_measure_range, folder, settings),
+            functools.partial(_measure_range, folder, limits),
             beam_args,
         )
         counts = _merge(out, name, parts)
@@ -192,9 +186,9 @@ def read_metrics(path: str) -> pa.Table:
         ) from error
 
 
-def _identity(settings: Settings, inputs: Sequence[Input], *contents: str) -> str:
+def _identity(limits: DecodeLimits, inputs: Sequence[Input], *contents: str) -> str:
     """Hash of all that a table follows from; tables of earlier versions tell no contents."""
-    text = repr((_VERSION, settings, inputs, *contents))
+    text = repr((_VERSION, limits, inputs, *contents))
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
@@ -229,19 +223,17 @@ def _write_inputs(path: str, inputs: Sequence[Input]) -> None:
     _write(pa.Table.from_arrays(columns, schema=_INPUTS), path, row_group_size=_RANGE)
 
 
-def _measure_range(folder: str, settings: Settings, unit: int) -> None:
+def _measure_range(folder: str, limits: DecodeLimits, unit: int) -> None:
     """Measures one range of inputs; its part holds the rows, and the rejected as metadata."""
     group = pq.ParquetFile(os.path.join(folder, "inputs.parquet")).read_row_group(unit)
     rows, rejected = [], []
     for raw in group.to_pylist():
         entry = Input(**{k: v.decode("utf-8", "surrogateescape") for k, v in raw.items()})
-        found = _measure_input(entry, settings)
+        found = _measure_input(entry, limits)
         if isinstance(found, source.Rejected):
-            rejected.append(
-                [source.printable(found.path), found.stage, source.printable(found.reason)]
-            )
+            rejected.append([printable(found.path), found.stage, printable(found.reason)])
         else:
-            path = entry.path if is_remote(entry.path) else os.path.abspath(entry.path)
+            path = entry.path if is_remote(entry.path) else os.path.join(os.getcwd(), entry.path)
             labels = {name: getattr(entry, name) for name in _LABELS} | {"path": path}
             rows.append(labels | found)
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -249,14 +241,14 @@ def _measure_range(folder: str, settings: Settings, unit: int) -> None:
     _write(table.replace_schema_metadata(notes), _part(folder, unit))
 
 
-def _measure_input(entry: Input, settings: Settings) -> dict[str, float] | source.Rejected:
+def _measure_input(entry: Input, limits: DecodeLimits) -> dict[str, float] | source.Rejected:
     try:
         entry.path.encode()
     except UnicodeEncodeError:
         return source.Rejected(entry.path, "listing", "its name is not UTF-8: rename the file")
     try:
         with local_copy(entry) as path:
-            found = kept(settings.limits).call(path, measure, path, settings.pixels)
+            found = isolation.call(limits, path, measure, path, limits.pixels)
     except MediaError as error:
         return source.Rejected(entry.path, error.stage, error.reason)
     broken = [name for name, value in found.items() if not np.isfinite(value)]

@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
-from tests.fixtures import tiny_corpus
+from tests.fixtures import broken_files, tiny_corpus
 from vqa_jax.benchmarks import doctor, sets
 from vqa_jax.cli import main
-from vqa_jax.media.isolation import Limits
+from vqa_jax.settings import DecodeLimits
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_every_label_gets_its_row(folder, capsys):
     arguments += ["--labels", str(folder / "labels.csv"), "--csv", str(folder / "out" / "d.csv")]
     assert main.main([*arguments, "--workers", "1"]) == 1
     said = capsys.readouterr().out
-    assert "1 ok, 1 missing, 1 ambiguous, 1 unreadable" in said
+    assert "1 ok, 1 missing, 1 ambiguous, 0 cut off, 1 unreadable" in said
     assert "585 videos" in said and "1 rows have no score" in said
     assert "gone.mp4" in said and "B002.MP4" in said
     with open(folder / "out" / "d.csv", newline="") as file:
@@ -84,8 +84,19 @@ def test_mistakes_are_one_line(folder, change, complaint, capsys):
 
 def test_a_hanging_decoder_is_a_row_and_the_others_are_read(folder, monkeypatch):
     (folder / "labels.csv").write_text("A001,50\n")
-    monkeypatch.setattr(doctor, "LIMITS", Limits(seconds=1e-6, memory_mb=0))
+    monkeypatch.setattr(doctor, "DEFAULT_LIMITS", DecodeLimits(seconds=1e-6, memory_mb=0))
     (row,) = doctor.examine(
         sets.named("LIVE-VQC"), str(folder / "videos"), str(folder / "labels.csv"), 1
     ).rows
     assert row.status == "unreadable" and "longer than" in row.reason
+
+
+def test_a_file_that_is_cut_off_is_not_ok(folder):
+    path = broken_files.USABLE["cut_off_index_first"][0](folder / "videos")
+    (folder / "labels.csv").write_text(f"{path.name},50\n")
+    found = doctor.examine(
+        sets.named("LIVE-VQC"), str(folder / "videos"), str(folder / "labels.csv"), 1
+    )
+    (row,) = found.rows
+    assert row.status == "cut off" and row.reason == row.notes == f"{row.num_frames} of 24 frames"
+    assert not found.healthy and "1 cut off" in doctor.render(found)

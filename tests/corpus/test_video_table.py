@@ -24,6 +24,7 @@ def row(k: int, **changes) -> dict:
         "split": "heldout" if k < 3 else "train",
         "num_frames": 30 + k,
         "fps": 30000 / 1001,
+        "notes": "29 of 30 frames",
         "scores": {"noise": k / 7, "sharpness": -float(k)},
         **changes,
     }

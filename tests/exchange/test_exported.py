@@ -1,5 +1,6 @@
 """Reading of exports: damage is refused."""
 
+import json
 import os
 
 import pytest

@@ -7,11 +7,12 @@ from data_prep.inputs.deduplicate import fingerprint
 from tests.fixtures import broken_files, mutated_files
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.decode import iter_frames
-from vqa_jax.media.isolation import Isolated, LimitError, Limits
+from vqa_jax.media.isolation import Isolated, LimitError
 from vqa_jax.media.probe import probe
+from vqa_jax.settings import DecodeLimits
 
 NUMBER = 24
-LIMITS = Limits(seconds=60, memory_mb=1000)
+LIMITS = DecodeLimits(seconds=60, memory_mb=1000)
 
 
 def examine(path):

@@ -1,7 +1,12 @@
 """Decoding: the frames of the file, upright, in eight bits."""
 
+import fractions
+import io
+
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.fixtures.broken_files import encode, moving_frames
 from tests.fixtures.tolerances import TOLERANCES
@@ -42,10 +47,37 @@ def test_ten_bits_become_eight(tmp_path):
 
 
 def test_real_clips(shared):
-    """Sizes and rates as stated by the files' publishers; counts by decoding everything."""
+    """Sizes and rates as stated by the files' publishers; counts by decoding everything.
+
+    176x144 of CIF's pixels, which are 128:117 as wide as high.
+    """
     info = probe.probe(shared / "clips/carphone_pristine.mp4")
-    assert (info.width, info.height, info.num_frames, info.codec) == (176, 144, 120, "h264")
+    assert (info.width, info.height, info.num_frames, info.codec) == (193, 144, 120, "h264")
     assert abs(info.fps - 30000 / 1001) < 1e-9
     for name in ("carphone_pristine.mp4", "FEQ-gdkTN4Q_000008_000018.mp4", "anchor_1.mp4"):
         path = shared / "clips" / name
         assert probe.probe(path).num_frames == sum(1 for _ in decode.iter_frames(path))
+
+
+def test_frames_turned_while_filming_come_in_the_first_ones_shape(tmp_path):
+    """A time lapse of photographs of which some were taken upright; a phone turned half-way."""
+    video = moving_frames(6)
+    path = tmp_path / "lapse.avi"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for k, image in enumerate(video):
+            buffer = io.BytesIO()
+            exif = Image.Exif()
+            exif[0x0112] = 6 if k > 2 else 1
+            Image.fromarray(image).save(buffer, "JPEG", exif=exif, quality=95)
+            packet = av.Packet(buffer.getvalue())
+            packet.stream, packet.pts, packet.dts = stream, k, k
+            packet.time_base = fractions.Fraction(1, 10)
+            out.mux(packet)
+    frames = dict(decode.iter_frames(path))
+    assert [frame.shape for frame in frames.values()] == [(48, 64, 3)] * 6
+    upright = Image.fromarray(np.ascontiguousarray(np.rot90(video[4], -1))).resize((64, 48))
+    assert np.abs(frames[4].astype(int) - np.asarray(upright)).mean() < 8
+    assert np.abs(frames[1].astype(int) - video[1]).mean() < 4
+    assert decode.read_frames(path, [1, 4]).shape == (2, 48, 64, 3)

@@ -14,9 +14,11 @@ import pytest
 
 from tests.fixtures import isolated_work as work
 from vqa_jax.media import isolation
-from vqa_jax.media.isolation import Isolated, LimitError, Limits
+from vqa_jax.media.container import MediaError, TruncatedVideoError
+from vqa_jax.media.isolation import Isolated, LimitError
+from vqa_jax.settings import DecodeLimits
 
-LIMITS = Limits(seconds=60, memory_mb=500, names=("--seconds", "--memory"))
+LIMITS = DecodeLimits(seconds=60, memory_mb=500, names=("--seconds", "--memory"))
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +69,14 @@ def test_a_child_that_died_idle_is_no_fault_of_the_next_file(isolated):
 
 
 def test_a_hang_ends_at_the_limit():
-    with Isolated(Limits(seconds=0.5, memory_mb=0)) as child:
+    with Isolated(DecodeLimits(seconds=0.5, memory_mb=0)) as child:
         items, reason = _collect(child, work.hang)
         assert items == [0] and reason == "took longer than 0.5 s"
         assert list(child.run("next.mp4", work.count, 2)) == [0, 1]
 
 
 def test_time_of_the_caller_does_not_count():
-    with Isolated(Limits(seconds=0.5, memory_mb=0)) as child:
+    with Isolated(DecodeLimits(seconds=0.5, memory_mb=0)) as child:
         items = []
         for item in child.run("clip.mp4", work.count, 3):
             time.sleep(0.4)
@@ -95,12 +97,19 @@ def test_a_child_that_has_grown_is_renewed(isolated):
     assert isolated.call("a", os.getpid) != before
 
 
-def test_errors_are_raised_again_with_the_place(isolated):
-    with pytest.raises(ValueError, match="bad number") as error:
-        list(isolated.run("a", work.fail))
-    assert "isolated_work.py" in error.value.__notes__[0]
-    with pytest.raises(RuntimeError, match="two arguments"):  # cannot be unpickled as it is
+def test_unknown_errors_are_the_files_with_their_name(isolated):
+    with pytest.raises(MediaError, match=r"ValueError: bad number") as error:
+        list(isolated.run("a.mp4", work.fail))
+    assert (error.value.path, error.value.stage) == ("a.mp4", "decode")
+    assert "isolated_work.py" in error.value.__cause__.__notes__[0]
+    with pytest.raises(MediaError, match="two arguments"):  # cannot be unpickled as it is
         list(isolated.run("a", work.fail_oddly))
+
+
+def test_typed_errors_stay_what_they_are(isolated):
+    with pytest.raises(TruncatedVideoError) as error:
+        list(isolated.run("a.mp4", work.fail_typed))
+    assert error.value.num_frames == 3
 
 
 def test_a_caller_that_stops_early_leaves_no_old_items(isolated):
@@ -116,17 +125,36 @@ def test_a_broken_installation_is_not_the_files_fault(monkeypatch):
         child.call("a", os.getpid)
 
 
-def test_kept_children_belong_to_a_thread_and_its_limits():
-    first = isolation.kept(LIMITS)
-    assert isolation.kept(LIMITS) is first
-    other = isolation.kept(Limits(1, 1))
-    assert other is not first
-    other.close()
+def test_borrowed_children_are_used_again_and_by_one_at_a_time():
+    with isolation.borrowed(LIMITS) as first, isolation.borrowed(LIMITS) as second:
+        assert first is not second
+    with isolation.borrowed(LIMITS) as again:
+        assert again in (first, second)
+    pids = {isolation.call(LIMITS, "a", os.getpid) for _ in range(2)}
+    assert len(pids) == 1
+    assert list(isolation.run(LIMITS, "a", work.count, 3)) == [0, 1, 2]
+    assert pids != {isolation.call(DecodeLimits(9, 999), "a", os.getpid)}
+
+
+def test_a_child_that_was_started_ahead_is_the_one_that_works():
+    isolation.start(LIMITS)
+    with isolation.borrowed(LIMITS) as child:
+        started = child._process.pid
+    assert isolation.call(LIMITS, "a", os.getpid) == started
+
+
+def test_a_fork_leaves_its_parents_children_alone():
+    pid = isolation.call(LIMITS, "a", os.getpid)
+    if not (fork := os.fork()):
+        isolation._idle.clear()
+        os._exit(0)
+    os.waitpid(fork, 0)
+    assert isolation.call(LIMITS, "a", os.getpid) == pid
 
 
 def test_limits_below_zero_are_refused():
     with pytest.raises(ValueError, match="start at 0"):
-        Limits(-1, 0)
+        DecodeLimits(-1, 0)
 
 
 @pytest.mark.parametrize("linux", [True, False])  # False: the ways of macOS, tried here
@@ -135,7 +163,7 @@ def test_the_child_dies_with_its_parent_even_when_it_hangs(number, linux):
     program = _program(
         linux,
         """
-        child = Isolated(Limits(0, 0))
+        child = Isolated(DecodeLimits(0, 0))
         print(child.call("a", os.getpid), flush=True)
         child.call("a", work.spin)
     """,
@@ -155,7 +183,7 @@ def test_a_child_that_watches_its_own_memory_ends_at_the_limit():
     program = _program(
         False,
         """
-        child = Isolated(Limits(60, 700))
+        child = Isolated(DecodeLimits(60, 700))
         for step in (16, 4096):
             try:
                 list(child.run("clip.mp4", work.allocate, step))
@@ -174,7 +202,8 @@ def _program(linux: bool, lines: str) -> str:
         import os, sys
         sys.path[:] = {[*sys.path]!r}
         from vqa_jax.media import isolation
-        from vqa_jax.media.isolation import Isolated, Limits
+        from vqa_jax.media.isolation import Isolated
+        from vqa_jax.settings import DecodeLimits
         from tests.fixtures import isolated_work as work
         isolation._LINUX = {linux}
     """

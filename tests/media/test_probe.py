@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.fixtures import odd_streams
 from tests.fixtures.broken_files import encode, moving_frames
 from vqa_jax.media import container, decode, find, probe, view
 from vqa_jax.media.preprocess import Preprocess
@@ -82,17 +83,17 @@ def test_rates_of_an_even_file(tmp_path):
     rate = fractions.Fraction(30000, 1001)
     for name in ("a.mp4", "a.mkv", "a.ts"):
         info = probe.probe(encode(tmp_path / name, fps=rate))
-        assert not info.variable_rate and not info.counted and not info.still
+        assert not info.variable_rate and not info.missing and not info.still
         assert abs(info.fps - rate) < 0.01 and abs(info.real_fps - rate) < 0.01
         assert (info.rotation, info.bit_depth, info.has_alpha, info.hdr) == (0, 8, False, False)
 
 
 def test_a_lying_header_is_counted_by_decoding(tmp_path):
     path = encode(tmp_path / "a.mp4", muxer_options={"movflags": "faststart"})
-    assert not probe.probe(path).counted
+    assert not probe.probe(path).notes
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     info = probe.probe(path)
-    assert info.counted and 2 <= info.num_frames < 24
+    assert 2 <= info.num_frames < 24 and info.notes == f"{info.num_frames} of 24 frames"
     assert info.num_frames == sum(1 for _ in decode.iter_frames(path))
 
 
@@ -132,7 +133,7 @@ def test_stills_are_videos_of_one_frame(extension, tmp_path):
     options = {"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}
     Image.fromarray(picture).save(path, **options.get(extension, {}))
     info = probe.probe(path)
-    assert info.still and not info.counted and not info.variable_rate
+    assert info.still and not info.missing and not info.variable_rate
     assert (info.num_frames, info.fps, info.duration) == (1, 1.0, 1.0)
     assert (info.height, info.width) == (49, 65)
     [(number, image)] = decode.iter_frames(path)
@@ -164,3 +165,109 @@ def test_stills_go_by_contents_and_are_turned_upright(tmp_path):
         assert image.shape == upright.shape
         assert np.abs(image.astype(int) - upright).mean() < 3
         assert probe.probe(tmp_path / "b.jpg").rotation == quarters * 90 % 360
+
+
+@pytest.mark.parametrize("gap", [1100, 2000])
+def test_slow_films_take_their_time_in_every_container(gap, tmp_path):
+    """A Matroska header says 25 fps of them."""
+    for path in odd_streams.timed(tmp_path, [gap * k for k in range(8)]):
+        info = probe.probe(path)
+        assert info.num_frames == 8 and not info.variable_rate and not info.notes
+        assert abs(info.fps - 1000 / gap) < 0.005 and abs(info.duration - 8 * gap / 1000) < 0.1
+
+
+@pytest.mark.parametrize("pause", [9, 15, 60])
+def test_pauses_are_time_in_every_container(pause, tmp_path):
+    times = [40 * k + pause * 1000 * (k // 10) for k in range(30)]
+    infos = [probe.probe(path) for path in odd_streams.timed(tmp_path, times)]
+    for info in infos:
+        assert info.variable_rate and info.num_frames == 30 and abs(info.real_fps - 25) < 0.1
+        assert abs(info.duration - times[-1] / 1000 * 30 / 29) < 0.01
+    pictures = [decode.read_frames(info.path, [0, 15, 29]) for info in infos]
+    for other in pictures[1:]:
+        np.testing.assert_array_equal(other, pictures[0])
+
+
+def test_a_clock_that_starts_over_is_no_time(tmp_path):
+    """Two transport streams joined as bytes: 24 frames and again 24, not 48 in half the time."""
+    part = encode(tmp_path / "part.ts", fps=25).read_bytes()
+    (tmp_path / "joined.ts").write_bytes(part + part)
+    info = probe.probe(tmp_path / "joined.ts")
+    assert info.num_frames == 48 and abs(info.fps - 25) < 0.1 and not info.variable_rate
+
+
+def test_field_pairs_are_one_frame(tmp_path):
+    path = odd_streams.field_pairs(tmp_path / "a.h264", 10)
+    info = probe.probe(path)
+    assert (info.num_frames, info.fps, info.duration, info.missing) == (10, 25.0, 0.4, "")
+    assert len(list(decode.iter_frames(path, None, info))) == 10
+
+
+def test_a_stream_cut_inside_a_group_of_pictures_counts_what_decodes(tmp_path):
+    whole = encode(tmp_path / "whole.ts")  # a key frame every 8 frames
+    path = odd_streams.remuxed(whole, tmp_path / "cut.ts", skip=3)
+    info = probe.probe(path)
+    assert info.num_frames == sum(1 for _ in decode.iter_frames(path, None, info)) <= 21
+
+
+def test_frames_may_share_a_time(tmp_path):
+    film = encode(tmp_path / "film.mkv", codec="mjpeg", pix_fmt="yuvj420p")
+    info = probe.probe(odd_streams.remuxed(film, tmp_path / "pairs.mkv", shared=2))
+    assert info.num_frames == 24 and not info.missing
+    assert abs(info.duration - 2.4) < 0.12 and info.real_fps > 0
+
+
+def test_empty_samples_are_no_frames(tmp_path):
+    path = odd_streams.empty_samples(tmp_path / "a.mp4")
+    info = probe.probe(path)
+    assert info.num_frames == 12 and abs(info.duration - 2.4) < 0.01 and not info.notes
+    assert len(list(decode.iter_frames(path, None, info))) == 12
+
+
+def test_a_matroska_file_that_was_cut_says_how_much_is_left(tmp_path):
+    path = encode(tmp_path / "a.mkv", moving_frames(80))
+    assert not probe.probe(path).notes
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    info = probe.probe(path)
+    assert info.missing == f"{info.num_frames / 10:.1f} of 8.0 seconds" and info.num_frames < 60
+
+
+def test_pixels_are_shown_square(tmp_path):
+    """Stretched, never shrunk; ratios within a hundredth, or beyond all sense, are left alone."""
+    for ratio, size in (
+        ((4, 3), (85, 48)),
+        ((1, 2), (64, 96)),
+        ((1001, 1000), (64, 48)),
+        ((9, 1), (64, 48)),
+    ):
+        path = odd_streams.wide_pixels(tmp_path / "a.mkv", fractions.Fraction(*ratio))
+        info = probe.probe(path)
+        assert (info.width, info.height) == size
+        assert decode.read_frames(path, [1])[0].shape == (*size[::-1], 3)
+    limit = 64 * 96 - 1
+    path = odd_streams.wide_pixels(tmp_path / "a.mkv", fractions.Fraction(1, 2))
+    with pytest.raises(container.MediaError, match="64x96 exceed"):
+        probe.probe(path, limit)
+
+
+@pytest.mark.parametrize("extension", ["avif"])
+def test_still_pictures_of_phones_decode(extension, tmp_path):
+    picture = moving_frames(1, 50, 66)[0]
+    path = tmp_path / f"a.{extension}"
+    Image.fromarray(picture).save(path, quality=95)
+    info = probe.probe(path)
+    assert info.still and (info.width, info.height, info.num_frames) == (66, 50, 1)
+    [(_, image)] = decode.iter_frames(path)
+    assert np.abs(image.astype(int) - picture).mean() < 5
+    with pytest.raises(container.NotAVideoError, match="still picture"):
+        probe.probe(path.rename(tmp_path / "a.mp4"))
+
+
+def test_dolby_vision_5_is_refused_and_the_others_are_not(tmp_path):
+    path = encode(tmp_path / "a.mp4", codec="libx265")
+    assert probe.probe(path).codec == "hevc"
+    data = path.read_bytes()
+    tag = b"hvc1" if b"hvc1" in data else b"hev1"
+    path.write_bytes(data.replace(tag, b"dvh1"))
+    with pytest.raises(container.MediaError, match="Dolby Vision of profile 5"):
+        probe.probe(path)

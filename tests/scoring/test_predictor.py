@@ -8,17 +8,17 @@ import jax
 import numpy as np
 import pytest
 
-from tests.fixtures import broken_files, tiny_corpus
+from tests.fixtures import broken_files, isolated_work, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import loading
 from vqa_jax.devices import sharding
 from vqa_jax.errors import VqaError
-from vqa_jax.media import decode, probe
+from vqa_jax.media import decode, probe, view
 from vqa_jax.media.container import MediaError
 from vqa_jax.motion import extractor
 from vqa_jax.pairs import levels
 from vqa_jax.scoring import anchors
-from vqa_jax.settings import ScoreConfig
+from vqa_jax.settings import DecodeLimits, ScoreConfig
 from vqa_jax.weights import bundle
 
 
@@ -77,6 +77,20 @@ def test_every_kind_of_broken_file_is_a_result(student, tmp_path):
     for name, result in zip(made, results, strict=True):
         assert (result.error is not None) is (name in broken_files.REFUSED), (name, result)
         assert (result.score is None) is (name in broken_files.REFUSED), (name, result)
+
+
+def test_what_is_cut_off_is_said_and_a_decoder_that_dies_is_a_row(student, tmp_path, monkeypatch):
+    whole = str(broken_files.encode(tmp_path / "whole.mp4"))
+    half = str(broken_files.USABLE["cut_off_index_first"][0](tmp_path))
+    found = student.score([whole, half])
+    left = probe.probe(half).num_frames
+    assert [r.notes for r in found] == ["", f"{left} of 24 frames"] and found[1].score is not None
+    monkeypatch.setattr(view, "video_input", isolated_work.die_at_once)
+    dead = student.score([half, whole])
+    assert all("broke the process" in r.error and r.notes == "" for r in dead)
+    monkeypatch.undo()
+    slow = student.score([whole], ScoreConfig(limits=DecodeLimits(seconds=1e-6)))[0]
+    assert "took longer than" in slow.error and student.score(whole).error is None
 
 
 def test_level_logits_default_to_the_scoring_prompt(student):

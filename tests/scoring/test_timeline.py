@@ -18,7 +18,7 @@ from tests.fixtures import tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import loading
 from vqa_jax.cli import main
-from vqa_jax.media import decode, passages, probe
+from vqa_jax.media import decode, isolation, passages, probe
 from vqa_jax.media import view as frames
 from vqa_jax.motion import extractor
 from vqa_jax.report import timeline as timeline_page
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_rows_with_a_reason(student, tmp_path, monkeypatc
     info = probe.probe(path)
     with open(path, "r+b") as file:
         file.truncate(os.path.getsize(path) * 6 // 10)
-    monkeypatch.setattr(timeline, "probe", lambda _: info)  # the header outlives the tail
+    monkeypatch.setattr(isolation, "call", lambda *_: info)  # the header outlives the tail
     found = timeline.score_passages(student, path, 2.0, 1.0)
     timeline.write_table(found, str(tmp_path / "out"))
     timeline_page.write(found, str(tmp_path / "out"))

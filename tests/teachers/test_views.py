@@ -179,7 +179,7 @@ def test_views_of_a_file_are_those_of_its_frames(shared):
             "motion": views.motion_view(found, 56),
         }
 
-    got = views.read_views(info, plan)
+    got, _ = views.read_views(info, plan)
     frames = read_frames(path, range(info.num_frames))
     numbers = views.clip_numbers(info.num_frames, 2, 32, 2, 11)
     wanted = np.concatenate([views.fragments(frames[numbers[k]], 11, k) for k in range(2)])
@@ -192,6 +192,7 @@ def test_views_of_a_file_are_those_of_its_frames(shared):
     assert got["motion"].shape == (32 * len(seconds), 56, 56, 3)
 
     longer = dataclasses.replace(info, num_frames=info.num_frames + 50)
-    again = views.read_views(longer, plan)  # promises more than it holds
+    again, held = views.read_views(longer, plan)  # promises more than it holds
+    assert held.notes == "120 of 170 frames"
     for name, pictures in got.items():
         np.testing.assert_array_equal(again[name], pictures)

@@ -2,8 +2,9 @@
 
     python -m vqa_jax doctor --benchmark NAME --videos DIR --labels FILE
 
-Every labelled video becomes one row: ok, missing, ambiguous (several files could be it), or
-unreadable with the reason. A file is opened, counted and its first frame decoded, not all of it.
+Every labelled video becomes one row: ok, missing, ambiguous (several files could be it), cut off
+(scored as far as it decodes), or unreadable with the reason. A file is opened, counted and its
+first frames decoded, not all of it unless there is cause.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,12 +24,13 @@ from vqa_jax.benchmarks.labels import Labels, read_labels
 from vqa_jax.benchmarks.sets import Benchmark, BenchmarkError
 from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import written
+from vqa_jax.media import isolation
 from vqa_jax.media.container import VIDEO_EXTENSIONS, MediaError
-from vqa_jax.media.isolation import Isolated, LimitError, Limits
+from vqa_jax.media.find import find_videos
 from vqa_jax.media.probe import probe
+from vqa_jax.settings import DEFAULT_LIMITS
 
-LIMITS = Limits(seconds=60.0, memory_mb=4096)  # of one file; a good one takes a fraction of either
-_FACTS = ("width", "height", "fps", "num_frames", "duration", "codec")
+_FACTS = ("width", "height", "fps", "num_frames", "duration", "codec", "notes")
 _SHOWN = 10  # problems of one kind printed; all are in the CSV
 
 
@@ -40,10 +41,11 @@ class Row:
     Attributes:
       video: name as labelled.
       mos: its score.
-      status: "ok", "missing", "ambiguous" or "unreadable".
+      status: "ok", "missing", "ambiguous", "cut off" or "unreadable".
       file: path, "" if there is none.
       reason: why not ok.
-      width, height, fps, num_frames, duration, codec: of the file, None if it is not ok.
+      width, height, fps, num_frames, duration, codec: of the file, None if it cannot be read.
+      notes: what there is to know of the file.
     """
 
     video: str
@@ -57,6 +59,7 @@ class Row:
     num_frames: int | None = None
     duration: float | None = None
     codec: str | None = None
+    notes: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,20 +72,22 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether every labelled video can be scored."""
+        """Whether every labelled video can be scored as a whole."""
         return all(row.status == "ok" for row in self.rows)
 
 
 def video_files(folder: str) -> list[str]:
-    """Files below a folder that are videos by name, sorted; symbolic links are followed."""
+    """Files below a folder that are videos by name, sorted; symbolic links are followed.
+
+    Raises:
+      BenchmarkError: it is no folder, or one below it cannot be listed.
+    """
     if not os.path.isdir(folder):
         raise BenchmarkError(f"{folder} is not a folder: --videos names the one with the videos")
-    return sorted(
-        os.path.join(place, name)
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(VIDEO_EXTENSIONS)
-    )
+    found = find_videos([folder], by_content=False)
+    if closed := [path for path in found if os.path.isdir(path)]:
+        raise BenchmarkError(f"{closed[0]} cannot be listed: check its permissions")
+    return found
 
 
 def examine(benchmark: Benchmark, folder: str, labels_path: str, workers: int = 0) -> Diagnosis:
@@ -113,31 +118,27 @@ def examine(benchmark: Benchmark, folder: str, labels_path: str, workers: int = 
         elif "reason" in facts[k]:
             rows.append(Row(video, mos, "unreadable", found[k], facts[k]["reason"]))
         else:
-            rows.append(Row(video, mos, "ok", found[k], **facts[k]))
+            missing = facts[k].pop("missing")
+            rows.append(
+                Row(video, mos, "cut off" if missing else "ok", found[k], missing, **facts[k])
+            )
     return Diagnosis(benchmark, tuple(rows), tuple(_remarks(benchmark, labels, below, matches)))
 
 
 def open_file(path: str) -> dict[str, Any]:
     """A file's size, rate and length, or dict(reason=...); called in a child process."""
     try:
-        info = probe(path)
+        info = probe(path, DEFAULT_LIMITS.pixels)
     except MediaError as error:
         return {"reason": error.reason}
-    except OSError as error:
-        return {"reason": error.strerror or str(error)}
-    return {name: getattr(info, name) for name in _FACTS}
+    return {name: getattr(info, name) for name in (*_FACTS, "missing")}
 
 
 def _probe_all(paths: Sequence[str], workers: int) -> list[dict[str, Any]]:
-    local, children = threading.local(), []
-
     def facts(path: str) -> dict[str, Any]:
-        if not hasattr(local, "child"):
-            local.child = Isolated(LIMITS)
-            children.append(local.child)
         try:
-            return local.child.call(path, open_file, path)
-        except LimitError as error:
+            return isolation.call(DEFAULT_LIMITS, path, open_file, path)
+        except MediaError as error:
             return {"reason": error.reason}
 
     pool = concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count() or 1)
@@ -145,8 +146,6 @@ def _probe_all(paths: Sequence[str], workers: int) -> list[dict[str, Any]]:
         return list(tqdm(pool.map(facts, paths), total=len(paths), desc="open", unit="file"))
     finally:
         pool.shutdown(cancel_futures=True)
-        for child in children:
-            child.close()
 
 
 def _remarks(
@@ -180,7 +179,7 @@ def _remarks(
 def render(diagnosis: Diagnosis) -> str:
     """The outcome for the terminal: counts, remarks, the first problems of each kind."""
     counts = collections.Counter(row.status for row in diagnosis.rows)
-    order = ("ok", "missing", "ambiguous", "unreadable")
+    order = ("ok", "missing", "ambiguous", "cut off", "unreadable")
     lines = [
         f"{diagnosis.benchmark.name}: "
         + ", ".join(f"{counts[status]} {status}" for status in order)

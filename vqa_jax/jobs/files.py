@@ -33,6 +33,11 @@ def key_hash(key: str) -> int:
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
+def printable(path: str) -> str:
+    """A path as text for records and tables; bytes that are not UTF-8 come out as \\xNN."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def file_sha256(path: str) -> str:
     """SHA-256 of a file's bytes, hex."""
     with open(path, "rb") as f:

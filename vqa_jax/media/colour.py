@@ -14,6 +14,9 @@ frame and file (no metadata, no statistics of the picture):
 
 Wide gamut in standard range takes steps 1 and 4. Primaries of HDR are taken as BT.2020 (BT.2100
 knows no others). Transparent pixels are laid over black.
+
+Pixels come out square: the side that is too short is stretched, where the file's ratio is between
+1:4 and 4:1 and more than a hundredth off 1.
 """
 
 import dataclasses
@@ -22,7 +25,12 @@ from collections.abc import Callable
 
 import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, VideoReformatter
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    ColorTrc,
+    VideoReformatter,
+)
 from av.video.stream import VideoStream
 
 from vqa_jax.media.container import MediaError
@@ -49,6 +57,7 @@ _TO_BT709 = np.array(
     ],
     np.float32,
 )
+_MAX_RATIO, _SQUARE = 4.0, 0.01  # of a pixel's sides: beyond is an error, within is rounding
 _LEVELS = 1 << 16  # entries of a curve's table
 _BAND_PIXELS = 1 << 19  # worked on at once: a dozen float planes of this size stay below 40 MB
 
@@ -100,8 +109,19 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
+def shown_size(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int]:
+    """(width, height) of a frame as it is shown: upright, of square pixels."""
+    width, height = frame.width, frame.height
+    ratio = float(stream.sample_aspect_ratio or 1)
+    if abs(ratio - 1) > _SQUARE and 1 / _MAX_RATIO <= ratio <= _MAX_RATIO:
+        width, height = round(width * max(ratio, 1)), round(height * max(1 / ratio, 1))
+    return (height, width) if orientation(frame)[0] else (width, height)
+
+
 class Converter:
     """Converts the frames of one file; the first one decides size and rule.
+
+    Frames of another size, or turned differently, are scaled to the first one's size.
 
     swscale's default conversion: the one inside OpenCV's and decord's readers, with which the
     published weights were trained. On 4:2:0 it is 1 to 1.5 levels of 255 darker than the exact
@@ -110,42 +130,44 @@ class Converter:
     """
 
     def __init__(self, first: av.VideoFrame, stream: VideoStream, path: str) -> None:
-        self._size = first.width, first.height
+        self._shown = shown_size(first, stream)
         self._colour = describe(first, stream)
         self._path = path
         self._scaler = VideoReformatter()  # kept: preparing one costs as much as a small frame
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """One decoded frame -> uint8 RGB [H, W, 3], upright."""
+        transpose, flip_x, flip_y = orientation(frame)
+        size = self._shown[::-1] if transpose else self._shown
         try:
-            image = self._rgb(frame)
+            image = self._rgb(frame, size)
         except (av.FFmpegError, ValueError) as error:
             reason = f"pixel format {frame.format.name} cannot be converted to RGB"
             raise MediaError(self._path, "decode", reason) from error
-        transpose, flip_x, flip_y = orientation(frame)
         if transpose:
             image = image.transpose(1, 0, 2)
         return np.ascontiguousarray(image[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
-    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
+    def _rgb(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
         coding = self._colour
         special = coding.transfer in HDR_TRANSFERS or coding.wide_gamut
         if not special and not coding.has_alpha:
-            return self._scaled(frame, "rgb24").to_ndarray()
-        image = self._to_sdr(frame) if special else None
+            return self._scaled(frame, size, "rgb24").to_ndarray()
+        image = self._to_sdr(frame, size) if special else None
         if coding.has_alpha:
-            rgba = self._scaled(frame, "rgba").to_ndarray()
+            rgba = self._scaled(frame, size, "rgba").to_ndarray()
             image = rgba[..., :3] if image is None else image
             image = ((image * rgba[..., 3:].astype(np.uint16) + 127) // 255).astype(np.uint8)
         return image
 
-    def _scaled(self, frame: av.VideoFrame, pixels: str, **colours: int) -> av.VideoFrame:
-        width, height = self._size
-        return self._scaler.reformat(frame, width, height, pixels, threads=1, **colours)
+    def _scaled(
+        self, frame: av.VideoFrame, size: tuple[int, int], pixels: str, **colours: int
+    ) -> av.VideoFrame:
+        return self._scaler.reformat(frame, *size, pixels, threads=1, **colours)
 
-    def _to_sdr(self, frame: av.VideoFrame) -> np.ndarray:
+    def _to_sdr(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
         """HDR or wide-gamut frame -> uint8 RGB [H, W, 3], not turned."""
-        coded, decode = self._samples(frame)
+        coded, decode = self._samples(frame, size)
         out = np.empty((*coded.shape[1:], 3), np.uint8)
         rows = max(1, _BAND_PIXELS // coded.shape[2])
         for top in range(0, coded.shape[1], rows):
@@ -156,17 +178,17 @@ class Converter:
         return out
 
     def _samples(
-        self, frame: av.VideoFrame
+        self, frame: av.VideoFrame, size: tuple[int, int]
     ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         """Stored samples [3, H, W], and what makes R'G'B' float32 [h, W, 3] of a band of them."""
         if frame.format.is_rgb:
-            rgb = self._scaled(frame, "rgb48le").to_ndarray()
+            rgb = self._scaled(frame, size, "rgb48le").to_ndarray()
             return rgb.transpose(2, 0, 1), lambda band: np.float32(band / 65535).transpose(1, 2, 0)
         depth = max(8, self._colour.bit_depth)
         pixels = "yuv444p" if depth == 8 else f"yuv444p{depth}le"
         wide = frame.color_range == ColorRange.JPEG
         kept = ColorRange.JPEG if wide else ColorRange.MPEG
-        planar = self._scaled(frame, pixels, src_color_range=kept, dst_color_range=kept)
+        planar = self._scaled(frame, size, pixels, src_color_range=kept, dst_color_range=kept)
         sample = np.dtype(np.uint8 if depth == 8 else "<u2")
         planes = [
             np.frombuffer(plane, sample).reshape(plane.height, -1)[:, : plane.width]

@@ -1,8 +1,13 @@
 """Opens media files that nobody vouches for: containers, streams, packets, and typed errors.
 
 Only known containers are opened (no play lists, image sequences or network addresses), and what
-fails becomes a `MediaError` that names the file, the stage and what to do. Still pictures are
-opened by their own readers, and only under a still picture's extension.
+fails becomes a `MediaError` that names the file, the stage and what to do; an exception of a kind
+that nobody foresaw too. Still pictures are opened by their own readers, and only under a still
+picture's extension.
+
+Of several moving pictures FFmpeg's best one is taken (`av_find_best_stream`: the default one, then
+the one with more pictures and more bits at the start), unless it holds less than two packets and
+another one more: the one with the most packets then.
 """
 
 import contextlib
@@ -23,7 +28,9 @@ VIDEO_EXTENSIONS = tuple(
     "." + e
     for e in ("mp4", "mov", "mkv", "webm", "avi", "ts", "m4v", "mpg", "mpeg", "flv", "wmv", "3gp")
 )
-STILL_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+STILL_EXTENSIONS = tuple(
+    "." + e for e in ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "heic", "heif", "avif")
+)
 
 # FFmpeg also "decodes" text files (tty), pictures (*_pipe, image2), play lists that name further
 # files (hls, concat, dash) and raw bytes: only formats that hold a moving picture are tried.
@@ -90,41 +97,55 @@ class Media:
 
 
 @contextlib.contextmanager
-def opened(path: str, stage: str) -> Iterator[Media]:
+def typed(path: str, stage: str) -> Iterator[None]:
+    """Makes a `MediaError` of every exception that is none of ours: one odd file ends no job."""
+    try:
+        yield
+    except (VqaError, MemoryError):
+        raise
+    except Exception as error:  # any: what a decoder and its bindings raise is in no list
+        reason = f"cannot be decoded ({type(error).__name__}: {error})"
+        raise MediaError(path, stage, reason) from error
+
+
+@contextlib.contextmanager
+def opened(path: str, stage: str, max_pixels: int = 0) -> Iterator[Media]:
     """Opens a file and picks its moving picture, or its still one.
 
     Args:
       path: a local file.
       stage: "probe" or "decode", for errors.
+      max_pixels: larger frames do not decode; 0 for no limit.
 
     Raises:
       UnreadableFileError: the bytes cannot be had.
       NotAVideoError: no media file, or one that holds no picture.
+      MediaError: whatever else happens while the context lasts.
     """
-    _check_readable(path, stage)
-    reader = _still_reader(path)
-    options = {"format_whitelist": reader or _CONTAINERS, "protocol_whitelist": "file"}
-    try:
-        # "file:" keeps names such as "concat:a.mp4" or "12:30.mp4" from being read as protocols.
-        container = av.open("file:" + path, format=reader, options=options, **_ANY_TAGS)
-    except (av.FFmpegError, UnicodeError) as error:
-        raise NotAVideoError(path, stage, _why_not_opened(path)) from error
-    with container:
-        cover = Disposition.attached_pic  # the picture of a piece of music
-        streams = [s for s in container.streams.video if not s.disposition & cover]
-        if not streams:
-            held = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-            raise NotAVideoError(path, stage, f"has no video stream (it holds: {held})")
-        if container.metadata.get("major_brand", "").strip() in _STILL_BRANDS:
-            raise NotAVideoError(path, stage, "is a still picture, not a video")
-        stream = max(streams, key=lambda s: (bool(s.disposition & Disposition.default), -s.index))
+    with typed(path, stage), contextlib.ExitStack() as stack:
+        _check_readable(path, stage)
+        reader = _still_reader(path)
+        container = stack.enter_context(_open(path, stage, reader))
+        streams = _pictures(container, path, stage)
+        stream = _best(container, streams)
+        if len(streams) > 1:  # packets were read to choose: from the start again
+            index = stream.index
+            container.close()
+            container = stack.enter_context(_open(path, stage, reader))
+            stream = container.streams[index]
+        still = reader is not None or _is_still(container, path, stage)
+        if still and stream.disposition & Disposition.dependent:
+            reason = "is a picture made of tiles (HEIC): convert it to JPEG or PNG"
+            raise NotAVideoError(path, stage, reason)
         decoder = stream.codec_context
         if decoder is None:
             raise NotAVideoError(path, stage, "unknown video codec; encode it again as H.264")
         if stream.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
             decoder = CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
         decoder.thread_count = 1  # same result everywhere, also for damaged streams
-        yield Media(container, stream, decoder, reader is not None)
+        if max_pixels:
+            decoder.options = {"max_pixels": str(max_pixels)}
+        yield Media(container, stream, decoder, still)
 
 
 def packets(media: Media, path: str, stage: str) -> Iterator[av.Packet]:
@@ -135,6 +156,10 @@ def packets(media: Media, path: str, stage: str) -> Iterator[av.Packet]:
     try:
         yield from media.container.demux(media.stream)
         return
+    except IndexError:
+        # PyAV's own flush stumbles over streams that came after the header (TS, FLV); all packets
+        # have been given by then.
+        logging.debug("%s: streams appear after the header", path)
     except (av.InvalidDataError, av.EOFError):
         logging.warning("%s: the container is damaged and ends early", path)
     except av.FFmpegError as error:
@@ -152,10 +177,59 @@ def decoded(media: Media, packet: av.Packet) -> tuple[list[av.VideoFrame], bool]
         return [], True
 
 
+def _open(path: str, stage: str, reader: str | None) -> InputContainer:
+    options = {"format_whitelist": reader or _CONTAINERS, "protocol_whitelist": "file"}
+    try:
+        # "file:" keeps names such as "concat:a.mp4" or "12:30.mp4" from being read as protocols.
+        return av.open("file:" + path, format=reader, options=options, **_ANY_TAGS)
+    except (av.FFmpegError, UnicodeError) as error:
+        raise NotAVideoError(path, stage, _why_not_opened(path)) from error
+
+
+def _pictures(container: InputContainer, path: str, stage: str) -> list[VideoStream]:
+    """Video streams, without the cover of a piece of music; at least one."""
+    cover = Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover]
+    if not streams:
+        held = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise NotAVideoError(path, stage, f"has no video stream (it holds: {held})")
+    return streams
+
+
+def _best(container: InputContainer, streams: list[VideoStream]) -> VideoStream:
+    """FFmpeg's choice, unless it is empty or of one picture and another one is not."""
+    if len(streams) == 1:
+        return streams[0]
+    best = container.streams.best("video")
+    if best not in streams:  # a cover
+        best = max(streams, key=lambda s: (bool(s.disposition & Disposition.default), -s.index))
+    counts = dict.fromkeys((s.index for s in streams), 0)
+    with contextlib.suppress(av.FFmpegError, IndexError):
+        for packet in container.demux(streams):
+            counts[packet.stream_index] += packet.size > 0
+            if counts[best.index] > 1:
+                return best
+    fullest = max(streams, key=lambda s: counts[s.index])
+    return fullest if counts[fullest.index] > counts[best.index] else best
+
+
+def _is_still(container: InputContainer, path: str, stage: str) -> bool:
+    """Whether it is a HEIC or AVIF picture; under a film's name it is an error."""
+    if container.metadata.get("major_brand", "").strip() not in _STILL_BRANDS:
+        return False
+    if not path.lower().endswith(STILL_EXTENSIONS):
+        raise NotAVideoError(path, stage, "is a still picture, not a video")
+    return True
+
+
 def _check_readable(path: str, stage: str) -> None:
     reason = None
-    if not os.path.lexists(path):
+    if "\0" in path:
+        reason = "has a name that no file can have (a zero byte): correct the listing"
+    elif not os.path.lexists(path):
         reason = "no such file"
+    elif os.path.isdir(path):
+        reason = _why_not_listed(path) or "is a folder, not a regular file"
     elif not os.path.isfile(path):  # a pipe or device would block
         reason = "is not a regular file"
     elif not os.access(path, os.R_OK):
@@ -164,6 +238,14 @@ def _check_readable(path: str, stage: str) -> None:
         reason = "is empty (0 bytes); fetch it again"
     if reason:
         raise UnreadableFileError(path, stage, reason)
+
+
+def _why_not_listed(folder: str) -> str | None:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        return f"is a folder that may not be listed ({error.strerror}): check its permissions"
+    return None
 
 
 def _still_reader(path: str) -> str | None:

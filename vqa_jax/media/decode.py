@@ -26,6 +26,7 @@ from vqa_jax.media.container import (
     UnreadableFileError,
 )
 from vqa_jax.media.find import find_videos
+from vqa_jax.media.interlace import deinterlaced
 from vqa_jax.media.probe import VideoInfo, probe, seconds_between
 
 __all__ = [
@@ -56,10 +57,11 @@ def iter_frames(
     the one on screen in the middle of the k-th interval of 1/fps since the first, so that frames
     are left out where they are dense and come again where they are sparse.
 
-    Rotation metadata is applied; frames of another size than the first are scaled to that one.
-    More than 8 bits are reduced to 8, HDR is tone-mapped, transparency laid over black
-    (`vqa_jax.media.colour`). Pixels are taken as square. Corrupt packets are skipped
-    and what the decoder conceals is kept, as a player does; either is logged.
+    Interlaced frames are deinterlaced (`vqa_jax.media.interlace`). Rotation metadata is applied,
+    pixels come square; frames of another size than the first, or turned differently, are scaled to
+    that one. More than 8 bits are reduced to 8, HDR is tone-mapped, transparency laid over black
+    (`vqa_jax.media.colour`). Corrupt packets are skipped and what the decoder conceals is kept, as
+    a player does; either is logged.
 
     Args:
       path: a video file, or a still picture (one frame).
@@ -85,7 +87,7 @@ def iter_frames(
     converter: Converter | None = None
     number = 0  # of the next frame
     with container.opened(path, "decode") as file:
-        for frame, stop in _numbered(_frames(file, path), info):
+        for frame, stop in _numbered(deinterlaced(_frames(file, path)), info):
             converter = converter or Converter(frame, file.stream, path)
             stop = int(min(stop, end))
             numbers = [n for n in range(number, stop) if wanted is None or n in wanted]

@@ -12,7 +12,6 @@ decoder that hangs without giving way to other threads then outlives a killed pa
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import importlib
 import math
@@ -31,9 +30,11 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import cv2
+from absl import logging
 
 from vqa_jax.errors import VqaError
 from vqa_jax.media.container import MediaError
+from vqa_jax.settings import DecodeLimits
 
 _POLL_SECONDS = 0.05  # how often memory is looked at: a gigabyte takes longer to fill
 _START_SECONDS = 300.0  # imports, on a busy machine
@@ -51,38 +52,18 @@ class ChildStartError(VqaError, RuntimeError):
     """The child process did not start: the installation is at fault, not a file."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What one file may use; 0 is no limit.
-
-    Wall time depends on the machine and its load, so a limit near the time that good files take
-    would make the corpus depend on them too: set it several times above.
-
-    Attributes:
-      seconds: wall time that its results are waited for, in all.
-      memory_mb: resident memory of the child process, in MiB.
-      names: what a person knows the two limits by, for messages: settings, say.
-    """
-
-    seconds: float
-    memory_mb: int
-    names: tuple[str, str] | None = dataclasses.field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        if min(self.seconds, self.memory_mb) < 0:
-            raise ValueError(f"limits start at 0 (no limit): {self}")
-
-
 class Isolated:
     """One child process and the limits of each call. Not for two threads at once.
 
     The child dies with this process, however that ends, and when the object is closed.
     """
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: DecodeLimits):
         self._limits = limits
         self._most_memory = limits.memory_mb * _MB or math.inf  # bytes
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
+        self._owner = os.getpid()  # a fork of this process must not end the child
         self._pipe: Connection | None = None
         self._lifeline = -1
 
@@ -113,7 +94,8 @@ class Isolated:
         Raises:
           LimitError: a limit is exceeded or the process ended; items made before have been
             yielded, and the next call finds a fresh child.
-          Exception: whatever `fn` raised, the child's traceback added as a note.
+          VqaError: as `fn` raised it, the child's traceback added as a note; whatever else it
+            raised is a `MediaError` with the exception's name.
         """
         yield from self._results(path, fn, args, each=True)
 
@@ -121,8 +103,9 @@ class Isolated:
         """Ends the child, at work or not. A later call starts another."""
         if self._process is None:
             return
-        self._process.kill()
-        self._process.wait()
+        if self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
         self._pipe.close()
         os.close(self._lifeline)
         self._process = None
@@ -132,8 +115,8 @@ class Isolated:
     ) -> Iterator[Any]:
         if self._process is not None and self._process.poll() is not None:
             self.close()  # ended while idle: no fault of this file
-        if self._process is None:
-            self._start()
+        self.start()
+        self._wait_until_ready()
         finished = False
         try:
             self._pipe.send((_module_of(fn), fn.__qualname__, args, each))
@@ -147,7 +130,7 @@ class Isolated:
                     continue
                 finished = True
                 if kind == "error":
-                    raise value
+                    raise _typed(path, value)
                 break
         finally:
             # Where the caller stopped early, the child still works on what nobody wants. A child
@@ -187,7 +170,11 @@ class Isolated:
         except (FileNotFoundError, ProcessLookupError):
             return 0
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Starts the child, if there is none, and does not wait for it."""
+        if self._process is not None:
+            return
+        self._is_ready = False
         self._pipe, theirs = Pipe()
         watched, self._lifeline = os.pipe()
         # Not multiprocessing.Process: fork is unsafe beside Beam's threads, and the other start
@@ -205,10 +192,15 @@ class Isolated:
         )
         theirs.close()
         os.close(watched)
+
+    def _wait_until_ready(self) -> None:
+        if self._is_ready:
+            return
         try:
             if not self._pipe.poll(_START_SECONDS):
                 raise ChildStartError(f"no sign of life for {_START_SECONDS:g} s")
             self._pipe.recv()
+            self._is_ready = True
         except (EOFError, ChildStartError) as error:
             self.close()
             raise ChildStartError(
@@ -216,30 +208,80 @@ class Isolated:
             ) from error
 
 
-_kept = threading.local()
+def _typed(path: str, error: Exception) -> Exception:
+    """What a call's exception is for the caller: ours as it is, others a `MediaError`."""
+    if isinstance(error, VqaError):
+        return error
+    logging.warning("%s: %r\n%s", path, error, "\n".join(error.__notes__))
+    found = MediaError(path, "decode", f"cannot be decoded ({type(error).__name__}: {error})")
+    found.__cause__ = error
+    return found
 
 
-def kept(limits: Limits) -> Isolated:
-    """This thread's child for these limits, kept from one unit of work to the next."""
-    held: Isolated | None = getattr(_kept, "isolated", None)
-    if held is None or held._limits != limits:
-        if held is not None:
-            held.close()
-        held = _kept.isolated = Isolated(limits)
-    return held
+# --- children of this process -------------------------------------------------------------------
+
+_idle: list[Isolated] = []
+_lock = threading.Lock()
 
 
-def _time_reason(limits: Limits) -> str:
+@contextlib.contextmanager
+def borrowed(limits: DecodeLimits) -> Iterator[Isolated]:
+    """A child that nobody else uses meanwhile: one that is idle, else a new one.
+
+    There are as many as are used at once; those of other limits are ended.
+    """
+    with _lock:
+        others = [child for child in _idle if child._limits != limits]
+        _idle[:] = [child for child in _idle if child._limits == limits]
+        child = _idle.pop() if _idle else Isolated(limits)
+    for other in others:
+        other.close()
+    try:
+        yield child
+    finally:
+        with _lock:
+            _idle.append(child)
+
+
+def call(limits: DecodeLimits, path: str, fn: Callable[..., Any], *args: Any) -> Any:
+    """As `Isolated.call`, in a child of this process."""
+    with borrowed(limits) as child:
+        return child.call(path, fn, *args)
+
+
+def run(limits: DecodeLimits, path: str, fn: Callable[..., Any], *args: Any) -> Iterator[Any]:
+    """As `Isolated.run`, in a child of this process."""
+    with borrowed(limits) as child:
+        yield from child.run(path, fn, *args)
+
+
+def start(limits: DecodeLimits) -> None:
+    """Starts a child for calls that will come, and does not wait for it."""
+    with borrowed(limits) as child:
+        child.start()
+
+
+def _forget() -> None:
+    """In a fork: the children are its parent's, and the lock may be held by a thread of its."""
+    global _lock
+    _lock = threading.Lock()
+    _idle.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _time_reason(limits: DecodeLimits) -> str:
     name = f" ({limits.names[0]})" if limits.names else ""
     return f"took longer than {limits.seconds:g} s{name}"
 
 
-def _memory_reason(limits: Limits) -> str:
+def _memory_reason(limits: DecodeLimits) -> str:
     name = f" ({limits.names[1]})" if limits.names else ""
     return f"needed more than {limits.memory_mb} MB of memory{name}"
 
 
-def _end_reason(code: int, limits: Limits) -> str:
+def _end_reason(code: int, limits: DecodeLimits) -> str:
     if code == _OUT_OF_MEMORY:
         return _memory_reason(limits)
     if code == -signal.SIGKILL:

@@ -4,7 +4,6 @@ One set of rules for training data and for scoring, so that there is no skew bet
 `Preprocess` states the view completely and is stored with records and models.
 """
 
-import dataclasses
 import math
 import os
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from vqa_jax.media.container import STILL_EXTENSIONS, TruncatedVideoError
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo, probe
+from vqa_jax.settings import DecodeLimits
 
 # Powers of the plastic number's inverse: steps of the R2 low-discrepancy sequence (Roberts 2018).
 _R2_STEPS = (0.7548776662466927, 0.5698402909980532)
@@ -124,7 +124,7 @@ def input_size(num_frames: int, fps: float, pre: Preprocess) -> tuple[int, int]:
 
 
 def video_input(
-    path: str | os.PathLike[str], pre: Preprocess
+    path: str | os.PathLike[str], pre: Preprocess, max_pixels: int = DecodeLimits.pixels
 ) -> tuple[np.ndarray, np.ndarray, VideoInfo]:
     """Reads all that the student needs of a file, in one pass.
 
@@ -133,18 +133,22 @@ def video_input(
     (set max_key_frames where hours of squashed frames, 0.44 MB a second at 384, are too many).
     If fewer frames decode than the file promises, the rules are applied again to those that do.
 
+    Args:
+      path: a local file.
+      pre: settings.
+      max_pixels: of a frame, as of `probe`.
+
     Returns:
       (frames as of `view_frames`, clips as of `motion_clips`, info with the count that was used).
 
     Raises:
       MediaError: the file cannot be used; the message says why.
     """
-    info = probe(path)
+    info = probe(path, max_pixels)
     try:
         return *_read_input(info, pre), info
     except TruncatedVideoError as error:
-        count = error.num_frames
-    info = dataclasses.replace(info, num_frames=count, duration=count / info.fps)
+        info = info.with_frames(error.num_frames)
     return *_read_input(info, pre), info
 
 

@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vqa_jax.jobs.files import replacing
+from vqa_jax.media import isolation
 from vqa_jax.media.decode import read_frames
 from vqa_jax.media.probe import probe
+from vqa_jax.settings import DEFAULT_LIMITS
 from vqa_jax.teachers import views
 
 _GAP = 16  # pixels between the two pictures
@@ -29,10 +31,12 @@ def draw(video: str, out: str, seed: int = 0) -> None:
     Raises:
       MediaError: the video cannot be used.
     """
-    info = probe(video)
+    limits = DEFAULT_LIMITS
+    info = isolation.call(limits, video, probe, video, limits.pixels)
     number = int(views.clip_numbers(info.num_frames, 1, 32, 2, seed)[0, 0])
     with replacing(out) as temporary:
-        sheet = picture(read_frames(video, [number])[0], seed)
+        frame = isolation.call(limits, video, read_frames, video, [number])[0]
+        sheet = picture(frame, seed)
         _captioned(sheet, caption(number)).save(temporary, "PNG", optimize=True)
 
 

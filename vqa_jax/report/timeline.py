@@ -35,6 +35,7 @@ def write(timeline: Timeline, out: str) -> str:
         curve=_curve(timeline, name),
         scale=timeline.scale,
         failed=_failed(failed),
+        notes=timeline.moments[0].notes,
         tiles=timeline.tiles,
         sides=(FRAME_SIDE, CROP_SIDE),
         worst=[
@@ -72,6 +73,8 @@ def render(timeline: Timeline, out: str) -> str:
     failed = [m for m in timeline.moments if m.error is not None]
     if failed:
         lines.append(f"no score from {clock(failed[0].start)}: {failed[0].error}")
+    if notes := timeline.moments[0].notes:
+        lines.append(f"of the video: {notes}")
     lines.append(f"scale: {timeline.scale}")
     return "\n".join([*lines, f"page: {os.path.join(out, PAGE_FILE)}"])
 

@@ -41,7 +41,7 @@ def read_anchors(path: str | os.PathLike[str], read: Callable[[str], VideoInput]
     found = dict(zip(labels.names, labels.mos.tolist(), strict=True))
     if len(found) < 2:
         raise AnchorError(f"{path} has {len(found)} videos with a score: two are the least")
-    folder, inputs, problems = os.path.dirname(os.path.abspath(path)), {}, []
+    folder, inputs, problems = os.path.dirname(path), {}, []
     for name in sorted(found, key=lambda name: (found[name], name)):
         try:
             inputs[name] = read(os.path.join(folder, name))

@@ -32,21 +32,28 @@ from vqa_jax.weights.bundle import StudentSpec
 
 @dataclasses.dataclass(frozen=True)
 class VideoInput:
-    """A video as the student sees it: frames uint8 [G, F, S, S, 3] and motion float32 [M, D]."""
+    """A video as the student sees it: frames uint8 [G, F, S, S, 3] and motion float32 [M, D].
+
+    `notes`: of its file, see `media.probe.VideoInfo`.
+    """
 
     frames: np.ndarray
     motion: np.ndarray
+    notes: str = ""
 
     @classmethod
-    def of_view(cls, views: np.ndarray, motion: np.ndarray, spec: StudentSpec) -> VideoInput:
+    def of_view(
+        cls, views: np.ndarray, motion: np.ndarray, spec: StudentSpec, notes: str = ""
+    ) -> VideoInput:
         """A video as `media.view` shows it, cut and grouped for one student.
 
         Args:
           views: uint8 [N, S, S, 3], as of `view.view_frames` or stored in a record.
           motion: float32 [M, D], features of its clips.
           spec: of the student.
+          notes: of the file.
         """
-        return cls(scoring_groups(views, spec.preprocess, spec.num_frames), motion)
+        return cls(scoring_groups(views, spec.preprocess, spec.num_frames), motion, notes)
 
 
 @dataclasses.dataclass(frozen=True)

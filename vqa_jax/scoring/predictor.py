@@ -25,7 +25,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vqa_jax.devices.execution import Execution
-from vqa_jax.media import view
+from vqa_jax.media import isolation, view
 from vqa_jax.media.container import MediaError
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
@@ -36,7 +36,7 @@ from vqa_jax.pairs import levels
 from vqa_jax.scoring.anchors import REMEDY, AnchorError, AnchorSet
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
-from vqa_jax.settings import ScoreConfig
+from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits, ScoreConfig
 from vqa_jax.weights.bundle import BundleError, StudentSpec
 
 BATCH_SIZE = 32  # groups of frames, or pairs, in one call of the devices, at least
@@ -65,7 +65,8 @@ class Result:
       scale: what the scale is, its direction, and whether it is arbitrary.
       model: fingerprint of the student.
       error: why the file cannot be scored.
-      notes: what there is to know of a file that was scored, or "".
+      notes: what there is to know of a file that was scored ("102 of 524 frames") and of its score,
+        or "".
     """
 
     path: str
@@ -167,13 +168,14 @@ class Predictor:
           view.FramesError: frames that are no video, or without fps.
         """
         config = config or ScoreConfig()
+        isolation.start(config.limits)  # while the judge is made
         with self._lock:
             judge = self.judge  # a student that cannot score says so before the first file
         waiting: list[tuple[str, VideoInput | str]] = []
         for video in videos:
             path = _path_of(video)
             try:
-                waiting.append((path, self.read(video, fps)))
+                waiting.append((path, self.read(video, fps, config.limits)))
             except MediaError as error:
                 waiting.append((path, f"{error.reason} [{error.stage}]"))
             groups = sum(1 if isinstance(v, str) else len(v.frames) for _, v in waiting)
@@ -199,7 +201,8 @@ class Predictor:
             found = next(verdicts)
             numbers = {"score": found.score.score} if w2s else dataclasses.asdict(found.score)
             counts = {"comparisons": found.comparisons, "contradictions": found.contradictions}
-            results.append(Result(path, **numbers, **counts, **facts, notes=found.note))
+            notes = "; ".join(filter(None, (video.notes, found.note)))
+            results.append(Result(path, **numbers, **counts, **facts, notes=notes))
         return results
 
     async def stream(
@@ -290,8 +293,12 @@ class Predictor:
 
         self._anchors, self._judge = read_anchors(table, self.read), None
 
-    def read(self, video: Video, fps: float | None = None) -> VideoInput:
+    def read(
+        self, video: Video, fps: float | None = None, limits: DecodeLimits = DEFAULT_LIMITS
+    ) -> VideoInput:
         """What the student sees of a file, or of frames at hand.
+
+        A file is decoded in a child process, within the limits.
 
         Raises:
           MediaError: the file cannot be used.
@@ -300,10 +307,12 @@ class Predictor:
         pre = self.engine.spec.preprocess
         if isinstance(video, np.ndarray):
             return self._input(*view.frames_input(video, fps, pre))
-        return self._input(*view.video_input(video, pre)[:2])
+        path = os.fspath(video)
+        *seen, info = isolation.call(limits, path, view.video_input, path, pre, limits.pixels)
+        return self._input(*seen, info.notes)
 
-    def _input(self, views: np.ndarray, clips: np.ndarray) -> VideoInput:
-        return VideoInput.of_view(views, self._extractor(clips), self.engine.spec)
+    def _input(self, views: np.ndarray, clips: np.ndarray, notes: str = "") -> VideoInput:
+        return VideoInput.of_view(views, self._extractor(clips), self.engine.spec, notes)
 
     @functools.cached_property
     def _extractor(self) -> extractor.MotionExtractor:

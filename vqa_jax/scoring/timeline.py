@@ -14,13 +14,14 @@ from tqdm import tqdm
 
 from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import written
-from vqa_jax.media import passages
+from vqa_jax.media import isolation, passages
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo, probe
 from vqa_jax.media.view import tile_frames, tile_positions
 from vqa_jax.scoring.engine import EncodedVideo
 from vqa_jax.scoring.predictor import Predictor
+from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits
 
 CSV_FILE = "timeline.csv"
 WORST = 6  # moments that are shown
@@ -40,6 +41,7 @@ class Moment:
       q, q_std: Thurstone score and its std.
       extrapolated: the passage lies beyond the anchors.
       error: why there is no score.
+      notes: what there is to know of the video ("102 of 524 frames"), or "".
     """
 
     start: float
@@ -50,6 +52,7 @@ class Moment:
     q_std: float | None = None
     extrapolated: bool | None = None
     error: str | None = None
+    notes: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,16 +105,20 @@ def score_passages(student: Predictor, path: str, length: float, stride: float) 
       AnchorError: the student has no anchors.
       ValueError: passages of no length, or with gaps between them.
     """
-    info = probe(path)
+    limits = DEFAULT_LIMITS
+    info = isolation.call(limits, path, probe, path, limits.pixels)
     total = sum(1 for _ in passages.bounds(info.num_frames, info.fps, length, stride))
     if length < 2:
         logging.warning("passages below 2 s hold a single key frame: expect noisy scores")
     judge = student.judge
     moments: list[Moment] = []
     kept: list[tuple[Moment, EncodedVideo]] = []
-    found = passages.read(info, student.engine.spec.preprocess, length, stride)
+    # The limit on time is one file's elsewhere; here it is each passage's, as films are long.
+    limits = dataclasses.replace(limits, seconds=limits.seconds * total)
+    view = student.engine.spec.preprocess, length, stride
+    found = isolation.run(limits, path, passages.read, info, *view)
     for passage in tqdm(found, total=total, desc="timeline", unit="passage"):
-        moment = Moment(passage.start, passage.stop, error=passage.error)
+        moment = Moment(passage.start, passage.stop, error=passage.error, notes=info.notes)
         if passage.error is None:
             video = student.encode_frames(passage.frames, passage.clips)
             score = judge.score([video])[0].score
@@ -120,7 +127,7 @@ def score_passages(student: Predictor, path: str, length: float, stride: float) 
         moments.append(moment)
     pre = student.engine.spec.preprocess
     tiles = pre.num_tiles if pre.view == "crops" else 0
-    worst = _looks(student, info, kept) if kept else []
+    worst = _looks(student, info, kept, limits) if kept else []
     return Timeline(path, tuple(moments), tuple(worst), judge.describe(), tiles)
 
 
@@ -146,7 +153,10 @@ def _with_worse(
 
 
 def _looks(
-    student: Predictor, info: VideoInfo, kept: Sequence[tuple[Moment, EncodedVideo]]
+    student: Predictor,
+    info: VideoInfo,
+    kept: Sequence[tuple[Moment, EncodedVideo]],
+    limits: DecodeLimits,
 ) -> list[Look]:
     """Pictures of the kept moments: the file is decoded once more, up to the last of them."""
     pre = student.engine.spec.preprocess
@@ -159,7 +169,7 @@ def _looks(
             number = tile_frames(end - first, info.fps, pre)[tile]
         shown.setdefault(first + number, []).append((place, tile))
     looks: dict[int, Look] = {}
-    for number, frame in iter_frames(info.path, shown, info):
+    for number, frame in isolation.run(limits, info.path, iter_frames, info.path, [*shown], info):
         for place, tile in shown[number]:
             pictures = _pictures(frame, tile, pre)
             looks[place] = Look(kept[place][0], number / info.fps, *pictures)

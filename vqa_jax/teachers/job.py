@@ -27,6 +27,7 @@ from vqa_jax.jobs import contents, csv_cells
 from vqa_jax.jobs.files import (
     CorpusError,
     key_hash,
+    printable,
     remove_temporary,
     replacing,
     write_sealed,
@@ -34,9 +35,11 @@ from vqa_jax.jobs.files import (
 )
 from vqa_jax.jobs.published import Publication, changed
 from vqa_jax.jobs.ranges import Share, compute
+from vqa_jax.media import isolation
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.find import find_videos
 from vqa_jax.media.probe import VideoInfo, probe
+from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits
 from vqa_jax.teachers.cards import VideoTeacher
 from vqa_jax.teachers.views import View, read_views, video_seed
 
@@ -62,6 +65,7 @@ class JobConfig:
       unit: videos of a range; a restart repeats at most one range a process.
       workers: threads that decode.
       at_once: videos that are scored together; their views are in memory.
+      limits: of each file.
     """
 
     seed: int = 0
@@ -69,6 +73,7 @@ class JobConfig:
     unit: int = 64
     workers: int = 2
     at_once: int = 4
+    limits: DecodeLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         if min(self.draws, self.unit, self.workers, self.at_once) < 1:
@@ -123,7 +128,8 @@ def run(
 ) -> TeacherOutcome:
     """Writes the score table of videos: `scores.csv`, `scores.parquet` and `teachers.json`.
 
-    Columns: video, one a teacher (raw scores, empty where there is none), error (why).
+    Columns: video, one a teacher (raw scores, empty where there is none), error (why), notes (what
+    there is to know of a file that was scored, such as "102 of 524 frames").
 
     Args:
       videos: each key once.
@@ -176,6 +182,7 @@ def _rows(
     groups = (videos[k : k + config.at_once] for k in range(0, len(videos), config.at_once))
     scores: list[np.ndarray] = []
     errors: list[str | None] = []
+    notes: list[str] = []
     with concurrent.futures.ThreadPoolExecutor(config.workers) as pool:
         ahead: collections.deque[list[concurrent.futures.Future]] = collections.deque()
 
@@ -188,6 +195,7 @@ def _rows(
         while ahead:
             look_ahead()
             looks = [future.result() for future in ahead.popleft()]
+            notes += ["" if isinstance(look, str) else look.notes for look in looks]
             for row, error in _scored(looks, teachers):
                 scores.append(row)
                 errors.append(error)
@@ -195,17 +203,24 @@ def _rows(
     columns = {t.name: column for t, column in zip(teachers, np.stack(scores, 1), strict=True)}
     return pa.table(
         {
-            "video": pa.array([video.key for video in videos], pa.string()),
+            "video": pa.array([printable(video.key) for video in videos], pa.string()),
             **{name: pa.array(column, from_pandas=True) for name, column in columns.items()},
-            "error": pa.array(errors, pa.string()),
+            "error": pa.array([e and printable(e) for e in errors], pa.string()),
+            "notes": pa.array(notes, pa.string()),
         }
     )
 
 
-def _looked_at(
-    video: Video, teachers: Sequence[VideoTeacher], config: JobConfig
-) -> list[list[Any]] | str:
-    """What each teacher keeps of a video, [draws][teachers], or why nothing can be had."""
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """What each teacher keeps of a video, [draws][teachers], and the notes on its file."""
+
+    kept: list[list[Any]]
+    notes: str
+
+
+def _looked_at(video: Video, teachers: Sequence[VideoTeacher], config: JobConfig) -> _Look | str:
+    """What the teachers keep of a video, or why nothing can be had."""
     seeds = [video_seed(config.seed, f"{draw}:{video.key}") for draw in range(config.draws)]
 
     def plan(info: VideoInfo) -> dict[str, View]:
@@ -218,10 +233,14 @@ def _looked_at(
 
     try:
         cuts: list[list[dict[str, np.ndarray]]] = [[{} for _ in teachers] for _ in seeds]
-        for key, cut in read_views(probe(video.path), plan).items():
+        limits = config.limits
+        info = isolation.call(limits, video.path, probe, video.path, limits.pixels)
+        found, info = read_views(info, plan, limits)
+        for key, cut in found.items():
             draw, j, name = key.split("/", 2)
             cuts[int(draw)][int(j)][name] = cut
-        return [[t.reduce(c) for t, c in zip(teachers, of, strict=True)] for of in cuts]
+        kept = [[t.reduce(c) for t, c in zip(teachers, of, strict=True)] for of in cuts]
+        return _Look(kept, info.notes)
     except MediaError as error:
         return f"{error.reason} [{error.stage}]"
     except (MemoryError, ValueError) as error:  # one odd file must not end the job
@@ -230,13 +249,13 @@ def _looked_at(
 
 
 def _scored(
-    looks: Sequence[list[list[Any]] | str], teachers: Sequence[VideoTeacher]
+    looks: Sequence[_Look | str], teachers: Sequence[VideoTeacher]
 ) -> Iterator[tuple[np.ndarray, str | None]]:
     """Scores [teachers] and error of each video of a group."""
     good = [look for look in looks if not isinstance(look, str)]
     columns = []
     for j, teacher in enumerate(teachers):
-        kept = [draw[j] for look in good for draw in look]
+        kept = [draw[j] for look in good for draw in look.kept]
         found = np.asarray(teacher.score(kept), np.float64) if kept else np.zeros(0)
         columns.append(found.reshape(len(good), -1).mean(axis=1) if good else found)
     rows = iter(np.stack(columns, 1))
@@ -286,7 +305,7 @@ def _publish(
         written(os.path.join(out, TABLE_CSV), newline="") as text,
     ):
         rows = csv_cells.Writer(text)
-        rows.writerow(["video", *(t.name for t in teachers), "error"])
+        rows.writerow(["video", *(t.name for t in teachers), "error", "notes"])
         schema = parquet.read_schema(paths[0])
         with parquet.ParquetWriter(temporary, schema) as writer:
             for path in paths:

@@ -22,9 +22,11 @@ import numpy as np
 from PIL import Image
 
 from vqa_jax.jobs.files import key_hash
+from vqa_jax.media import isolation
 from vqa_jax.media.container import TruncatedVideoError
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.probe import VideoInfo
+from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits
 
 Array = Any  # of NumPy or JAX
 
@@ -239,35 +241,37 @@ def motion_view(info: VideoInfo, side: int = 224) -> View:
 
 
 def read_views(
-    info: VideoInfo, plan: Callable[[VideoInfo], Mapping[str, View]]
-) -> dict[str, np.ndarray]:
+    info: VideoInfo,
+    plan: Callable[[VideoInfo], Mapping[str, View]],
+    limits: DecodeLimits = DEFAULT_LIMITS,
+) -> tuple[dict[str, np.ndarray], VideoInfo]:
     """Cuts all views of a file in one pass; native frames are dropped as soon as they are cut.
 
     Args:
       info: what `probe` said of the file.
       plan: views by name; asked again if fewer frames decode than the file promises.
+      limits: of the file, which is decoded in a child process.
 
     Returns:
-      name -> uint8 [N, h, w, 3].
+      name -> uint8 [N, h, w, 3], and info with the count that was used.
 
     Raises:
       MediaError: the file cannot be used.
     """
     try:
-        return _cut(info, plan(info))
+        return _cut(info, plan(info), limits), info
     except TruncatedVideoError as error:
-        count = error.num_frames
-    info = dataclasses.replace(info, num_frames=count, duration=count / info.fps)
-    return _cut(info, plan(info))
+        info = info.with_frames(error.num_frames)
+    return _cut(info, plan(info), limits), info
 
 
-def _cut(info: VideoInfo, views: Mapping[str, View]) -> dict[str, np.ndarray]:
+def _cut(info: VideoInfo, views: Mapping[str, View], limits: DecodeLimits) -> dict[str, np.ndarray]:
     places: dict[int, list[tuple[str, int]]] = {}
     for name, view in views.items():
         for place, number in enumerate(view.numbers.tolist()):
             places.setdefault(number, []).append((name, place))
     cuts: dict[str, list[Any]] = {name: [None] * len(v.numbers) for name, v in views.items()}
-    for number, frame in iter_frames(info.path, places.keys(), info):
+    for number, frame in isolation.run(limits, info.path, iter_frames, info.path, [*places], info):
         for name, place in places[number]:
             cuts[name][place] = views[name].cut(place, frame)
     return {name: np.stack(pictures) for name, pictures in cuts.items()}

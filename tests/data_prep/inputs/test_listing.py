@@ -13,6 +13,7 @@ from data_prep.inputs import listing
 from data_prep.inputs.listing import Input, ListingError, local_copy, read_listing
 from tests.fixtures import broken_files
 from vqa_jax.media.container import UnreadableFileError
+from vqa_jax.media.probe import probe
 
 
 @pytest.fixture
@@ -251,3 +252,25 @@ def test_stamps_tell_files_of_one_size_apart(tmp_path, bucket):
     assert stamps[0].version != stamps[1].version
     one, other = (listing.content_hash([local], [stamp]) for stamp in stamps)
     assert one == other != listing.content_hash([local], before[:1])
+
+
+def test_one_bad_address_among_good_ones_is_its_rows(folder, bucket):
+    good = {"path": "memory://bucket/b.mp4"}
+    bad = [{"path": p} for p in ("gopher://a/b.mp4", "ht!tp://[::1/x.mp4", "bad\0name.mp4")]
+    inputs = read_listing(_table(folder / "list.jsonl", [good, *bad]))
+    assert len(inputs) == 4
+    for entry in inputs:
+        if entry.path == good["path"]:
+            assert listing.file_stamp(entry).size == len("/bucket/b.mp4")
+            continue
+        assert listing.file_stamp(entry) == listing.Stamp(-1, -1, "missing")
+        with pytest.raises(UnreadableFileError) as caught, local_copy(entry) as path:
+            probe(path)
+        assert caught.value.reason
+
+
+def test_a_folder_behind_a_link_and_two_dots(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "link").symlink_to(folder / "deep")
+    (entry, *_) = read_listing(os.path.join(other, "link", ".."))
+    assert os.path.samefile(entry.path, folder / entry.key)

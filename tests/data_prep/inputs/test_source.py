@@ -3,6 +3,7 @@
 import subprocess
 
 from data_prep.inputs import source
+from vqa_jax.jobs import files
 
 
 def test_ids_are_the_head_of_sha256():
@@ -13,5 +14,5 @@ def test_ids_are_the_head_of_sha256():
 
 
 def test_bytes_that_are_not_text_are_printed_as_their_number():
-    assert source.printable("caf\udce9.mp4") == r"caf\xe9.mp4"
-    assert source.printable("Ünder/a.mp4") == "Ünder/a.mp4"
+    assert files.printable("caf\udce9.mp4") == r"caf\xe9.mp4"
+    assert files.printable("Ünder/a.mp4") == "Ünder/a.mp4"

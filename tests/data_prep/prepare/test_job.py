@@ -287,6 +287,19 @@ def test_limits_change_no_byte_and_refuse_what_exceeds_them(corpus, videos, tmp_
     assert stages["clip one.mp4"] == "limit" and "half.mp4" not in stages
 
 
+def test_files_that_are_cut_off_are_noted_or_refused(corpus, videos, tmp_path):
+    notes = {row["path"]: row["notes"] for row in table_of(corpus)}
+    assert notes["half.mp4"].endswith("of 24 frames") and notes["clip one.mp4"] == ""
+    (tmp_path / "in").mkdir()
+    for name in ("half.mp4", "clip one.mp4"):
+        shutil.copy(videos / name, tmp_path / "in")
+    build(str(tmp_path / "in"), str(tmp_path / "out"), prep_corpus.config(truncated="refuse"))
+    with open(tmp_path / "out" / "quarantine.csv", newline="", encoding="utf-8") as f:
+        (row,) = csv.DictReader(f)
+    assert row["path"] == "half.mp4" and "prep.truncated" in row["reason"]
+    assert {row["path"] for row in table_of(tmp_path / "out")} == {"clip one.mp4"}
+
+
 def test_a_table_of_paths_gives_the_records_of_the_folder(corpus, videos, tmp_path):
     folder = shutil.copytree(videos, tmp_path / "in", symlinks=True)
     listed = "".join(f'"{path}"\n' for path in ["path", *prep_corpus.USED])

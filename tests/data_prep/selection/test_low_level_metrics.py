@@ -13,9 +13,9 @@ from data_prep.selection import low_level_metrics
 from data_prep.selection.low_level_metrics import METRICS
 from data_prep.simulators.encode import EncodeConfig, encode_rgb
 from vqa_jax.media.container import MediaError
-from vqa_jax.media.isolation import Limits
+from vqa_jax.settings import DecodeLimits
 
-LIMITS = low_level_metrics.Settings(Limits(120, 4096), 10**6)
+LIMITS = DecodeLimits(120, 4096, 10**6)
 
 
 def photograph(name="astronaut"):

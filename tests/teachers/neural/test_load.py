@@ -103,7 +103,7 @@ def test_scores_are_those_of_the_networks_on_the_views(shared, folder, tmp_path)
     row = list(table.videos).index(clips[0])
 
     info, seed = probe(videos[0].path), views.video_seed(5, f"0:{clips[0]}")
-    looks = views.read_views(
+    looks, _ = views.read_views(
         info,
         lambda info: {
             "four": views.fragment_view(info, seed, 4),

@@ -36,7 +36,7 @@ def test_minimalistic_takes_key_frames_and_motion(shared, tmp_path, monkeypatch)
     names = ["minimalistic_vii", "minimalistic_ix"]
     loaded = load.load_teachers(names, str(tmp_path), 4, jax.local_devices()[:1])
     path = str(shared / "clips" / "carphone_pristine.mp4")
-    looks = views.read_views(
+    looks, _ = views.read_views(
         probe(path),
         lambda info: {"frames": views.key_frame_view(info), "motion": views.motion_view(info)},
     )
