@@ -155,8 +155,15 @@ class PrepConfig:
         return dataclasses.asdict(self)
 
     def fingerprint(self) -> str:
-        """Short hash of every setting; equal fingerprints and inputs give equal shards."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        """Short hash of every setting; equal fingerprints and inputs give equal shards.
+
+        A setting that came later counts only where it is not what went without saying before, so
+        that corpora made before it keep theirs.
+        """
+        told = self.to_dict()
+        if told["truncated"] == "use":
+            del told["truncated"]
+        text = json.dumps(told, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

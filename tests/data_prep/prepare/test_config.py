@@ -1,5 +1,9 @@
 """Settings of the preparation: impossible and unknown ones are refused."""
 
+import dataclasses
+import hashlib
+import json
+
 import pytest
 
 from configs import base
@@ -45,3 +49,13 @@ def test_settings_take_kinds_and_known_presets():
     assert config.pools[0].simulators == expand(("mixed",))
     with pytest.raises(ValueError, match="h265_preset"):
         PrepConfig.from_dict({**fields, "h265_preset": "fst"})
+
+
+def test_fingerprints_of_earlier_corpora_stay():
+    # As version 0.1 computed it, before files that are cut off had a rule.
+    config = PrepConfig()
+    fields = {k: v for k, v in config.to_dict().items() if k != "truncated"}
+    text = json.dumps(fields, sort_keys=True)
+    assert config.fingerprint() == hashlib.sha256(text.encode()).hexdigest()[:16]
+    refusing = dataclasses.replace(config, truncated="refuse")
+    assert refusing.fingerprint() != config.fingerprint()
