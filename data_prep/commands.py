@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from vqa_jax.cli import command
-from vqa_jax.settings import DecodeLimits
 
 _MOS = "human scores: NAME=FILE, NAME.csv, or a folder of such; may be repeated"
 _LISTING = "folder, glob or table (.csv, .jsonl, .parquet) of videos"
@@ -53,15 +52,7 @@ def _add_inputs(commands: Any) -> None:
     sub = command.add(commands, "metrics", _metrics, text, kept=command.RESUMES, takes_beam=True)
     sub.add_argument("--videos", required=True, help=_LISTING)
     command.add_output(sub, "--out", "file", "Parquet table to write", required=True)
-    sub.add_argument(
-        "--limit_seconds", type=float, default=DecodeLimits.seconds, help="of one file, at most"
-    )
-    sub.add_argument(
-        "--limit_memory_mb", type=int, default=DecodeLimits.memory_mb, help="of its decoder"
-    )
-    sub.add_argument(
-        "--limit_pixels", type=int, default=DecodeLimits.pixels, help="of a frame; 8K fits"
-    )
+    command.add_limits(sub)
 
     sub = command.add(commands, "select", _select, "Choose inputs by their metrics' histograms.")
     sub.add_argument("--metrics", required=True, help="table of `metrics` to select from")
@@ -90,8 +81,7 @@ def _metrics(args: argparse.Namespace) -> command.Result:
     from data_prep.selection import low_level_metrics
 
     with command.told_as_settings():
-        names = "--limit_seconds", "--limit_memory_mb"
-        limits = DecodeLimits(args.limit_seconds, args.limit_memory_mb, args.limit_pixels, names)
+        limits = command.limits_of(args)
         rows, quarantined = low_level_metrics.measure_listing(
             args.videos, args.out, limits, args.beam
         )

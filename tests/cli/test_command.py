@@ -12,6 +12,7 @@ import pytest
 
 from vqa_jax.cli import command
 from vqa_jax.errors import VqaError
+from vqa_jax.settings import DecodeLimits, SettingsError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -146,3 +147,15 @@ def test_ctrl_c_is_one_line():
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr.read() == "\ninterrupted: all of it\n"
+
+
+def test_limits_are_told_by_the_options_that_set_them():
+    parser = command.Parser()
+    command.add_limits(parser)
+    limits = command.limits_of(parser.parse_args([]))
+    assert limits == DecodeLimits() and limits.names == ("--limit_seconds", "--limit_memory_mb")
+    arguments = "--limit_seconds 0 --limit-memory-mb 64 --limit_pixels 9".split()
+    given = command.limits_of(parser.parse_args(arguments))
+    assert (given.seconds, given.memory_mb, given.pixels) == (0, 64, 9)
+    with pytest.raises(SettingsError, match="start at 0"):
+        command.limits_of(parser.parse_args(["--limit_seconds", "-1"]))

@@ -20,7 +20,7 @@ from vqa_jax import extras, terminal
 from vqa_jax.cli import config
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs
-from vqa_jax.settings import SettingsError
+from vqa_jax.settings import DecodeLimits, SettingsError
 
 LEFT = "this process has done its part; the rest is left to other processes"
 RESUMES = "what is finished is kept; the same command goes on from there"
@@ -161,6 +161,29 @@ def add_shares(command: Parser) -> None:
     """Adds the options of work that several processes share."""
     command.add_argument("--processes", type=int, default=1, help="how many share the work")
     command.add_argument("--process", type=int, default=0, help="number of this one, from 0")
+
+
+def add_limits(command: Parser) -> None:
+    """Adds the options of what one file may use while it is decoded; 0 is no limit."""
+    command.add_argument(
+        "--limit_seconds", type=float, default=DecodeLimits.seconds, help="of one file, at most"
+    )
+    command.add_argument(
+        "--limit_memory_mb", type=int, default=DecodeLimits.memory_mb, help="of its decoder"
+    )
+    command.add_argument(
+        "--limit_pixels", type=int, default=DecodeLimits.pixels, help="of a frame; 8K fits"
+    )
+
+
+def limits_of(args: argparse.Namespace) -> DecodeLimits:
+    """What `add_limits` was given.
+
+    Raises:
+      SettingsError: a limit below 0.
+    """
+    names = "--limit_seconds", "--limit_memory_mb"
+    return DecodeLimits(args.limit_seconds, args.limit_memory_mb, args.limit_pixels, names)
 
 
 def say(args: argparse.Namespace, text: str) -> None:

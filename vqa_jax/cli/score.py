@@ -48,6 +48,7 @@ def add(commands: Any) -> None:
     text = "fail if any file has no score (default: if none has)"
     sub.add_argument("--strict", action="store_true", help=text)
     command.add_shares(sub)
+    command.add_limits(sub)
     command.add_output(sub, "--csv", "text", "write one row a file; - for the terminal")
     command.add_output(sub, "--json", "text", "write the same as JSON; - for the terminal")
 
@@ -62,6 +63,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
     sub.add_argument("--window", type=float, default=2.0, help="seconds of a passage")
     sub.add_argument("--stride", type=float, default=1.0, help="seconds between passages' starts")
+    command.add_limits(sub)
 
 
 def _score(args: argparse.Namespace) -> command.Result:
@@ -80,7 +82,13 @@ def _score(args: argparse.Namespace) -> command.Result:
     paths = _listed(args.paths)
     if not paths:
         return f"no video in {', '.join(args.paths)}", 2
-    config = ScoreConfig(args.epsilon if args.adaptive else 0.0, args.both_orders, args.protocol)
+    with command.told_as_settings():
+        config = ScoreConfig(
+            args.epsilon if args.adaptive else 0.0,
+            args.both_orders,
+            args.protocol,
+            limits=command.limits_of(args),
+        )
     student = loading.load(args.student, anchors=args.anchors)
     columns, failed = score_table.columns_of(Result), []
 
@@ -143,7 +151,8 @@ def _timeline(args: argparse.Namespace) -> command.Result:
 
     student = loading.load(args.student)
     with command.told_as_settings():
-        found = timeline.score_passages(student, args.video, args.window, args.stride)
+        limits = command.limits_of(args)
+        found = timeline.score_passages(student, args.video, args.window, args.stride, limits)
     command.say(args, page.render(found, args.out))  # before the files, which may fail
     timeline.write_table(found, args.out)
     page.write(found, args.out)

@@ -38,6 +38,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--unit", type=int, default=64, help="videos that a restart repeats at most")
     sub.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="decoding threads")
     command.add_shares(sub)
+    command.add_limits(sub)
 
     text = "Tell agreement, odd teachers, worth of their labels."
     sub = command.add(actions, "agree", _agree, text)
@@ -123,7 +124,9 @@ def _score(args: argparse.Namespace) -> command.Result:
     names = _names(args.teachers)
     folder = teacher_registry.weights_folder(args.weights)
     cards = teacher_registry.check(names, folder)
-    config = job.JobConfig(args.seed, args.draws, args.unit, args.workers)
+    with command.told_as_settings():
+        limits = command.limits_of(args)
+        config = job.JobConfig(args.seed, args.draws, args.unit, args.workers, limits=limits)
     videos = job.list_videos(args.videos)
     if all(card.kind == BUILT_IN for card in cards):
         teachers = [teacher_registry.built_in(name) for name in names]

@@ -92,20 +92,26 @@ class Timeline:
     tiles: int
 
 
-def score_passages(student: Predictor, path: str, length: float, stride: float) -> Timeline:
+def score_passages(
+    student: Predictor,
+    path: str,
+    length: float,
+    stride: float,
+    limits: DecodeLimits = DEFAULT_LIMITS,
+) -> Timeline:
     """Scores a video's passages.
 
     Args:
       student: with anchors.
       path: of the video.
       length, stride: of the passages, seconds.
+      limits: of the file; its seconds are each passage's, as films are long.
 
     Raises:
       container.MediaError: the file is no video that can be opened.
       AnchorError: the student has no anchors.
       ValueError: passages of no length, or with gaps between them.
     """
-    limits = DEFAULT_LIMITS
     info = isolation.call(limits, path, probe, path, limits.pixels)
     total = sum(1 for _ in passages.bounds(info.num_frames, info.fps, length, stride))
     if length < 2:
@@ -113,7 +119,6 @@ def score_passages(student: Predictor, path: str, length: float, stride: float) 
     judge = student.judge
     moments: list[Moment] = []
     kept: list[tuple[Moment, EncodedVideo]] = []
-    # The limit on time is one file's elsewhere; here it is each passage's, as films are long.
     limits = dataclasses.replace(limits, seconds=limits.seconds * total)
     view = student.engine.spec.preprocess, length, stride
     found = isolation.run(limits, path, passages.read, info, *view)
