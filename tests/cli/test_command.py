@@ -153,8 +153,8 @@ def test_limits_are_told_by_the_options_that_set_them():
     parser = command.Parser()
     command.add_limits(parser)
     limits = command.limits_of(parser.parse_args([]))
-    assert limits == DecodeLimits() and limits.names == ("--limit_seconds", "--limit_memory_mb")
-    arguments = "--limit_seconds 0 --limit-memory-mb 64 --limit_pixels 9".split()
+    assert limits == DecodeLimits(names=("--limit_seconds", "--limit_memory_mb"))
+    arguments = ["--limit_seconds", "0", "--limit-memory-mb", "64", "--limit_pixels", "9"]
     given = command.limits_of(parser.parse_args(arguments))
     assert (given.seconds, given.memory_mb, given.pixels) == (0, 64, 9)
     with pytest.raises(SettingsError, match="start at 0"):
