@@ -22,10 +22,10 @@ from absl import logging
 from scipy import sparse
 
 from data_prep.inputs.deduplicate import Fingerprint, near_pairs
-from data_prep.inputs.listing import Input
+from data_prep.inputs.listing import Input, file_stamps
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.pools import assign_splits
-from data_prep.prepare.probing import probe_inputs, read_probed, stamp_inputs
+from data_prep.prepare.probing import probe_inputs, read_probed
 from vqa_jax.benchmarks import doctor, sets
 from vqa_jax.benchmarks.labels import Labels, LabelsError, label_files, read_labels
 from vqa_jax.benchmarks.sets import Benchmark, BenchmarkError
@@ -203,7 +203,7 @@ def _fingerprints(
     paths = sorted({os.path.join(os.getcwd(), video.file) for video in videos})
     entries = [Input(path, path) for path in paths]
     near = dataclasses.replace(config, deduplicate="near")
-    probed = probe_inputs(entries, stamp_inputs(entries), work, near, beam_args)
+    probed = probe_inputs(entries, file_stamps(entries), work, near, beam_args)
     found = {
         row.entry.path: row.fingerprint
         for row in read_probed(probed)
