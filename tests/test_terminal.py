@@ -7,7 +7,7 @@ from absl import logging as absl_logging
 
 from vqa_jax import terminal
 from vqa_jax.cli import command, main, score_table
-from vqa_jax.scoring.predictor import Result
+from vqa_jax.scoring.results import Result
 
 
 @pytest.mark.parametrize(

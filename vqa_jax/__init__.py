@@ -20,9 +20,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AnchorSet": "vqa_jax.scoring.anchors",
-    "PairResult": "vqa_jax.scoring.predictor",
+    "PairResult": "vqa_jax.scoring.results",
     "Predictor": "vqa_jax.scoring.predictor",
-    "Result": "vqa_jax.scoring.predictor",
+    "Result": "vqa_jax.scoring.results",
     "ScoreConfig": "vqa_jax.settings",
     "compare": "vqa_jax.loading",
     "load": "vqa_jax.loading",

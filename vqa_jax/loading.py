@@ -20,7 +20,8 @@ from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.scoring.anchors import AnchorSet
-from vqa_jax.scoring.predictor import PairResult, Path, Predictor, Result, Video
+from vqa_jax.scoring.predictor import Path, Predictor, Video
+from vqa_jax.scoring.results import PairResult, Result
 from vqa_jax.settings import ScoreConfig
 from vqa_jax.weights import bundle
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from vqa_jax.cli.score_table import RowStream, render, write_rows
-from vqa_jax.scoring.predictor import Result
+from vqa_jax.scoring.results import Result
 
 ROWS = [{"path": f"{k}.mp4", "score": k} for k in range(3)]
 

@@ -10,7 +10,7 @@ from tests.fixtures.known_qualities import anchors_of
 from vqa_jax.jobs import files
 from vqa_jax.jobs.ranges import Share
 from vqa_jax.scoring import job
-from vqa_jax.scoring.predictor import Result
+from vqa_jax.scoring.results import Result
 from vqa_jax.settings import ScoreConfig
 
 CONFIG = ScoreConfig()

@@ -71,7 +71,7 @@ def _score(args: argparse.Namespace) -> command.Result:
     from vqa_jax.cli import score_table
     from vqa_jax.jobs.ranges import Share
     from vqa_jax.scoring import job
-    from vqa_jax.scoring.predictor import Result
+    from vqa_jax.scoring.results import Result
 
     if not args.epsilon > 0:
         return f"--epsilon {args.epsilon:g}: give a number above 0", 2

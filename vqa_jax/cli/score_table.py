@@ -13,7 +13,7 @@ from vqa_jax import terminal
 from vqa_jax.jobs import csv_cells, files, outputs
 
 if TYPE_CHECKING:  # --help must not import JAX
-    from vqa_jax.scoring.predictor import Result
+    from vqa_jax.scoring.results import Result
 
 DIRECTION = "higher is better"
 _SEVERAL = 3  # videos of one score are no coincidence

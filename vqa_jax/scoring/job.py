@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from vqa_jax.jobs import contents, files, outputs, ranges
 from vqa_jax.jobs.files import CorpusError
-from vqa_jax.scoring.predictor import Predictor, Result
+from vqa_jax.scoring.predictor import Predictor
+from vqa_jax.scoring.results import Result
 from vqa_jax.settings import ScoreConfig
 
 UNIT = 32  # files of a range: those of a call of the devices, at least

@@ -126,8 +126,9 @@ def score_passages(
         moment = Moment(passage.start, passage.stop, error=passage.error, notes=info.notes)
         if passage.error is None:
             video = student.encode_frames(passage.frames, passage.clips)
-            score = judge.score([video])[0].score
-            moment = dataclasses.replace(moment, **dataclasses.asdict(score))
+            verdict = judge.score([video])[0]
+            notes = "; ".join(filter(None, (info.notes, verdict.note)))
+            moment = dataclasses.replace(moment, **dataclasses.asdict(verdict.score), notes=notes)
             kept = _with_worse(kept, moment, video)
         moments.append(moment)
     pre = student.engine.spec.preprocess
