@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from vqa_jax.devices import sharding as parallel
 from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.models.functional import FunctionalStudent, Params
+from vqa_jax.models.student import Student, StudentOutput
 from vqa_jax.settings import EVERYTHING, LossConfig, OptimConfig, Trainable, TrainConfig
 from vqa_jax.training import optim as training_optim
 from vqa_jax.training.batch import GROUPS
@@ -143,6 +144,19 @@ def _right_by_group(
     return counts
 
 
+def _by_pair(
+    student: Student, batch: dict[str, jax.Array]
+) -> tuple[StudentOutput, dict[str, jax.Array]]:
+    """The student's output and the labels, both by pair, of a batch of pairs or of groups."""
+    if "prefix_tokens" not in batch:
+        inputs = ("frames", "motion", "tokens", "answer_pos", "frame_mask")
+        return student.forward(*(batch[name] for name in inputs)), batch
+    inputs = ("frames", "motion", "prefix_tokens", "prefix_len", "tokens", "answer_pos")
+    out = student.forward_groups(*(batch[name] for name in (*inputs, "frame_mask")))
+    labels = ("answer_ids", "loss_mask", "level_probs", "example_mask", "severity", "group")
+    return out, {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in labels}
+
+
 def make_train_step(
     student: FunctionalStudent, config: StepConfig, mesh: Mesh
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
@@ -166,19 +180,8 @@ def make_train_step(
     schedule = learning_rate(config.optim)
     level_ids = jnp.asarray(config.level_ids)
 
-    def forward(params: Params, batch: dict[str, jax.Array]):
-        """The student's output and the labels, both by pair."""
-        bound = student.bind(params)
-        if "prefix_tokens" not in batch:
-            inputs = ("frames", "motion", "tokens", "answer_pos", "frame_mask")
-            return bound.forward(*(batch[name] for name in inputs)), batch
-        inputs = ("frames", "motion", "prefix_tokens", "prefix_len", "tokens", "answer_pos")
-        out = bound.forward_groups(*(batch[name] for name in (*inputs, "frame_mask")))
-        labels = ("answer_ids", "loss_mask", "level_probs", "example_mask", "severity", "group")
-        return out, {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in labels}
-
     def loss_fn(trained: Params, frozen: Params, batch: dict[str, jax.Array], progress: jax.Array):
-        out, batch = forward(training_optim.join(trained, frozen), batch)
+        out, batch = _by_pair(student.bind(training_optim.join(trained, frozen)), batch)
         loss, metrics = pair_loss(
             out.logits,
             batch["answer_ids"],
