@@ -169,7 +169,7 @@ def test_attention_of_shared_prefixes_is_that_of_a_square_mask(kind):
 
 def published_step(group_size, kind, preset="ov_7b"):
     """Executed FLOPs, and model FLOPs, of 8 pairs in `authors` training with full recomputation."""
-    large = dataclasses.replace(tiny_corpus.PREPROCESS, max_clips=10)
+    large = dataclasses.replace(tiny_corpus.PREPROCESS, view="squash", image_size=384, max_clips=10)
     spec = bundle.StudentSpec(preset, PRESETS[preset], large, 10, "", ())
     spec = dataclasses.replace(
         spec, student=dataclasses.replace(spec.student, compute_dtype="bfloat16")
