@@ -176,11 +176,23 @@ def test_a_crash_while_pairs_are_replaced_leaves_no_false_manifest(
     data = tmp_path / "corpus"
     shutil.copytree(undisturbed, data)
     label_pairs(str(data), PAIRS)
+    before = tmp_path / "before"
+    shutil.copytree(data, before)
+    manifest = pair_shards.manifest_path(str(data), 1)
+
+    def replace() -> None:
+        pair_shards.write(str(data), 1, {"train": []}, 2, {"other": 1})
+
     with monkeypatch.context() as patch:
-        _crash_at(patch, 10)
+        steps = _crash_at(patch, 1_000_000)
+        replace()
+    shutil.rmtree(data)
+    shutil.copytree(before, data)
+    with monkeypatch.context() as patch:
+        _crash_at(patch, steps.index(f"replace {os.path.basename(manifest)}"))
         with pytest.raises(_Killed):
-            pair_shards.write(str(data), 1, {"train": []}, 2, {"other": 1})
-    assert not os.path.exists(pair_shards.manifest_path(str(data), 1))
+            replace()
+    assert not os.path.exists(manifest)
 
 
 def _features(data) -> dict[str, str]:

@@ -172,7 +172,7 @@ def test_a_damaged_record_is_a_row_and_a_shard_without_its_index_is_named(corpus
             f.write(whole[:place] + bytes(64) + whole[place + 64 :])
         out = str(tmp_path / f"out {place}")
         if found:
-            with pytest.raises(found, match="data_prep verify"):
+            with pytest.raises(found, match="is damaged"):
                 evaluate.evaluate(judge, data, out, most=4)
         else:
             summary = evaluate.evaluate(judge, data, out, most=4)

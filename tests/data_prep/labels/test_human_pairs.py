@@ -24,7 +24,7 @@ CONFIG = HumanConfig(seed=0, per_label=12, margin=0.4, ratings=30, num_shards=1)
 def test_deviation_is_that_of_a_mean_or_a_share_of_the_sets():
     mos = np.array([1.0, 2.0, 4.0])
     std, ratings = np.array([0.6, np.nan, 0.0]), np.array([9.0, np.nan, 1.0])
-    labels = benchmark_labels.Labels(("a", "b", "c"), mos, std, ratings, (), 0)
+    labels = benchmark_labels.Labels(("a", "b", "c"), mos, std, ratings, (), (), 0, True)
     share = 0.4 * mos.std() / np.sqrt(2)
     np.testing.assert_allclose(human_pairs.opinion_std(labels, 0.4, 30), [0.2, share, share])
     unknown = dataclasses.replace(labels, ratings=np.full(3, np.nan))
