@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from vqa_jax.errors import VqaError
+
 MAX_BYTES = 1 << 25  # unpacked; labels of a quarter of a million videos
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
 _MAX_DEPTH = 8  # of cells in cells
 
 
-class MatlabError(ValueError):
+class MatlabError(VqaError, ValueError):
     """Bytes that are no such file, or one out of bounds."""
 
 

@@ -16,7 +16,6 @@ from vqa_jax.benchmarks.arrow_tables import ScoresError, read_table
 from vqa_jax.benchmarks.text_table import HUMAN_COLUMNS, VIDEO_COLUMNS, first_known
 from vqa_jax.jobs import csv_cells
 
-TABLES = (".csv", ".jsonl", ".parquet")  # how the names of tables end
 _TEACHER_COLUMNS = ("teacher", "model")
 _NAMED_PLACES = 3  # rows that an error about several names
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from vqa_jax.jobs.csv_cells import NUMBER
 
+TABLES = (".csv", ".jsonl", ".parquet")  # how the names of tables of scores and paths end
 VIDEO_COLUMNS = (
     "video", "path", "video_name", "name", "file_name", "filename", "file", "video_path",
     "img_path", "image", "image_path", "vid", "video_id", "flickr_id", "video_list", "dis",

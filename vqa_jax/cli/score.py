@@ -128,7 +128,7 @@ def _untold(result: Any) -> None:
 
 def _listed(names: list[str]) -> list[str]:
     """The files to score: what a listing names as it is named there, all else as it is found."""
-    from vqa_jax.benchmarks import score_tables
+    from vqa_jax.benchmarks import text_table
     from vqa_jax.media.find import find_videos
 
     listed: list[str] = []
@@ -137,7 +137,9 @@ def _listed(names: list[str]) -> list[str]:
         if name == "-":
             lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
             listed += filter(None, (line.removesuffix("\r") for line in lines))
-        elif name.lower().endswith(score_tables.TABLES):
+        elif name.lower().endswith(text_table.TABLES):
+            from vqa_jax.benchmarks import score_tables  # its Arrow is no part of scoring alone
+
             listed += score_tables.read_paths(name)
         else:
             others.append(name)

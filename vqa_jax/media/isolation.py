@@ -29,7 +29,6 @@ from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-import cv2
 from absl import logging
 
 from vqa_jax.errors import VqaError
@@ -41,7 +40,8 @@ _START_SECONDS = 300.0  # imports, on a busy machine
 _MB = 1 << 20
 _OUT_OF_MEMORY = 77  # exit status of a child that watches itself
 _LINUX = sys.platform == "linux"
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+_ONE_THREAD = dict.fromkeys(_THREADS, "1")
 
 
 class LimitError(MediaError):
@@ -302,7 +302,6 @@ def _module_of(fn: Callable[..., Any]) -> str:
 def _serve(pipe_fd: int, lifeline: int, memory_mb: int, linux: bool) -> None:
     """Takes calls from the pipe until the parent goes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a fault is reported, not dumped
     if linux:
         # The kernel sends SIGIO, whose default is to end the process, when the last writer of this

@@ -22,7 +22,7 @@ from absl import logging
 from pyarrow import parquet
 from tqdm import tqdm
 
-from vqa_jax.benchmarks import score_tables
+from vqa_jax.benchmarks import score_tables, text_table
 from vqa_jax.jobs import contents, csv_cells
 from vqa_jax.jobs.files import (
     CorpusError,
@@ -107,7 +107,7 @@ def list_videos(names: Sequence[str]) -> list[Video]:
     """
     found: dict[str, Video] = {}
     for name in names:
-        table = name.lower().endswith(score_tables.TABLES)
+        table = name.lower().endswith(text_table.TABLES)
         for path in score_tables.read_paths(name) if table else find_videos([name]):
             below = not table and os.path.isdir(name)
             key = os.path.relpath(path, name) if below else path
