@@ -52,11 +52,9 @@ def test_parameters_are_as_many_as_published(size, published):
 
 
 def test_stages_shrink_as_they_should_whatever_the_size():
-    model = EfficientNetLite(EfficientNetLiteConfig(0), nnx.Rngs(0))
-    graph, state = nnx.split(model)
-
     def shapes(picture):
-        return list(nnx.merge(graph, state).stage_outputs(picture))
+        model = EfficientNetLite(EfficientNetLiteConfig(0), nnx.Rngs(0))
+        return list(model.stage_outputs(picture))
 
     outputs = jax.eval_shape(shapes, jax.ShapeDtypeStruct((1, 70, 45, 3), jnp.uint8))
     sides = [(35, 23), (18, 12), (9, 6), (5, 3), (5, 3), (3, 2), (3, 2), (3, 2)]
