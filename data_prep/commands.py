@@ -126,9 +126,7 @@ def _build(args: argparse.Namespace) -> command.Result:
     with command.told_as_settings("--config: "):
         config = PrepConfig.from_dict(args.config.prep.to_dict())
     # Absolute: workers may have another current folder.
-    videos = (
-        args.videos if listing.is_remote(args.videos) else os.path.join(os.getcwd(), args.videos)
-    )
+    videos = listing.absolute(args.videos)
     manifest = job.build(videos, os.path.abspath(args.data), config, args.beam)
     return f"corpus {args.data}: {manifest['counts']}", 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import csv
 import dataclasses
@@ -19,14 +18,13 @@ import fsspec
 import pyarrow.parquet
 from absl import logging
 
+from vqa_jax.benchmarks.text_table import TABLES
 from vqa_jax.jobs import contents, csv_cells
 from vqa_jax.jobs.files import CorpusError, key_hash, read_json
 from vqa_jax.media.container import STILL_EXTENSIONS, VIDEO_EXTENSIONS, UnreadableFileError
 from vqa_jax.media.find import find_videos
 
 SPLITS = ("train", "heldout")
-TABLES = (".csv", ".jsonl", ".parquet")
-_STAMP_THREADS = 32  # waiting for a file server, mostly
 SPLIT_FILE = "scenes.json"
 _COLUMNS = ("path", "source", "licence", "split")
 
@@ -58,6 +56,11 @@ class Input:
 def is_remote(path: str) -> bool:
     """Whether a path is a URL for fsspec rather than a local file."""
     return "://" in path
+
+
+def absolute(path: str) -> str:
+    """A path from the root, a URL as it is; `link/..` stays what the system takes it for."""
+    return path if is_remote(path) else os.path.join(os.getcwd(), path)
 
 
 def read_listing(spec: str, stills: bool = False) -> list[Input]:
@@ -128,8 +131,7 @@ def file_stamp(entry: Input) -> Stamp:
 
 def file_stamps(entries: Sequence[Input]) -> list[Stamp]:
     """`file_stamp` of every input, in order."""
-    with concurrent.futures.ThreadPoolExecutor(_STAMP_THREADS) as pool:
-        return list(pool.map(file_stamp, entries))
+    return contents.at_once(file_stamp, entries)
 
 
 def content_hash(entries: Sequence[Input], stamps: Sequence[Stamp]) -> str:

@@ -22,7 +22,7 @@ from absl import logging
 from scipy import sparse
 
 from data_prep.inputs.deduplicate import Fingerprint, near_pairs
-from data_prep.inputs.listing import Input, file_stamps
+from data_prep.inputs.listing import Input, absolute, file_stamps
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.pools import assign_splits
 from data_prep.prepare.probing import probe_inputs, read_probed
@@ -200,7 +200,7 @@ def _fingerprints(
 ) -> dict[str, Fingerprint]:
     work = os.path.join(out, "work")
     os.makedirs(work, exist_ok=True)
-    paths = sorted({os.path.join(os.getcwd(), video.file) for video in videos})
+    paths = sorted({absolute(video.file) for video in videos})
     entries = [Input(path, path) for path in paths]
     near = dataclasses.replace(config, deduplicate="near")
     probed = probe_inputs(entries, file_stamps(entries), work, near, beam_args)
@@ -211,7 +211,7 @@ def _fingerprints(
     }
     if len(found) < len(paths):
         logging.warning("%d of %d files cannot be opened", len(paths) - len(found), len(paths))
-    return {v.file: found[p] for v in videos if (p := os.path.join(os.getcwd(), v.file)) in found}
+    return {v.file: found[p] for v in videos if (p := absolute(v.file)) in found}
 
 
 def _once(rows: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

@@ -24,9 +24,9 @@ from absl import logging
 from data_prep.inputs import source
 from data_prep.inputs.listing import (
     Input,
+    absolute,
     content_hash,
     file_stamps,
-    is_remote,
     local_copy,
     read_listing,
 )
@@ -233,7 +233,7 @@ def _measure_range(folder: str, limits: DecodeLimits, unit: int) -> None:
         if isinstance(found, source.Rejected):
             rejected.append([printable(found.path), found.stage, printable(found.reason)])
         else:
-            path = entry.path if is_remote(entry.path) else os.path.join(os.getcwd(), entry.path)
+            path = absolute(entry.path)
             labels = {name: getattr(entry, name) for name in _LABELS} | {"path": path}
             rows.append(labels | found)
     table = pa.Table.from_pylist(rows, schema=SCHEMA)

@@ -136,13 +136,13 @@ def srcc_within(
       NaN where no content has three videos whose SRCC is defined.
     """
     predicted, mos = checked(predicted, mos)
-    contents = np.asarray(contents)
+    _, content, counts = np.unique(contents, return_inverse=True, return_counts=True)
     found = []
-    for content in np.unique(contents):
-        rows = contents == content
+    for number in np.flatnonzero(counts >= _LEAST_VERSIONS):
+        rows = content == number
         srcc = correlate(predicted[rows], mos[rows], ("srcc",))["srcc"]
-        if rows.sum() >= _LEAST_VERSIONS and np.isfinite(srcc):
-            found.append((srcc, rows.sum()))
+        if np.isfinite(srcc):
+            found.append((srcc, counts[number]))
     return (
         float(np.average([v for v, _ in found], weights=[n for _, n in found]))
         if found

@@ -1,7 +1,7 @@
 """What files hold: listed with their hashes, checked against such a list, told apart cheaply.
 
 A hash of all bytes is taken where the bytes are read or written anyway. Inputs, of which there may
-be millions, are told apart by size, time of change and a few blocks (`stamp`).
+be millions, are told apart by size and a few blocks (`stamp`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from vqa_jax.jobs.files import CorpusError, file_sha256
 
@@ -20,7 +20,17 @@ _HASH_THREADS = 8  # hashing releases the interpreter's lock
 _STAMP_THREADS = 32  # waiting for a file server, mostly
 GONE = "missing"
 
+_Asked, _Told = TypeVar("_Asked"), TypeVar("_Told")
 Listed = dict[str, dict[str, Any]]  # name -> {"bytes", "sha256"}
+
+
+def names_below(root: str) -> list[str]:
+    """Files below a folder by their paths from there, sorted."""
+    return sorted(
+        os.path.relpath(os.path.join(at, name), root)
+        for at, _, names in os.walk(root)
+        for name in names
+    )
 
 
 def listed(root: str, names: Iterable[str]) -> Listed:
@@ -102,5 +112,10 @@ def stamp(path: str) -> str:
 
 def stamps(paths: Sequence[str]) -> list[str]:
     """`stamp` of every file, in order."""
+    return at_once(stamp, paths)
+
+
+def at_once(ask: Callable[[_Asked], _Told], asked: Sequence[_Asked]) -> list[_Told]:
+    """What `ask` tells of every file, in order; for what mostly waits for a file server."""
     with concurrent.futures.ThreadPoolExecutor(_STAMP_THREADS) as pool:
-        return list(pool.map(stamp, paths))
+        return list(pool.map(ask, asked))

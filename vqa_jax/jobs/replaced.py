@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 
 from absl import logging
 
-from vqa_jax.jobs import files
+from vqa_jax.jobs import contents, files
 from vqa_jax.jobs.files import CorpusError
 
 _NEW = ".new_set"
@@ -55,12 +55,9 @@ def is_interrupted(folder: str) -> bool:
 
 def names_below(folder: str) -> list[str]:
     """Files below a folder, sorted, without those that jobs keep for themselves."""
-    found = [
-        os.path.relpath(os.path.join(at, name), folder)
-        for at, _, names in os.walk(folder)
-        for name in names
-    ]
-    return sorted(n for n in found if n not in (".lock", _JOURNAL) and not n.startswith(_NEW + "/"))
+    own = (".lock", _JOURNAL)
+    found = contents.names_below(folder)
+    return [name for name in found if name not in own and not name.startswith(_NEW + "/")]
 
 
 def check_inside(folder: str, names: Mapping[str, object]) -> None:

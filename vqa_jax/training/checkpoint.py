@@ -115,7 +115,7 @@ class Checkpointer:
     def _list_files(self, step: int) -> None:
         """Lists this process's files of a save that is in place; forgets lists of deleted ones."""
         root, process = os.path.join(self._folder, str(step)), jax.process_index()
-        mine = [name for name in _files_below(root) if _writer_of(name) == process]
+        mine = [name for name in contents.names_below(root) if _writer_of(name) == process]
         if mine:
             write_sealed(self._list_path(step, process), contents.listed(root, mine))
         if process != 0:
@@ -312,14 +312,6 @@ class Checkpointer:
         finally:
             self._lister.shutdown()
             self._manager.close()
-
-
-def _files_below(root: str) -> list[str]:
-    return [
-        os.path.relpath(os.path.join(at, name), root)
-        for at, _, names in os.walk(root)
-        for name in names
-    ]
 
 
 def _writer_of(name: str) -> int:

@@ -30,9 +30,8 @@ from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer, TokenizerError
+from vqa_jax.weights.named import load_named, misfits
 from vqa_jax.weights.reader import Checkpoint, WeightsError
-from vqa_jax.weights.rules import Rule
-from vqa_jax.weights.stream import load_array
 
 CONFIG_FILE = "student.json"
 WEIGHTS_FILE = "student.safetensors"
@@ -240,23 +239,15 @@ def load_params(folder: str, student: FunctionalStudent, like: Params | None = N
     except WeightsError as e:
         raise BundleError(str(e)) from e
     wanted = traverse_util.flatten_dict(student.abstract() if like is None else like, sep="/")
-    shapes = checkpoint.shapes
-    problems = [f"missing {k}" for k in sorted(wanted.keys() - shapes.keys())]
-    problems += [f"unexpected {k}" for k in sorted(shapes.keys() - wanted.keys())]
-    problems += [
-        f"{k} is {shapes[k]}, not {wanted[k].shape}"
-        for k in sorted(wanted.keys() & shapes.keys())
-        if shapes[k] != wanted[k].shape
-    ]
-    problems += [f"{k} holds no weights" for k in sorted(shapes) if not checkpoint.is_float(k)]
+    found = misfits(checkpoint, wanted)
+    problems = [f"missing {k}" for k in found["missing"]]
+    problems += [f"unexpected {k}" for k in found["unexpected"]]
+    problems += found["misshapen"]
+    problems += [f"{k} holds no weights" for k in found["no weights"]]
     if problems:
         raise BundleError(f"{path} does not fit its student.json: " + "; ".join(problems))
     _check_weights(folder)
-    loaded = {
-        name: load_array(checkpoint, Rule(tuple(name.split("/")), name, "same"), leaf)
-        for name, leaf in wanted.items()
-    }
-    return traverse_util.unflatten_dict(loaded, sep="/")
+    return traverse_util.unflatten_dict(load_named(checkpoint, wanted), sep="/")
 
 
 def _check_weights(folder: str) -> None:

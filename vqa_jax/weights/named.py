@@ -14,21 +14,15 @@ from vqa_jax.weights.rules import Rule
 from vqa_jax.weights.stream import load_array
 
 
-def load_named(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads every parameter to where it belongs.
+def misfits(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What a file lacks, has too much or in another form: kind -> entries, in full.
 
     Args:
       checkpoint: the file.
-      wanted: name -> ShapeDtypeStruct, with the sharding where there is one.
-
-    Returns:
-      name -> array of the wanted dtype and sharding.
-
-    Raises:
-      WeightsError: keys are missing, unexpected or misshapen; all of them are listed.
+      wanted: name -> ShapeDtypeStruct.
     """
     shapes = checkpoint.shapes
-    problems = {
+    return {
         "missing": sorted(wanted.keys() - shapes.keys()),
         "unexpected": sorted(shapes.keys() - wanted.keys()),
         "misshapen": [
@@ -36,9 +30,20 @@ def load_named(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> dict[str, A
             for k in sorted(wanted.keys() & shapes.keys())
             if shapes[k] != wanted[k].shape
         ],
+        "no weights": [k for k in sorted(shapes) if not checkpoint.is_float(k)],
     }
-    if any(problems.values()):
-        raise WeightsError(checkpoint.path, problems, "Take the file that belongs to it.")
+
+
+def load_named(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads every parameter of a file without misfits to where it belongs.
+
+    Args:
+      checkpoint: the file.
+      wanted: name -> ShapeDtypeStruct, with the sharding where there is one.
+
+    Returns:
+      name -> array of the wanted dtype and sharding.
+    """
     return {
         name: load_array(checkpoint, Rule(tuple(name.split("/")), name, "same"), leaf)
         for name, leaf in wanted.items()
@@ -73,18 +78,14 @@ def load_efficientnet_lite(
     """
     checkpoint = Checkpoint(path)
     models = [_abstract(size, compute_dtype) for size in SIZES]
-    shapes = [
-        {name: leaf.get_value().shape for name, leaf in parameters(m).items()} for m in models
-    ]
+    wanted = [{name: p.get_value() for name, p in parameters(model).items()} for model in models]
+    shapes = [{name: leaf.shape for name, leaf in leaves.items()} for leaves in wanted]
     size = shapes.index(checkpoint.shapes) if checkpoint.shapes in shapes else 0
-    model = models[size]
-    wanted = {name: leaf.get_value() for name, leaf in parameters(model).items()}
-    loaded = load_named(checkpoint, wanted)
-    state = nnx.state(model, nnx.Param)
-    for where, variable in nnx.to_flat_state(state):
-        variable.set_value(loaded["/".join(map(str, where))])
-    nnx.update(model, state)
-    return model
+    problems = misfits(checkpoint, wanted[size])
+    if any(problems.values()):
+        raise WeightsError(checkpoint.path, problems, "Take the file that belongs to it.")
+    assign(models[size], load_named(checkpoint, wanted[size]))
+    return models[size]
 
 
 def _abstract(size: int, compute_dtype: str) -> EfficientNetLite:
