@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.simulators import mixed, spatial, streaming, temporal
+from data_prep.simulators import (
+    coding,
+    mixed,
+    optics,
+    processing,
+    sensor,
+    spatial,
+    streaming,
+    temporal,
+)
 from data_prep.simulators.base import KINDS, MAX_LEVELS, Simulator, SimulatorError
 
 __all__ = [
@@ -27,7 +36,7 @@ __all__ = [
 
 SIMULATORS: dict[str, Simulator] = {
     simulator.name: simulator
-    for module in (spatial, temporal, streaming, mixed)
+    for module in (spatial, temporal, streaming, mixed, optics, sensor, processing, coding)
     for simulator in module.SIMULATORS
 }
 
