@@ -12,7 +12,7 @@ from vqa_jax.errors import VqaError
 
 KINDS = (
     *("spatial", "temporal", "streaming", "mixed"),
-    *("optics", "sensor", "processing", "coding"),
+    *("optics", "sensor", "processing", "coding", "transmission"),
 )
 MAX_LEVELS = 5  # a student's severity head has this many classes a simulator
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_prep.simulators import expand
+from data_prep.simulators import expand, simulate
 from tests.fixtures.simulated import levels_of, run
 
 
@@ -26,3 +26,10 @@ def test_jpeg_keeps_the_channels_in_place():
     frames = np.repeat(np.repeat(colours[None, None], 16, axis=1), 16, axis=2)
     got = run(frames, "jpeg", 1)[0, 8, 8::16].astype(int)
     assert np.abs(got - colours).max() <= 6
+
+
+@pytest.mark.parametrize("name", [name for name in expand(("coding",)) if name != "jpeg"])
+def test_records_name_the_encoder(picture, name):
+    _, record = simulate(picture[:1, :32, :32], 30, name, 1, 0)
+    assert record["codec"] == name
+    assert "PyAV" in record["encoder"]
