@@ -70,7 +70,7 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
             f"{data} has no training video of some severity: prepare more simulators, name another"
             " prepared corpus, or score with --anchors TABLE"
         )
-    videos = VideoStore(data, spec.extractor)
+    videos = VideoStore(data, spec.extractor, spec.tower)
 
     def read(key: str) -> VideoInput:
         record, features = videos[key]

@@ -120,6 +120,17 @@ class AnchorSet:
         return f"{self.scale}; anchors span {low:g}..{high:g}, higher is better; {kind}"
 
 
+def _is_seen(frames: np.ndarray, side: int, spec: StudentSpec | None) -> bool:
+    """Whether frames are pictures of the student's size, or its frozen tower's tokens."""
+    if spec is not None and spec.tower:
+        vision = spec.student.vision
+        tokens = (vision.grid**2, vision.embed_dim)
+        return frames.dtype == np.float16 and frames.ndim == 4 and frames.shape[2:] == tokens
+    if spec is None and frames.dtype == np.float16:
+        return frames.ndim == 4
+    return frames.dtype == np.uint8 and frames.ndim == 5 and frames.shape[2:] == (side, side, 3)
+
+
 def _read_inputs(
     path: str, digest: str, number: int, spec: StudentSpec | None
 ) -> tuple[VideoInput, ...]:
@@ -138,7 +149,7 @@ def _read_inputs(
     for i in range(number):
         frames, motion = arrays[f"{i}/frames"], arrays[f"{i}/motion"]
         side = spec.preprocess.image_size if spec else frames.shape[-2] if frames.ndim > 1 else 0
-        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[2:] != (side, side, 3):
+        if not _is_seen(frames, side, spec):
             raise AnchorError(
                 f"{path}: {i}/frames is {frames.dtype} {list(frames.shape)}, no pictures of "
                 f"{side} pixels: {remedy}"
