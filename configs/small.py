@@ -39,7 +39,8 @@ def get_config() -> ConfigDict:
     train = config.train
     train.input.batch_size = 64
     train.input.num_frames = 8
-    train.input.mix = {"simulator": 0.3, "teachers": 0.7}
+    train.input.buckets = ((1, 1),)  # stills, which are most
+    train.input.mix = {"image:teachers": 0.6, "image": 0.2, "teachers": 0.1, "simulator": 0.1}
     train.severity_weight = 0.3
     train.optim.total_steps = 1500
     train.optim.warmup_steps = 75
