@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from data_prep.prepare.config import PairConfig
-from data_prep.simulators import SIMULATORS
+from data_prep.simulators import KINDS, SIMULATORS
 from vqa_jax.benchmarks import score_tables
 from vqa_jax.corpus import pair_shards, video_table
 from vqa_jax.corpus.shards import MANIFEST
@@ -27,8 +27,6 @@ from vqa_jax.pairs.simulators import SimulatedSets, all_simulator_pairs, sample_
 from vqa_jax.pairs.table import PairTable
 from vqa_jax.pairs.votes import sample_teacher_pairs
 from vqa_jax.teachers import corpus_scores
-
-_KINDS = ("spatial", "temporal", "streaming")
 
 
 def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) -> dict[str, Any]:
@@ -102,11 +100,11 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
 
 def _simulator_pairs(sets: SimulatedSets, config: PairConfig) -> PairTable:
     wanted = config.simulator_per_label
-    if isinstance(wanted, int) or not set(wanted) & set(_KINDS):
+    if isinstance(wanted, int) or not set(wanted) & set(KINDS):
         return sample_simulator_pairs(sets, wanted, config.seed)
-    unknown = sorted(set(wanted) - set(_KINDS))
+    unknown = sorted(set(wanted) - set(KINDS))
     if unknown:
-        raise ValueError(f"simulator_per_label: {unknown} beside kinds; the kinds are {_KINDS}")
+        raise ValueError(f"simulator_per_label: {unknown} beside kinds; the kinds are {KINDS}")
     kinds = np.array([SIMULATORS[name].kind for name in sets.simulator], object)
     return PairTable.concatenate(
         [

@@ -184,7 +184,7 @@ class PairConfig:
     Attributes:
       seed: of the draws.
       simulator_per_label: training pairs of the four simulator labels; or kind of simulator
-        (spatial, temporal, streaming) -> such numbers, as in method 3.3.
+        (simulators.KINDS) -> such numbers, as in method 3.3.
       teachers_per_label: training pairs of the five labels by teachers.
       unite: "rank" or "logistic": how the teachers' scales become one.
       std_floor: lowest s_D in united score units (0..100); see method 3.1.
