@@ -9,6 +9,7 @@ import dataclasses
 import glob
 import inspect
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from vqa_jax.teachers.light import model
 from vqa_jax.teachers.views import View
 
 WEIGHTS_VARIABLE = "VQA_JAX_TEACHERS"
-_LIGHT_TEACHERS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "assets", "teachers")
+_LIGHT_TEACHERS = str(pathlib.Path(__file__).parents[1] / "assets" / "teachers")
 BUILT_IN, LIGHT, NEURAL, IMPORTED = "built-in", "light", "neural", "import"
 _SHOWN_SETS = ("LSVQ-test", "LSVQ-1080p", "KoNViD-1k", "LIVE-VQC", "YouTube-UGC")
 _BUILT_IN_VERSION = "1"  # raise it when a built-in measure changes

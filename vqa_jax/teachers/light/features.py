@@ -65,6 +65,10 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+DEFAULT = ("lite0_all", "lite0_early", "lite0_late", "brisque", "colour", "detail")
+"""Families whose towers are shipped."""
+
+
 def seen(picture: np.ndarray) -> np.ndarray:
     """A picture uint8 RGB [H, W, 3] in the viewing size, its short side 384."""
     if picture.shape[:2] in VIEW.fit_shapes():

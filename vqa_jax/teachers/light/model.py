@@ -21,7 +21,8 @@ from vqa_jax.jobs import fields
 from vqa_jax.jobs.files import replacing, write_sealed
 from vqa_jax.teachers.light.regression import Regression
 
-CARDS = "light_*.json"
+PREFIX = "light_"
+CARDS = f"{PREFIX}*.json"
 _TENSORS = tuple(field.name for field in dataclasses.fields(Regression))
 _REMEDY = "fit it again with `vqa_jax teachers fit`, or fetch the file again"
 
@@ -90,7 +91,7 @@ class LightCard:
 
 def teacher_name(family: str) -> str:
     """Name of the teacher on a family of features."""
-    return f"light_{family}"
+    return PREFIX + family
 
 
 def told(card: LightCard) -> str:

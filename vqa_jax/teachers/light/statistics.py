@@ -13,9 +13,6 @@ from vqa_jax.teachers import nss
 _PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 _BINS = 16  # of the histogram of luma
 _BLOCKS = (8, 32)  # pixels of the halved picture: contrast within and between its parts
-    8,
-    32,
-)  # pixels of the halved picture, for contrast within and between parts of a picture
 _OCTAVES = 4
 _LAPLACIAN_DIFFERENCE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
