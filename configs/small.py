@@ -24,6 +24,13 @@ VIEW = {
 }
 
 
+SIMULATORS = (
+    *("resize", "gaussian_blur", "gaussian_noise", "darken", "brighten"),
+    *("jitter", "stutter", "h264", "h265", "frame_drop"),
+    *("optics", "sensor", "processing", "coding", "transmission"),
+)
+
+
 def get_config() -> ConfigDict:
     """Photographs and clips in one viewing size; two simulators a source."""
     config = base.get_config()
@@ -32,9 +39,12 @@ def get_config() -> ConfigDict:
     prep.preprocess.update(VIEW)
     prep.stills = True
     prep.window = (0, 0)
-    prep.segments_per_source = 1
-    prep.simulators_per_segment = 2
-    prep.heldout_fraction = 0.05
+    prep.segments_per_source = 4  # of a clip; a still has one
+    prep.simulators = SIMULATORS
+    prep.simulators_per_segment = 1
+    prep.h265_preset = "medium"
+    prep.heldout_fraction = 0.0  # what is held out are folds, see the card
+    prep.num_buckets = 32
     prep.teachers = ()
     train = config.train
     train.input.batch_size = 64
