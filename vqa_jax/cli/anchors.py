@@ -14,7 +14,9 @@ def add(commands: Any) -> None:
     sub = command.add(commands, "anchors", _anchors, "Choose a student's anchors.")
     text = "student's folder; its anchors are written there"
     command.add_output(sub, "--student", "folder", text, required=True)
-    sub.add_argument("--data", required=True, help="corpus folder")
+    source = sub.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", help="corpus folder: simulated versions become anchors")
+    source.add_argument("--table", help="videos or pictures with scores (path, mos) become anchors")
 
     sub = command.add(
         commands, "choose_anchors", _choose, "Choose anchors from a pool of scored videos."
@@ -40,7 +42,10 @@ def _anchors(args: argparse.Namespace) -> command.Result:
     from vqa_jax import loading
     from vqa_jax.loop import anchors
 
-    return anchors.make_anchors(loading.load(args.student), args.student, args.data), 0
+    student = loading.load(args.student)
+    if args.table:
+        return anchors.adopt_anchors(student, args.student, args.table), 0
+    return anchors.make_anchors(student, args.student, args.data), 0
 
 
 def _choose(args: argparse.Namespace) -> command.Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -89,6 +90,24 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
     Judge(student.engine, found, student.fingerprint)  # a student that cannot judge gets none
     found.save(folder)
     return target
+
+
+def adopt_anchors(student: Predictor, folder: str, table: str) -> str:
+    """Takes the videos of a table (`anchor_sources`) as anchors into the student's folder.
+
+    Behind a frozen tower its tokens are kept instead of pictures, which nobody can get back.
+
+    Returns:
+      Path of the anchors' file; existing anchors are replaced.
+
+    Raises:
+      AnchorError: the table or its videos cannot be used, or the student does not tell them apart.
+    """
+    student.use_anchors(table)
+    given = student.judge.anchors  # a student that cannot judge gets none
+    inputs = tuple(student.engine.tower_tokens(given.inputs))
+    dataclasses.replace(given, inputs=inputs).save(folder)
+    return os.path.join(folder, ANCHOR_FILE)
 
 
 def choose_evenly(
