@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
     prep.h265_preset = "medium"
     prep.heldout_fraction = 0.0  # what is held out are folds, see the card
     prep.num_buckets = 32
+    prep.deduplicate = "exact"  # clips are near copies of their stills
     prep.teachers = ()
     train = config.train
     train.input.batch_size = 64
