@@ -62,7 +62,7 @@ def _sensitivity(args: argparse.Namespace) -> command.Result:
     from vqa_jax.report import anchors as page
 
     student = loading.load(args.student, anchors=args.anchors)
-    probabilities, failed = student.anchor_probabilities(find_videos(args.paths))
+    probabilities, failed = student.anchor_probabilities(find_videos(args.paths, stills=True))
     rows = [f"no score: {terminal.name(error)}" for error in failed]
     try:
         found = page.examine(student.judge, probabilities)

@@ -143,7 +143,7 @@ def _listed(names: list[str]) -> list[str]:
             listed += score_tables.read_paths(name)
         else:
             others.append(name)
-    return list(dict.fromkeys([*listed, *(find_videos(others) if others else ())]))
+    return list(dict.fromkeys([*listed, *(find_videos(others, stills=True) if others else ())]))
 
 
 def _timeline(args: argparse.Namespace) -> command.Result:
