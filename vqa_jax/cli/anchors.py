@@ -1,4 +1,4 @@
-"""The commands `anchors`, `choose_anchors` and `anchor_sensitivity`."""
+"""The commands `anchors`, `calibrate`, `choose_anchors` and `anchor_sensitivity`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def add(commands: Any) -> None:
     source = sub.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", help="corpus folder: simulated versions become anchors")
     source.add_argument("--table", help="videos or pictures with scores (path, mos) become anchors")
+
+    sub = command.add(
+        commands, "calibrate", _calibrate, "Tell scores how far people are from them."
+    )
+    text = "student's folder; its anchors are told"
+    command.add_output(sub, "--student", "folder", text, required=True)
+    sub.add_argument("--scores", required=True, help="its scores, as `score --csv` writes them")
+    sub.add_argument("--labels", required=True, help="human scores of the same files")
 
     sub = command.add(
         commands, "choose_anchors", _choose, "Choose anchors from a pool of scored videos."
@@ -46,6 +54,13 @@ def _anchors(args: argparse.Namespace) -> command.Result:
     if args.table:
         return anchors.adopt_anchors(student, args.student, args.table), 0
     return anchors.make_anchors(student, args.student, args.data), 0
+
+
+def _calibrate(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.loop import anchors
+
+    number = anchors.calibrate(args.student, args.scores, args.labels)
+    return f"std of {args.student} measured on {number} files", 0
 
 
 def _choose(args: argparse.Namespace) -> command.Result:

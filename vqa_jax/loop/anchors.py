@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from vqa_jax.benchmarks.labels import read_labels
 from vqa_jax.corpus.store import VideoStore
 from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.jobs import files
 from vqa_jax.pairs.levels import preference
-from vqa_jax.scoring import thurstone
+from vqa_jax.scoring import calibration, thurstone
 from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorError, AnchorSet
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
@@ -108,6 +110,35 @@ def adopt_anchors(student: Predictor, folder: str, table: str) -> str:
     inputs = tuple(student.engine.tower_tokens(given.inputs))
     dataclasses.replace(given, inputs=inputs).save(folder)
     return os.path.join(folder, ANCHOR_FILE)
+
+
+def calibrate(folder: str, scores: str, labels: str) -> int:
+    """Measures how far people are from a student's scores, and tells it to its anchors.
+
+    Args:
+      folder: the student's, with its anchors.
+      scores: table with path and score, as `score --csv` writes it, of that student.
+      labels: table of human scores of the same files, on the anchors' scale.
+
+    Returns:
+      How many files both tables know.
+
+    Raises:
+      AnchorError: no anchors, or tables that do not fit.
+    """
+    rated = read_labels(labels)
+    people = dict(zip(map(os.path.basename, rated.names), rated.mos.tolist(), strict=True))
+    with open(scores, encoding="utf-8", newline="") as text:
+        found = {os.path.basename(row["path"]): row["score"] for row in csv.DictReader(text)}
+    known = sorted(name for name, score in found.items() if score and name in people)
+    anchors = AnchorSet.load(folder)
+    try:
+        knots = calibration.fit([float(found[n]) for n in known], [people[n] for n in known])
+    except ValueError as error:
+        raise AnchorError(f"{scores} and {labels}: {error}") from error
+    told = f"{len(known):,} files of {os.path.basename(labels)}"
+    dataclasses.replace(anchors, calibration=knots, calibrated_on=told).save(folder)
+    return len(known)
 
 
 def choose_evenly(
