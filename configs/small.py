@@ -10,7 +10,7 @@ python -m vqa_jax train --config small --data DIR --workdir DIR
 from ml_collections import ConfigDict
 
 from configs import base
-from data_prep.simulators import expand
+from data_prep.simulators import SIMULATORS, expand
 
 VIEW = {
     "view": "fit",
@@ -25,24 +25,29 @@ VIEW = {
 }
 
 
-_SHOWN_BY_ONE_FRAME = (
-    *("resize", "gaussian_blur", "gaussian_noise", "darken", "brighten", "h264", "h265"),
-    *("optics", "sensor", "processing", "coding"),
+_SIMULATORS = expand(
+    (
+        *("resize", "gaussian_blur", "gaussian_noise", "darken", "brighten"),
+        *("jitter", "stutter", "h264", "h265", "frame_drop"),
+        *("optics", "sensor", "processing", "coding", "transmission"),
+    )
 )
-_SIMULATORS = (*_SHOWN_BY_ONE_FRAME, "jitter", "stutter", "frame_drop", "transmission")
+_OF_MOTION = ("temporal", "transmission")  # kinds that a single frame does not show
 
 
 def get_config() -> ConfigDict:
     """Photographs and clips in one viewing size; one simulator a still, four a clip."""
     config = base.get_config()
     config.student = "small"
-    config.severity_simulators = expand(_SHOWN_BY_ONE_FRAME)
+    config.severity_simulators = tuple(
+        name for name in _SIMULATORS if SIMULATORS[name].kind not in _OF_MOTION
+    )
     prep = config.prep
     prep.preprocess.update(VIEW)
     prep.stills = True
     prep.window = (0, 0)
     prep.segments_per_source = 4  # of a clip; a still has one
-    prep.simulators = expand(_SIMULATORS)
+    prep.simulators = _SIMULATORS
     prep.simulators_per_segment = 1
     prep.h265_preset = "medium"
     prep.heldout_fraction = 0.0  # what is held out are folds, see the card
