@@ -87,10 +87,16 @@ def run(
       process, processes: number of this process, 0 <= process < processes.
 
     Raises:
-      CorpusError: the corpus is incomplete, or `out` holds another table.
+      CorpusError: the corpus is incomplete or of another view, or `out` holds another table.
     """
     manifest = read_json(os.path.join(data, shards.MANIFEST))
     shards.check_present(data, manifest["datasets"])
+    view = manifest["settings"]["preprocess"]["view"]
+    if view != "fit":
+        raise CorpusError(
+            f'{data} was prepared for the view "{view}", which does not keep pictures as people see'
+            ' them: prepare it with view "fit", or score the original files with --videos'
+        )
     table = read_folds(folds) if folds else FoldTable({})
     folder = shards.builder_dir(data, _VIDEOS)
     parts = [
