@@ -58,11 +58,11 @@ def read_folds(path: str) -> FoldTable:
             rows = [(row["path"], int(row["fold"])) for row in csv.DictReader(text)]
     except (OSError, KeyError, ValueError) as error:
         raise CorpusError(f"{path} is no table of `teachers fit` ({error!r})") from error
-    folds: dict[str, int] = {}
+    table = FoldTable(dict(rows))
     for name, fold in rows:
-        if folds.setdefault(_stem(name), fold) != fold:
+        if table.of(name) != fold:
             raise CorpusError(f"{path}: two pictures are called {_stem(name)}: rename one")
-    return FoldTable(folds)
+    return table
 
 
 def _stem(path: str) -> str:

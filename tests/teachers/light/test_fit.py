@@ -10,7 +10,7 @@ from tests.fixtures import light_teachers as made
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.settings import DecodeLimits
-from vqa_jax.teachers.light import features, fit, model, teacher
+from vqa_jax.teachers.light import features, fit, fitting, model, teacher
 
 _PICTURES = 66
 _ALONE = DecodeLimits(seconds=0, memory_mb=0)  # decoded here: no child processes to start
@@ -42,6 +42,7 @@ def _config(**changes):
 
 def test_teachers_are_fitted_told_and_loaded(rated, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "VIEW", Preprocess(view="fit", image_size=32))
+    monkeypatch.setattr(fitting, "LANDMARKS", 24)
     scores, out = str(rated / "scores.csv"), str(tmp_path / "out")
     manifest = fit.fit(scores, str(rated), out, _config())
     assert (manifest["pictures"], manifest["left_out"]) == (_PICTURES, 1)
