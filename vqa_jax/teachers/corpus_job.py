@@ -62,11 +62,11 @@ def read_folds(path: str) -> FoldTable:
             rows = [(row["path"], int(row["fold"])) for row in csv.DictReader(text)]
     except (OSError, KeyError, ValueError) as error:
         raise CorpusError(f"{path} is no table of `teachers fit` ({error!r})") from error
-    folds: dict[str, int] = {}
+    table = FoldTable(dict(rows))
     for name, fold in rows:
-        if folds.setdefault(_stem(name), fold) != fold:
+        if table.of(name) != fold:
             raise CorpusError(f"{path}: two pictures are called {_stem(name)}: rename one")
-    return FoldTable(folds)
+    return table
 
 
 def _stem(path: str) -> str:
@@ -91,10 +91,16 @@ def run(
       process, processes: number of this process, 0 <= process < processes.
 
     Raises:
-      CorpusError: the corpus is incomplete, or `out` holds another table.
+      CorpusError: the corpus is incomplete or of another view, or `out` holds another table.
     """
     manifest = read_json(os.path.join(data, shards.MANIFEST))
     shards.check_present(data, manifest["datasets"])
+    view = manifest["settings"]["preprocess"]["view"]
+    if view != "fit":
+        raise CorpusError(
+            f'{data} was prepared for the view "{view}", which does not keep pictures as people see'
+            ' them: prepare it with view "fit", or score the original files with --videos'
+        )
     table = read_folds(folds) if folds else FoldTable({})
     folder = shards.builder_dir(data, _VIDEOS)
     parts = [
