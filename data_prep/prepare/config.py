@@ -55,6 +55,8 @@ class PrepConfig:
       h265_preset: x265 preset, recorded in every record; the paper's is "veryslow", "fast" the
         cheap choice.
       teachers: names of the built-in teachers that score every video.
+      vmaf: versions by compression and scaling get VMAF against their source, in a column of the
+        video table; needs FFmpeg with libvmaf (the extra `vmaf`).
       num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
       preprocess: how the student sees a video (preprocess.Preprocess fields).
       sources_per_bucket: there are as many more buckets as this many sources in each ask for.
@@ -89,6 +91,7 @@ class PrepConfig:
         *("niqe", "brisque_distance", "sharpness", "blockiness", "noise", "exposure"),
         "temporal_smoothness",
     )
+    vmaf: bool = False
     num_buckets: int = 16
     preprocess: Preprocess = TINY_VIEW
     sources_per_bucket: int = 64

@@ -1,4 +1,4 @@
-"""The command `teachers` with its actions: list, score, agree, view."""
+"""The command `teachers` with its actions: list, score, fit, agree, view."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vqa_jax.cli import command
 
 if TYPE_CHECKING:  # --help must be fast
     from vqa_jax.teachers.cards import TeacherCard
+    from vqa_jax.teachers.job import TeacherOutcome
 
 
 def add(commands: Any) -> None:
@@ -30,7 +31,12 @@ def add(commands: Any) -> None:
     text = "Write the score table of videos."
     sub = command.add(actions, "score", _score, text, kept=command.RESUMES)
     sub.add_argument("--teachers", required=True, help="names, with commas between")
-    sub.add_argument("--videos", required=True, nargs="+", help="files, folders, globs, tables")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--videos", nargs="+", help="files, folders, globs, tables")
+    text = "prepared corpus, whose stored key frames light teachers score"
+    what.add_argument("--data", metavar="DIR", help=text)
+    text = "of `teachers fit`: versions of its pictures are scored out of fold (with --data)"
+    sub.add_argument("--folds", default="", metavar="OOF_CSV", help=text)
     command.add_output(sub, "--out", "folder", "folder to write", required=True)
     sub.add_argument("--weights", help=weights)
     sub.add_argument("--seed", type=int, default=0, help="of what is drawn at random")
@@ -38,6 +44,21 @@ def add(commands: Any) -> None:
     sub.add_argument("--unit", type=int, default=64, help="videos that a restart repeats at most")
     sub.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="decoding threads")
     command.add_shares(sub)
+    command.add_limits(sub)
+
+    text = "Fit light teachers on pictures with human scores."
+    sub = command.add(actions, "fit", _fit, text, kept=command.RESUMES)
+    sub.add_argument("--scores", required=True, help="table of human scores: path, mos[, content]")
+    text = "folder of the pictures; a folder in it is a kind"
+    sub.add_argument("--photographs", required=True, metavar="DIR", help=text)
+    command.add_output(sub, "--out", "folder", "folder to write", required=True)
+    sub.add_argument("--teachers", default="", help="names, with commas between (default: all)")
+    sub.add_argument("--folds", type=int, default=10, help="of the cross-validation")
+    sub.add_argument("--seed", type=int, default=0, help="of folds and chosen pictures")
+    sub.add_argument("--trained_on", default="not stated", help="name of the set, for the cards")
+    sub.add_argument("--terms", default="not stated", help="of scores and pictures, for the cards")
+    sub.add_argument("--weights", default="", help="folder of towers that are not shipped")
+    sub.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="decoding threads")
     command.add_limits(sub)
 
     text = "Tell agreement, odd teachers, worth of their labels."
@@ -56,10 +77,12 @@ def add(commands: Any) -> None:
 
 
 def _weights_state(card: TeacherCard, folder: str) -> str:
-    from vqa_jax.teachers.cards import BUILT_IN, IMPORTED
+    from vqa_jax.teachers.cards import BUILT_IN, IMPORTED, LIGHT
 
     if card.kind == BUILT_IN:
         return "needs none"
+    if card.kind == LIGHT:
+        return "found"
     if card.kind == IMPORTED:
         return "import its scores"
     missing = card.missing(folder)
@@ -91,7 +114,7 @@ def _list(args: argparse.Namespace) -> command.Result:
     from vqa_jax.teachers.cards import BUILT_IN
 
     folder = teacher_registry.weights_folder(args.weights)
-    cards = teacher_registry.cards()
+    cards = teacher_registry.cards(folder)
     if args.json:
         write_json(args.json, [_facts(card, folder) for card in cards])
         return 0
@@ -127,14 +150,18 @@ def _score(args: argparse.Namespace) -> command.Result:
     with command.told_as_settings():
         limits = command.limits_of(args)
         config = job.JobConfig(args.seed, args.draws, args.unit, args.workers, limits=limits)
-    videos = job.list_videos(args.videos)
-    if all(card.kind == BUILT_IN for card in cards):
-        teachers = [teacher_registry.built_in(name) for name in names]
+    shares = (args.process, args.processes)
+    if args.data is not None:
+        found = _score_corpus(args, names, folder, shares)
     else:
-        from vqa_jax.teachers.neural import load
+        videos = job.list_videos(args.videos)
+        if all(card.kind == BUILT_IN for card in cards):
+            teachers = [teacher_registry.built_in(name) for name in names]
+        else:
+            from vqa_jax.teachers.neural import load
 
-        teachers = load.load_teachers(names, folder)
-    found = job.run(videos, teachers, args.out, config, args.process, args.processes)
+            teachers = load.load_teachers(names, folder)
+        found = job.run(videos, teachers, args.out, config, *shares)
     if found.missing:
         return f"{found.missing} ranges of videos are left to other processes", 0
     table = os.path.join(args.out, job.TABLE_CSV)
@@ -143,6 +170,47 @@ def _score(args: argparse.Namespace) -> command.Result:
     if lower:
         lines.append(f"lower is better: name {', '.join(lower)} in pairs.lower_is_better")
     return "\n".join(lines), 0 if found.scored else 1
+
+
+def _score_corpus(
+    args: argparse.Namespace, names: Sequence[str], folder: str, shares: tuple[int, int]
+) -> TeacherOutcome:
+    from vqa_jax.teachers import cards as teacher_registry
+    from vqa_jax.teachers import corpus_job
+    from vqa_jax.teachers.neural import load
+
+    cards = teacher_registry.check(names, folder)
+    others = [card.name for card in cards if card.kind != teacher_registry.LIGHT]
+    if others:
+        raise teacher_registry.TeacherError(
+            f"{', '.join(others)}: a corpus keeps key frames in one viewing size, which light"
+            " teachers look at; score the original files with --videos"
+        )
+    teachers = load.load_teachers(names, folder)
+    return corpus_job.run(args.data, teachers, args.out, args.folds, *shares)
+
+
+def _fit(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.teachers.light import features, fit, model
+
+    chosen = [name.removeprefix(model.PREFIX) for name in _names(args.teachers)]
+    with command.told_as_settings():
+        config = fit.FitConfig(
+            families=tuple(chosen) or tuple(features.DEFAULT),
+            folds=args.folds,
+            seed=args.seed,
+            trained_on=args.trained_on,
+            terms=args.terms,
+            towers=args.weights,
+            workers=args.workers,
+            limits=command.limits_of(args),
+        )
+    found = fit.fit(args.scores, args.photographs, args.out, config)
+    lines = [f"{found['pictures']} pictures, {found['left_out']} left out: {args.out}"]
+    for family in config.families:
+        card = model.read_card(model.paths(args.out, model.teacher_name(family))[0])
+        lines.append(f"{card.name}: {model.told(card)}")
+    return "\n".join(lines), 0
 
 
 def _agree(args: argparse.Namespace) -> command.Result:

@@ -1,4 +1,4 @@
-"""Commands that make a student: `motion`, `train`, `plan`."""
+"""Commands that make a student: `motion`, `tokens`, `train`, `plan`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def add(commands: Any) -> None:
     sub.add_argument("--batch_size", type=int, default=16, help="clips at once, a device")
     command.add_shares(sub)
     sub.add_argument("--delete_clips", action="store_true", help="remove clips, once checked")
+
+    sub = command.add(
+        commands,
+        "tokens",
+        _tokens,
+        "Compute a frozen tower's tokens of a corpus.",
+        kept=command.RESUMES,
+        takes_config=True,
+    )
+    command.add_output(sub, "--data", "folder", "corpus folder; gets the tokens", required=True)
+    command.add_shares(sub)
 
     sub = command.add(
         commands,
@@ -69,6 +80,15 @@ def _motion(args: argparse.Namespace) -> command.Result:
     )
     left = f"; {found.missing} shards are left to other processes" if found.missing else ""
     return f"motion features of {found.videos} videos in {args.data}{left}", 0
+
+
+def _tokens(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.training import tower_tokens
+
+    _, spec = _run_of(args.config, lambda _: "")
+    found = tower_tokens.run(args.data, spec, process=args.process, processes=args.processes)
+    left = f"; {found.missing} shards are left to other processes" if found.missing else ""
+    return f"tokens of {found.videos} videos in {args.data}{left}", 0
 
 
 def _run_of(config: Any, extractor: Callable[[Any], str]) -> tuple[Any, Any]:

@@ -44,6 +44,19 @@ FEATURES: dict[str, _F.FeaturesDict] = {
             "frames": _array((None, None, None, 3), np.uint8),  # [F, H, W, 3] RGB
         }
     ),
+    "vqa_tokens": _F.FeaturesDict(
+        {  # the video's record without its pixels
+            "video_id": _F.Text(),
+            "source_id": _F.Text(),
+            "path": _F.Text(),
+            "num_frames": _F.Scalar(np.int64),
+            "simulator": _F.Text(),
+            "level": _F.Scalar(np.int32),
+            "preprocess": _F.Text(),
+            "tower": _F.Text(),  # fingerprint of the frozen tower's weights
+            "frames": _array((None, None, None), np.float16),  # [F, P, W], its tokens
+        }
+    ),
     "vqa_clips": _F.FeaturesDict(
         {  # `serialize` takes and `deserialize` gives "clips", uint8 RGB [M, K, H, W, 3]
             "video_id": _F.Text(),
@@ -85,6 +98,7 @@ DESCRIPTIONS = {
         " are JSON; `effective` is false where a level looks like the one before it."
     ),
     "vqa_clips": "Temporary motion clips; may be deleted once motion features exist.",
+    "vqa_tokens": "What a frozen tower makes of the videos' key frames.",
     "vqa_motion": "Motion features of the videos, keyed by video id and extractor fingerprint.",
     "vqa_pairs": (
         "Ordered pairs of `vqa_videos` with the level of the second video against the first: by a"
@@ -113,6 +127,8 @@ def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
     if kind == "vqa_clips":
         order, residuals = clip_coding.encode(example["clips"])
         example = {"video_id": example["video_id"], "order": order, "residuals": residuals}
+    if kind == "vqa_tokens":
+        example = {name: example[name] for name in features}
     encoded = features.encode_example(dict(example))
     proto = features._example_serializer.get_tf_example(encoded)
     return proto.SerializeToString(deterministic=True)

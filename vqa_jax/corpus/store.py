@@ -24,17 +24,29 @@ from vqa_jax.jobs.contents import sampled_sha256
 from vqa_jax.jobs.files import CorpusError, read_json
 from vqa_jax.media import view
 
+TOKENS_MANIFEST = "tokens.json"
+
 
 class VideoStore:
     """Videos of a corpus with their motion features, by key."""
 
-    def __init__(self, root: str, extractor: str):
-        """Opens the shards; `extractor` is the fingerprint that motion records must carry."""
-        self._root, self._extractor = root, extractor
+    def __init__(self, root: str, extractor: str, tower: str = ""):
+        """Opens the shards.
+
+        Args:
+          root: corpus folder.
+          extractor: fingerprint that motion records must carry.
+          tower: fingerprint of a frozen tower; its tokens then stand in place of the frames.
+        """
+        self._root, self._extractor, self._tower = root, extractor, tower
         manifest = os.path.join(root, MANIFEST)
         if os.path.exists(manifest):
             check_present(root, read_json(manifest)["datasets"])
-        self._videos = RecordStore(root, "vqa_videos")
+        if tower and not os.path.exists(os.path.join(root, TOKENS_MANIFEST)):
+            raise CorpusError(
+                f"{root}: no tokens of a frozen tower: run `python -m vqa_jax tokens`"
+            )
+        self._videos = RecordStore(root, "vqa_tokens" if tower else "vqa_videos")
         self._motion = RecordStore(root, "vqa_motion")
 
     def __getitem__(self, video_id: str) -> tuple[dict[str, Any], np.ndarray]:
@@ -54,6 +66,11 @@ class VideoStore:
                 f"wants {self._extractor}: run `python -m vqa_jax motion` again"
             )
         video, features = self._videos[video_id], motion["features"]
+        if self._tower and video["tower"] != self._tower:
+            raise CorpusError(
+                f"{self._root}: tokens of tower {video['tower']}, the student wants {self._tower}:"
+                " run `python -m vqa_jax tokens` again"
+            )
         if view.is_image(video["path"], int(video["num_frames"])):
             features = np.zeros_like(features[:1])
         return video, features
@@ -82,17 +99,24 @@ class VideoStore:
 class PairCorpus:
     """Pairs of one split with access to their videos."""
 
-    def __init__(self, root: str, pair_datasets: Sequence[str], split: str, extractor: str):
+    def __init__(
+        self,
+        root: str,
+        pair_datasets: Sequence[str],
+        split: str,
+        extractor: str,
+        tower: str = "",
+    ):
         """Opens the datasets.
 
         Args:
           root: corpus folder.
           pair_datasets: names of pair datasets; later iterations add theirs.
           split: "train" or "heldout".
-          extractor: fingerprint that the motion records must carry.
+          extractor, tower: as of `VideoStore`.
         """
         self.root = root
-        self.videos = VideoStore(root, extractor)
+        self.videos = VideoStore(root, extractor, tower)
         self.pairs: list[dict[str, Any]] = []
         for name in pair_datasets:
             self.pairs.extend(RecordStore(root, name, "vqa_pairs", split).records())

@@ -86,7 +86,8 @@ def build(
     """A dataclass of what JSON says; its own checks are told in the same way.
 
     Args:
-      cls: dataclass of int, float, str, bool, tuples of these, and such dataclasses.
+      cls: dataclass of int, float, str, bool, tuples of these, such dataclasses, and unions of
+        dataclasses, of which the one that knows most of the fields is meant.
       raw: the JSON value.
       path: of the file, for errors.
       complain: type of the error to raise.
@@ -120,6 +121,8 @@ def _value(kind: Any, raw: Any, path: str, name: str, complain: Complain, bounds
     def refuse(what: str) -> Exception:
         return complain(f"{path}: {name} is {_shown(raw)}, {what}")
 
+    if isinstance(kind, types.UnionType) and isinstance(raw, Mapping):
+        kind = _fitting(kind, raw)
     if dataclasses.is_dataclass(kind):
         return build(kind, raw, path, complain, bounds, name)
     if typing.get_origin(kind) is tuple:
@@ -146,6 +149,14 @@ def _value(kind: Any, raw: Any, path: str, name: str, complain: Complain, bounds
     if not low <= raw <= high:  # false for NaN
         raise refuse(f"not from {low:g} to {high:g}")
     return kind(raw)
+
+
+def _fitting(kind: types.UnionType, raw: Mapping[str, Any]) -> Any:
+    """Of several dataclasses the one that knows most of an object's fields."""
+    return max(
+        typing.get_args(kind),
+        key=lambda cls: len(raw.keys() & {field.name for field in dataclasses.fields(cls)}),
+    )
 
 
 def _shown(value: Any) -> str:

@@ -174,7 +174,7 @@ def evaluate(
     pairs = all_simulator_pairs(simulated_sets(table, "heldout"))
     if not pairs:
         raise files.CorpusError(f"{data}: no held-out simulator pairs to evaluate on")
-    videos = VideoStore(data, judge.engine.spec.extractor)
+    videos = VideoStore(data, judge.engine.spec.extractor, judge.engine.spec.tower)
     check_readable(videos, [r["video_id"] for r in heldout])
     ranges = segment_ranges(videos, heldout, pairs.first_id, pairs.second_id, most)
     job = RangeJob(work, "evaluate", ranges)

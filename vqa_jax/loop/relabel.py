@@ -129,7 +129,7 @@ def relabel(
         imported = score_tables.read_scores(score_files, config.lower_is_better)
     pool = choose_pool(table, config)
     united = corpus_scores.united_votes(pool, imported, config.unite)
-    videos = VideoStore(data, judge.engine.spec.extractor)
+    videos = VideoStore(data, judge.engine.spec.extractor, judge.engine.spec.tower)
     check_readable(videos, [r["video_id"] for r in pool])
 
     # --- scores, and preferences of the simulators' pairs -----------------------------------------

@@ -6,11 +6,16 @@ Apart from `vqa_jax.media.view`, which applies them, so that they can be read wi
 import dataclasses
 import hashlib
 import json
+import math
 from typing import Any
 
 # Part of every fingerprint: raise it when a rule of `vqa_jax.media.view` changes what the same
 # settings produce.
 _RULES_VERSION = 1
+
+VIEWS = ("squash", "crops", "fit")
+FIT_STEP = 32  # sides of fitted frames are multiples: a tower halves them five times
+_FIT_ASPECTS = (1.0, 4 / 3, 7 / 4)  # long side by short side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +23,9 @@ class Preprocess:
     """How a video becomes the student's input; stored in records and models.
 
     Attributes:
-      view: "squash", every key frame whole, its aspect not kept; "crops", tiles at native scale.
-      image_size: side that the student sees, pixels.
+      view: "squash", every key frame whole, its aspect not kept; "crops", tiles at native scale;
+        "fit", every key frame whole, scaled to one viewing size in the nearest of a few shapes.
+      image_size: side that the student sees, pixels; fit: the short side, a multiple of 32.
       tile_size: crops: side of the stored tiles, at least image_size; training draws
         image_size crops inside them, scoring takes the centre.
       num_tiles: crops: tiles of a video, spread over its key frames and over positions.
@@ -41,14 +47,28 @@ class Preprocess:
     max_clips: int = 10
 
     def __post_init__(self) -> None:
-        if self.view not in ("squash", "crops"):
-            raise ValueError(f"view must be 'squash' or 'crops', not {self.view!r}")
+        if self.view not in VIEWS:
+            raise ValueError(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
         if min(self.image_size, self.motion_size, self.clip_len) < 1:
             raise ValueError("image_size, motion_size and clip_len must be at least 1")
         if self.max_key_frames < 0 or not 0 <= self.min_clips <= self.max_clips:
             raise ValueError("need max_key_frames >= 0 and 0 <= min_clips <= max_clips")
         if self.view == "crops" and (self.tile_size < self.image_size or self.num_tiles < 1):
             raise ValueError("view 'crops' needs tile_size >= image_size and num_tiles >= 1")
+        if self.view == "fit" and self.image_size % FIT_STEP:
+            raise ValueError(f"view 'fit' needs an image_size that is a multiple of {FIT_STEP}")
+
+    def fit_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the shapes that the view "fit" scales to: five, lying and standing."""
+        short = self.image_size
+        longs = [round(short * aspect / FIT_STEP) * FIT_STEP for aspect in _FIT_ASPECTS]
+        lying = [(short, long) for long in longs]
+        return (*lying, *((long, short) for _, long in lying[1:]))
+
+    def fit_shape(self, height: int, width: int) -> tuple[int, int]:
+        """The shape of the nearest aspect for a frame; wider and higher ones are squeezed."""
+        wanted = math.log(width / height)
+        return min(self.fit_shapes(), key=lambda hw: abs(math.log(hw[1] / hw[0]) - wanted))
 
     def to_json(self) -> str:
         """All fields as one JSON object with sorted keys."""

@@ -89,6 +89,7 @@ def view_frames(key_frames: np.ndarray, pre: Preprocess) -> np.ndarray:
     """The student's view of a video's key frames.
 
     squash: whole frames, PIL bicubic on uint8 (the resize that the vision tower was trained with).
+    fit: whole frames by the same resize, up or down, to `Preprocess.fit_shape`.
     crops: tile i comes from key frame floor(i F / num_tiles); a frame smaller than a tile is
     first scaled up, bilinearly and just enough.
 
@@ -97,7 +98,8 @@ def view_frames(key_frames: np.ndarray, pre: Preprocess) -> np.ndarray:
       pre: settings.
 
     Returns:
-      uint8 [F', S, S, 3]: F' = F (squash) or num_tiles (crops), S = image_size or tile_size.
+      uint8 [F', H', W', 3]: F' = F (squash, fit) or num_tiles (crops); H' = W' = image_size or
+      tile_size, or one of the shapes of "fit".
     """
     kept = _thinned(len(key_frames), pre.max_key_frames)
     views = [_views(key_frames[k], i, len(kept), pre) for i, k in enumerate(kept)]
@@ -119,7 +121,7 @@ def is_image(path: str, num_frames: int) -> bool:
 def input_size(num_frames: int, fps: float, pre: Preprocess) -> tuple[int, int]:
     """How many frames and clips the student's input of a video has, as of `video_input`."""
     keys = key_frame_indices(num_frames, fps)
-    views = len(_thinned(len(keys), pre.max_key_frames)) if pre.view == "squash" else pre.num_tiles
+    views = pre.num_tiles if pre.view == "crops" else len(_thinned(len(keys), pre.max_key_frames))
     return views, len(_clip_indices(num_frames, fps, pre))
 
 
@@ -250,12 +252,12 @@ def _thinned(count: int, limit: int) -> list[int]:
 
 def _clip_indices(num_frames: int, fps: float, pre: Preprocess) -> np.ndarray:
     limits = {"clip_len": pre.clip_len, "min_clips": pre.min_clips, "max_clips": pre.max_clips}
-    return motion_clip_indices(num_frames, fps, **limits, spread=pre.view == "crops")
+    return motion_clip_indices(num_frames, fps, **limits, spread=pre.view != "squash")
 
 
 def _views_of(ordinal: int, num_key_frames: int, pre: Preprocess) -> Sequence[int]:
     """Numbers of the views that key frame `ordinal` supplies."""
-    if pre.view == "squash":
+    if pre.view != "crops":
         return range(ordinal, ordinal + 1)
     # Tile i is taken from key frame floor(i F / num_tiles): solved for i.
     first, end = (-(-o * pre.num_tiles // num_key_frames) for o in (ordinal, ordinal + 1))
@@ -269,6 +271,8 @@ def _views(
     numbers = _views_of(ordinal, num_key_frames, pre)
     if pre.view == "squash":
         return [squashed(frame, pre.image_size)]
+    if pre.view == "fit":
+        return [_scaled(frame, *pre.fit_shape(*frame.shape[:2]))]
     if not numbers:
         return []
     height, width = frame.shape[:2]
@@ -283,8 +287,11 @@ def _views(
 
 def squashed(frame: np.ndarray, size: int) -> np.ndarray:
     """uint8 RGB [H, W, 3] -> [size, size, 3], bicubic, aspect not kept: the view "squash"."""
-    image = Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    return _scaled(frame, size, size)
+
+
+def _scaled(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _resized(frame: np.ndarray, size: int) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""The student's sizes by name: `tiny` for one small machine, `ov_0_5b` and `ov_7b` as published."""
+"""The student's sizes by name: `tiny`, `small` for one small machine, `ov_*` as published."""
 
+from vqa_jax.models.cell_tower import CellTowerConfig
 from vqa_jax.models.prompt import tiny_vocabulary
 from vqa_jax.models.qwen2 import Qwen2Config
 from vqa_jax.models.siglip import SiglipConfig
@@ -9,6 +10,8 @@ from vqa_jax.models.student import StudentConfig
 SO400M = SiglipConfig(
     image_size=384, patch_size=14, embed_dim=1152, mlp_dim=4304, num_heads=16, num_layers=26
 )
+# Rounded up, so that the vocabulary axis splits over devices.
+_OWN_VOCABULARY = -(-len(tiny_vocabulary()) // 64) * 64
 
 PRESETS: dict[str, StudentConfig] = {
     "tiny": StudentConfig(
@@ -28,10 +31,25 @@ PRESETS: dict[str, StudentConfig] = {
             num_heads=4,
             num_kv_heads=2,
             head_dim=24,
-            # Rounded up, so that the vocabulary axis splits over devices.
-            vocab_size=-(-len(tiny_vocabulary()) // 64) * 64,
+            vocab_size=_OWN_VOCABULARY,
             rope_theta=1e4,
             unroll=3,
+        ),
+        motion_dim=128,
+        motion_scale=8.0,
+    ),
+    "small": StudentConfig(
+        vision=CellTowerConfig(),
+        llm=Qwen2Config(
+            num_layers=2,
+            embed_dim=96,
+            mlp_dim=256,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=24,
+            vocab_size=_OWN_VOCABULARY,
+            rope_theta=1e4,
+            unroll=2,
         ),
         motion_dim=128,
         motion_scale=8.0,

@@ -49,6 +49,11 @@ class SiglipConfig:
         return self.image_size // self.patch_size
 
     @property
+    def token_grid(self) -> int:
+        """Tokens along a side as the decoder reads them, after bilinear pooling (method 4)."""
+        return -(-self.grid // 2)
+
+    @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.embed_dim // self.num_heads

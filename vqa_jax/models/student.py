@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from vqa_jax.devices.execution import on_shards
+from vqa_jax.models.cell_tower import CellTower, CellTowerConfig
 from vqa_jax.models.layers import Projector, fan_in, param, truncated_normal, zeros
 from vqa_jax.models.qwen2 import KVCache, Qwen2, Qwen2Config, prefix_positions
 from vqa_jax.models.siglip import Siglip, SiglipConfig
@@ -19,12 +20,13 @@ from vqa_jax.models.siglip import Siglip, SiglipConfig
 class StudentConfig:
     """Everything that decides the student's parameters and arithmetic.
 
+    vision: the tower, a SigLIP of patches or a pretrained network's statistics over cells.
     motion_scale: factor on the motion features before their projector (the tiny extractor's are
     small). num_severity_classes: classes of the auxiliary head; 0 leaves it out. param_dtype:
     storage; compute_dtype: matmuls (softmax and norms are float32 always).
     """
 
-    vision: SiglipConfig
+    vision: SiglipConfig | CellTowerConfig
     llm: Qwen2Config
     motion_dim: int = 256
     motion_scale: float = 1.0
@@ -33,14 +35,9 @@ class StudentConfig:
     compute_dtype: str = "float32"
 
     @property
-    def pooled_grid(self) -> int:
-        """Side of the pooled token grid."""
-        return -(-self.vision.grid // 2)
-
-    @property
     def tokens_per_frame(self) -> int:
         """P, the visual tokens of one frame."""
-        return self.pooled_grid**2
+        return self.vision.token_grid**2
 
     @property
     def embed_dim(self) -> int:
@@ -108,7 +105,8 @@ class Student(nnx.Module):
         self.cfg = cfg
         dtype = cfg.param_dtype
         D, width = cfg.embed_dim, cfg.vision.embed_dim
-        self.vision = Siglip(cfg.vision, rngs, dtype, cfg.compute_dtype)
+        tower = CellTower if isinstance(cfg.vision, CellTowerConfig) else Siglip
+        self.vision = tower(cfg.vision, rngs, dtype, cfg.compute_dtype)
         self.vision_projector = Projector(width, D, dtype, rngs)
         self.motion_projector = Projector(cfg.motion_dim, D, dtype, rngs)
         self.newline = param(rngs, truncated_normal(D**-0.5), (D,), ("embed",), dtype)
@@ -121,17 +119,23 @@ class Student(nnx.Module):
             self.severity_bias = param(rngs, zeros, (classes,), (None,), dtype)
 
     def tower_tokens(self, frames: jax.Array) -> jax.Array:
-        """Patch tokens before projection and pooling: uint8 [..., F, S, S, 3] -> [..., F, P0, W].
+        """Tower tokens before projection and pooling: uint8 [..., F, H, W, 3] -> [..., F, P0, W].
 
-        P0 = grid**2, W = the tower's width.
+        P0 = grid**2, W = the tower's width. What a frozen tower made of the frames before
+        (`CellTower.statistics`, float16 [..., F, P0, W]) is taken in place of them.
         """
+        if jnp.issubdtype(frames.dtype, jnp.floating):
+            return self.vision.standardized(frames)
         lead = frames.shape[:-3]
         tokens = self.vision(frames.reshape(-1, *frames.shape[-3:]))
         return tokens.reshape(*lead, *tokens.shape[1:])
 
     def pooled_tokens(self, tower: jax.Array) -> jax.Array:
         """Projects to the decoder's width and pools: [..., P0, W] -> [..., P, D]."""
-        return bilinear_pool(self.vision_projector(tower), self.cfg.vision.grid)
+        vision, projected = self.cfg.vision, self.vision_projector(tower)
+        return (
+            projected if vision.token_grid == vision.grid else bilinear_pool(projected, vision.grid)
+        )
 
     def visual_tokens(self, tower: jax.Array, motion: jax.Array) -> jax.Array:
         """A video's part of the bank (`prompt.Bank`) from its patch tokens and motion features.

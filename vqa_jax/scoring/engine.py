@@ -24,6 +24,7 @@ from vqa_jax.devices import sharding
 from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.media.crops import scoring_groups
 from vqa_jax.models import prompt
+from vqa_jax.models.frozen_tower import FrozenTower
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.qwen2 import KVCache, prefix_positions
 from vqa_jax.models.tokenizer import Tokenizer
@@ -32,8 +33,9 @@ from vqa_jax.weights.bundle import StudentSpec
 
 @dataclasses.dataclass(frozen=True)
 class VideoInput:
-    """A video as the student sees it: frames uint8 [G, F, S, S, 3] and motion float32 [M, D].
+    """A video as the student sees it: frames uint8 [G, F, H, W, 3] and motion float32 [M, D].
 
+    What a frozen tower made of the frames, float16 [G, F, P, W], may stand in their place.
     `notes`: of its file, see `media.probe.VideoInfo`.
     """
 
@@ -48,7 +50,7 @@ class VideoInput:
         """A video as `media.view` shows it, cut and grouped for one student.
 
         Args:
-          views: uint8 [N, S, S, 3], as of `view.view_frames` or stored in a record.
+          views: uint8 [N, H, W, 3], as of `view.view_frames` or stored in a record, or tokens.
           motion: float32 [M, D], features of its clips.
           spec: of the student.
           notes: of the file.
@@ -164,6 +166,8 @@ class Engine:
             picked = KVCache(cache.keys[:, rows], cache.values[:, rows], cache.positions[rows])
             return steps.suffix(params, picked, *inputs)
 
+        # A frozen tower's programs are apart: there is one for every shape of frames.
+        self._tower = FrozenTower(student, self._params, self._run) if spec.tower else None
         self._encode, self._compare = self._jit(steps.encode), self._jit(steps.compare)
         self._prefix, self._suffix = self._jit(steps.prefix), self._jit(suffix)
 
@@ -181,7 +185,12 @@ class Engine:
         return tuple(jax.device_put(arrays, sharding.batch_sharding(self._run.mesh)))
 
     def _padded(self, count: int) -> int:
-        """Rows that `count` rows are padded to: a quarter more at most, few different ones."""
+        """Rows that `count` rows are padded to: a quarter more at most, few different ones.
+
+        Behind a frozen tower rows cost so little that there is one size, the batch's.
+        """
+        if self._tower is not None:
+            return max(self.batch_size, self._ways * math.ceil(count / self._ways))
         share = math.ceil(count / self._ways)
         step = 2 ** max(share.bit_length() - 3, 0)
         return self._ways * step * math.ceil(share / step)
@@ -189,7 +198,7 @@ class Engine:
     def _frame_bucket(self, frames: int) -> int:
         """The fewest frames, halving from the student's most, that hold `frames`."""
         size = self.spec.num_frames
-        while frames <= size // 2:
+        while self._tower is None and frames <= size // 2:
             size //= 2
         return size
 
@@ -224,7 +233,23 @@ class Engine:
                 waiting = []
         yield from self._encode_all(waiting)
 
+    def tower_tokens(self, videos: Sequence[VideoInput]) -> list[VideoInput]:
+        """The videos with a frozen tower's tokens in place of frames; as they are without one."""
+        seen = [v for v in videos if v.frames.dtype == np.uint8]
+        if self._tower is None or not seen:
+            return list(videos)
+        found = iter(self._tower(v.frames.reshape(-1, *v.frames.shape[2:]) for v in seen))
+        return [
+            v
+            if v.frames.dtype != np.uint8
+            else dataclasses.replace(
+                v, frames=(tokens := next(found)).reshape(*v.frames.shape[:2], *tokens.shape[1:])
+            )
+            for v in videos
+        ]
+
     def _encode_all(self, videos: Sequence[VideoInput]) -> list[EncodedVideo]:
+        videos = self.tower_tokens(videos)
         rows = [
             _Row(i, g, self._frame_bucket(v.frames.shape[1]))
             for i, v in enumerate(videos)
@@ -235,7 +260,8 @@ class Engine:
             size = chunk[0].frames
             shape = videos[chunk[0].pair].frames.shape[2:]
             width = videos[chunk[0].pair].motion.shape[1]
-            frames = np.zeros((len(padded), size, *shape), np.uint8)
+            kind = videos[chunk[0].pair].frames.dtype
+            frames = np.zeros((len(padded), size, *shape), kind)
             motion = np.zeros((len(padded), self._bank.motion_tokens, width), np.float32)
             for r, row in enumerate(padded):
                 video = videos[row.pair]

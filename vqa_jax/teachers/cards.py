@@ -6,8 +6,10 @@ Light: listing teachers imports no model. `neural.load` loads those that have we
 from __future__ import annotations
 
 import dataclasses
+import glob
 import inspect
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -17,10 +19,12 @@ from vqa_jax.benchmarks.published import published
 from vqa_jax.errors import VqaError
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.teachers import measures
+from vqa_jax.teachers.light import model
 from vqa_jax.teachers.views import View
 
 WEIGHTS_VARIABLE = "VQA_JAX_TEACHERS"
-BUILT_IN, NEURAL, IMPORTED = "built-in", "neural", "import"
+_LIGHT_TEACHERS = str(pathlib.Path(__file__).parents[1] / "assets" / "teachers")
+BUILT_IN, LIGHT, NEURAL, IMPORTED = "built-in", "light", "neural", "import"
 _SHOWN_SETS = ("LSVQ-test", "LSVQ-1080p", "KoNViD-1k", "LIVE-VQC", "YouTube-UGC")
 _BUILT_IN_VERSION = "1"  # raise it when a built-in measure changes
 _BUILT_IN_RANGES = {
@@ -91,7 +95,8 @@ class TeacherCard:
 
     Attributes:
       name: in commands and score tables.
-      kind: "built-in", "neural" (needs weights) or "import" (no port; its scores are imported).
+      kind: "built-in", "light" (fitted by `teachers fit`), "neural" (needs weights) or "import" (no
+        port; its scores are imported).
       summary: one sentence.
       score_range: of its scores.
       higher_is_better: direction.
@@ -100,6 +105,7 @@ class TeacherCard:
       parameters: number of weights as published; 0 without.
       files: what the weights folder must hold.
       published: names of its rows in the table of published results.
+      path: of a light one's card.
     """
 
     name: str
@@ -112,6 +118,7 @@ class TeacherCard:
     parameters: int = 0
     files: tuple[WeightFile, ...] = ()
     published: tuple[str, ...] = ()
+    path: str = ""
 
     def missing(self, folder: str) -> tuple[WeightFile, ...]:
         """Files that `folder` lacks."""
@@ -263,9 +270,16 @@ _CARDS = (
 )
 
 
-def cards() -> list[TeacherCard]:
-    """Every known teacher: neural ones, those to import, then the built-in measures."""
-    found = list(_CARDS)
+def cards(folder: str = "") -> list[TeacherCard]:
+    """Every known teacher: neural ones, those to import, light ones, then the built-in measures.
+
+    Args:
+      folder: of weights; light teachers there hide shipped ones of their names.
+
+    Raises:
+      LightTeacherError: the card of a light teacher is damaged.
+    """
+    found = [*_CARDS, *_light_cards(folder)]
     for name in measures.names():
         teacher = measures.get(name)
         # A teacher registered by a user may be any object; its own words are the best summary.
@@ -282,13 +296,30 @@ def cards() -> list[TeacherCard]:
     return found
 
 
-def card(name: str) -> TeacherCard:
-    """Card of one teacher.
+def _light_cards(folder: str) -> list[TeacherCard]:
+    found = {}
+    for place in (_LIGHT_TEACHERS, folder):
+        for path in sorted(glob.glob(os.path.join(glob.escape(place), model.CARDS))):
+            light = model.read_card(path)
+            found[light.name] = TeacherCard(
+                light.name,
+                LIGHT,
+                light.summary,
+                f"about {light.low:.0f}..{light.high:.0f}, the scale of the human scores",
+                trained_on=model.told(light),
+                licence=light.terms,
+                path=path,
+            )
+    return list(found.values())
+
+
+def card(name: str, folder: str = "") -> TeacherCard:
+    """Card of one teacher; `folder` as of `cards`.
 
     Raises:
       TeacherError: no such teacher; the message names all.
     """
-    known = {found.name: found for found in cards()}
+    known = {found.name: found for found in cards(folder)}
     if name not in known:
         raise TeacherError(f"no teacher {name!r}; known: {', '.join(known)}")
     return known[name]
@@ -313,7 +344,7 @@ def check(names: Sequence[str], folder: str) -> list[TeacherCard]:
     """
     if not names or len(set(names)) != len(names):
         raise TeacherError(f"name at least one teacher, each once: {list(names)}")
-    found = [card(name) for name in names]
+    found = [card(name, folder) for name in names]
     for teacher in found:
         if teacher.kind == IMPORTED:
             raise TeacherError(

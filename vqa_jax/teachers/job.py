@@ -13,7 +13,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ def list_videos(names: Sequence[str]) -> list[Video]:
     found: dict[str, Video] = {}
     for name in names:
         table = name.lower().endswith(text_table.TABLES)
-        for path in score_tables.read_paths(name) if table else find_videos([name]):
+        for path in score_tables.read_paths(name) if table else find_videos([name], stills=True):
             below = not table and os.path.isdir(name)
             key = os.path.relpath(path, name) if below else path
             if found.setdefault(key, Video(path, key)).path != path:
@@ -142,15 +142,44 @@ def run(
       CorpusError: `out` holds the table of other videos, teachers or settings, or `process` is
         out of range.
     """
-    share = Share(process, processes)
     identity = {
-        "teachers": {t.name: t.fingerprint for t in teachers},
         "videos": f"{key_hash(repr([v.key for v in videos])):016x}",
         "contents": f"{key_hash(repr(contents.stamps([v.path for v in videos]))):016x}",
         "seed": config.seed,
         "draws": config.draws,
         "unit": config.unit,
     }
+    units = [videos[k : k + config.unit] for k in range(0, len(videos), config.unit)]
+
+    def rows(k: int, bar: tqdm) -> pa.Table:
+        return _rows(units[k], teachers, config, bar)
+
+    sizes = [len(unit) for unit in units]
+    return write_ranges(out, identity, sizes, rows, teachers, Share(process, processes))
+
+
+def write_ranges(
+    out: str,
+    identity: Mapping[str, Any],
+    sizes: Sequence[int],
+    rows: Callable[[int, tqdm], pa.Table],
+    teachers: Sequence[VideoTeacher],
+    share: Share,
+) -> TeacherOutcome:
+    """Writes a score table from ranges of videos; what is there of this very table is kept.
+
+    Args:
+      out: folder to write.
+      identity: what the scores follow from, beside the teachers.
+      sizes: videos of each range.
+      rows: scores of range k, as `table_of` makes them; tells the bar of every video.
+      teachers: each name once.
+      share: of this process.
+
+    Raises:
+      CorpusError: `out` holds another table.
+    """
+    identity = {"teachers": {t.name: t.fingerprint for t in teachers}, **identity}
     work = os.path.join(out, f"work_{key_hash(repr(sorted(identity.items()))):016x}")
     publication = Publication(
         os.path.join(out, MANIFEST),
@@ -160,15 +189,13 @@ def run(
     )
     if manifest := publication.found():
         return TeacherOutcome(manifest["scored"], manifest["failed"], 0)
-    units = [videos[k : k + config.unit] for k in range(0, len(videos), config.unit)]
-    paths = [os.path.join(work, f"range-{k:06d}.parquet") for k in range(len(units))]
+    paths = [os.path.join(work, f"range-{k:06d}.parquet") for k in range(len(sizes))]
 
     def make(k: int, bar: tqdm) -> None:
-        rows = _rows(units[k], teachers, config, bar)
         with replacing(paths[k]) as temporary:
-            parquet.write_table(rows, temporary)
+            parquet.write_table(rows(k, bar), temporary)
 
-    missing = compute([len(u) for u in units], paths, make, share, "teachers")
+    missing = compute(sizes, paths, make, share, "teachers")
     manifest = publication.publish(missing, lambda: _publish(out, paths, teachers, identity))
     if manifest is None:
         return TeacherOutcome(*_counts(paths), missing)
@@ -200,10 +227,21 @@ def _rows(
                 scores.append(row)
                 errors.append(error)
             bar.update(len(looks))
-    columns = {t.name: column for t, column in zip(teachers, np.stack(scores, 1), strict=True)}
+    return table_of([video.key for video in videos], teachers, np.stack(scores), errors, notes)
+
+
+def table_of(
+    keys: Sequence[str],
+    teachers: Sequence[VideoTeacher],
+    scores: np.ndarray,
+    errors: Sequence[str | None],
+    notes: Sequence[str],
+) -> pa.Table:
+    """Rows of a score table: scores [videos, teachers], NaN where there is none."""
+    columns = {t.name: column for t, column in zip(teachers, scores.T, strict=True)}
     return pa.table(
         {
-            "video": pa.array([printable(video.key) for video in videos], pa.string()),
+            "video": pa.array([printable(key) for key in keys], pa.string()),
             **{name: pa.array(column, from_pandas=True) for name, column in columns.items()},
             "error": pa.array([e and printable(e) for e in errors], pa.string()),
             "notes": pa.array(notes, pa.string()),

@@ -30,7 +30,7 @@ from vqa_jax.models import flops as model_flops
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.settings import TrainConfig
 from vqa_jax.training import batch as pair_batch
-from vqa_jax.training import checkpoint, metric_log
+from vqa_jax.training import checkpoint, metric_log, tower_tokens
 from vqa_jax.training import input_pipeline as input_pipeline_lib
 from vqa_jax.training import optim as training_optim
 from vqa_jax.training import step as step_lib
@@ -74,6 +74,7 @@ class _Run:
     mesh: Mesh
     step_config: step_lib.StepConfig
     checkpoints: checkpoint.Checkpointer
+    corpus: store.PairCorpus
 
     def write_student(self, name: str, state: step_lib.TrainState, facts: dict[str, Any]) -> str:
         """Writes the weights of a state as a bundle; every process must call it."""
@@ -122,7 +123,7 @@ def train(
     geometry = pair_batch.PromptGeometry(
         bundle.make_tokenizer(spec), spec.student.tokens_per_frame, config.input.answer
     )
-    corpus = store.PairCorpus(data, config.pair_datasets, "train", spec.extractor)
+    corpus = store.PairCorpus(data, config.pair_datasets, "train", spec.extractor, spec.tower)
     mesh = parallel.make_mesh(config.mesh)
     batches = input_pipeline_lib.training_batches(
         corpus,
@@ -143,6 +144,7 @@ def train(
         mesh,
         step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index),
         checkpoints,
+        corpus,
     )
     output, total = os.path.join(workdir, "student"), config.optim.total_steps
     if checkpoints.latest_step() == total and bundle.is_complete(output):
@@ -172,7 +174,10 @@ def _start_or_resume(run: _Run) -> step_lib.TrainState:
         if state is not None:
             return state
     if not config.init_from:
-        state = step_lib.init_state(student, run.step_config, config.seed)
+        params = student.init(config.seed)
+        if run.spec.tower:
+            params = tower_tokens.start(params, student, run.spec.tower, run.corpus)
+        state = step_lib.state_of_params(params, run.step_config)
     else:
         # The auxiliary head is a run's own: a student may come with another one, or without.
         classes = bundle.load_spec(config.init_from).student.num_severity_classes

@@ -1,7 +1,8 @@
 """A student on disk: one folder with its config, weights and, once calibrated, its anchors.
 
 student.json         architecture, preprocessing, motion extractor, training facts, weights' hash
-student.safetensors  parameters, named by their path in our tree
+student.safetensors  parameters, named by their path in our tree, without those of a shared tower
+tower.safetensors    the pretrained tower, where it is not the shipped one
 anchors.*            see vqa_jax.scoring.anchors
 """
 
@@ -26,22 +27,27 @@ from vqa_jax.jobs import fields
 from vqa_jax.jobs.files import file_sha256, write_sealed
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models import prompt
+from vqa_jax.models.cell_tower import CellTowerConfig
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer, TokenizerError
+from vqa_jax.weights import towers
 from vqa_jax.weights.named import load_named, misfits
 from vqa_jax.weights.reader import Checkpoint, WeightsError
 
 CONFIG_FILE = "student.json"
 WEIGHTS_FILE = "student.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+OWN_TOKENIZER = ("tiny", "small")  # presets whose vocabulary is that of the prompt alone
 _WEIGHTS_HASH = "weights_sha256"
 
 # Lowest and highest sizes that are believed, far beyond the published ones (28 layers of 3584).
 BOUNDS: fields.Bounds = {
     **dict.fromkeys(("num_layers", "num_heads", "num_kv_heads", "unroll", "num_frames"), (1, 1024)),
     **dict.fromkeys(("image_size", "patch_size", "head_dim"), (1, 4096)),
+    "lite": (0, 2),
+    "cells": (1, 64),
     **dict.fromkeys(("num_tiles", "min_clips", "max_clips", "lora_rank"), (0, 4096)),
     **dict.fromkeys(("motion_size", "clip_len"), (1, 1024)),
     **dict.fromkeys(("embed_dim", "motion_dim"), (1, 1 << 16)),
@@ -74,6 +80,8 @@ class StudentSpec:
       num_frames: frames (or crops) of a video in one comparison.
       extractor: fingerprint of the motion extractor that it was trained with.
       severity_simulators: simulators that the auxiliary head tells apart, in class order.
+      tower: fingerprint of the pretrained tower, which is kept beside the student's own weights;
+        "" where they hold the tower too.
     """
 
     preset: str
@@ -82,6 +90,7 @@ class StudentSpec:
     num_frames: int
     extractor: str
     severity_simulators: tuple[str, ...]
+    tower: str = ""
 
     @property
     def bank(self) -> prompt.Bank:
@@ -90,8 +99,9 @@ class StudentSpec:
         return prompt.Bank(frame_tokens, max(1, self.preprocess.max_clips))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON; as before there were shared towers where there is none."""
+        told = dataclasses.asdict(self)
+        return told if self.tower else {k: v for k, v in told.items() if k != "tower"}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], path: str) -> StudentSpec:
@@ -124,6 +134,8 @@ class StudentSpec:
                 f"preprocess.image_size is {pre.image_size}, "
                 f"the tower's is {student.vision.image_size}"
             )
+        if bool(self.tower) != isinstance(student.vision, CellTowerConfig):
+            raise ValueError(f"tower is {self.tower!r}: pretrained towers have one, others none")
         for name in ("param_dtype", "compute_dtype"):
             if getattr(student, name) not in _DTYPES:
                 raise ValueError(f"student.{name} is none of {', '.join(_DTYPES)}")
@@ -151,18 +163,18 @@ def make_spec(
             f"{preset} sees {student.vision.image_size} px, preprocessing makes "
             f"{preprocess.image_size} px: set preprocess.image_size"
         )
-    return StudentSpec(
-        preset, student, preprocess, num_frames, extractor, tuple(severity_simulators)
-    )
+    simulators = tuple(severity_simulators)
+    tower = towers.shipped(student.vision)
+    return StudentSpec(preset, student, preprocess, num_frames, extractor, simulators, tower)
 
 
 def make_tokenizer(spec: StudentSpec, folder: str = "") -> Tokenizer:
-    """The student's tokenizer: tiny's own, or the one saved beside the weights.
+    """The student's tokenizer: the small ones' own, or the one saved beside the weights.
 
     Raises:
       TokenizerError: the folder has none, a damaged one, or one of another student.
     """
-    if spec.preset == "tiny":
+    if spec.preset in OWN_TOKENIZER:
         return prompt.tiny_tokenizer()
     path = os.path.join(folder, TOKENIZER_FILE)
     tokenizer = Tokenizer.read(path)
@@ -188,7 +200,8 @@ def save(folder: str, spec: StudentSpec, params: Params, facts: Mapping[str, Any
     """Writes a bundle; the config comes last, so that a folder with one is complete."""
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, WEIGHTS_FILE)
-    save_file(flatten(jax.device_get(params)), path + ".tmp")
+    own = towers.without(params) if spec.tower else params
+    save_file(flatten(jax.device_get(own)), path + ".tmp")
     os.replace(path + ".tmp", path)
     save_spec(folder, spec, facts)
 
@@ -238,7 +251,10 @@ def load_params(folder: str, student: FunctionalStudent, like: Params | None = N
         checkpoint = Checkpoint(path)
     except WeightsError as e:
         raise BundleError(str(e)) from e
-    wanted = traverse_util.flatten_dict(student.abstract() if like is None else like, sep="/")
+    tree = student.abstract() if like is None else like
+    tower = load_spec(folder).tower if is_complete(folder) else ""
+    own = towers.without(tree) if tower else tree
+    wanted = traverse_util.flatten_dict(own, sep="/")
     found = misfits(checkpoint, wanted)
     problems = [f"missing {k}" for k in found["missing"]]
     problems += [f"unexpected {k}" for k in found["unexpected"]]
@@ -247,7 +263,10 @@ def load_params(folder: str, student: FunctionalStudent, like: Params | None = N
     if problems:
         raise BundleError(f"{path} does not fit its student.json: " + "; ".join(problems))
     _check_weights(folder)
-    return traverse_util.unflatten_dict(load_named(checkpoint, wanted), sep="/")
+    params = traverse_util.unflatten_dict(load_named(checkpoint, wanted), sep="/")
+    if not tower:
+        return params
+    return towers.joined(params, towers.load(student, tower, folder, tree))
 
 
 def _check_weights(folder: str) -> None:

@@ -23,7 +23,9 @@ from vqa_jax.jobs.files import file_sha256
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.motion import weights as slowfast
 from vqa_jax.teachers import views
-from vqa_jax.teachers.cards import BUILT_IN, VideoTeacher, built_in, check
+from vqa_jax.teachers.cards import BUILT_IN, LIGHT, VideoTeacher, built_in, check
+from vqa_jax.teachers.light import features
+from vqa_jax.teachers.light import teacher as light_teacher
 from vqa_jax.teachers.neural import dover, fast_vqa, minimalistic, weights
 from vqa_jax.teachers.neural.level_prompt import LevelPromptTeacher
 from vqa_jax.teachers.views import View
@@ -123,9 +125,13 @@ def load_teachers(
     found = check(names, folder)
     devices = devices or jax.local_devices()
     loaded: list[VideoTeacher] = []
+    extractor = features.Extractor(folder)  # light teachers look at the same pictures
     for teacher in found:
         if teacher.kind == BUILT_IN:
             loaded.append(built_in(teacher.name))
+            continue
+        if teacher.kind == LIGHT:
+            loaded.append(light_teacher.load(teacher.path, extractor))
             continue
         paths = [os.path.join(folder, file.name) for file in teacher.files]
         digests = ":".join(file_sha256(path)[:16] for path in paths)

@@ -1,0 +1,57 @@
+"""A frozen tower at work: tokens of whole videos, a fixed number of frames at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+
+from vqa_jax.devices.execution import Execution, executing
+from vqa_jax.models.functional import FunctionalStudent, Params
+
+FRAMES_AT_ONCE = 4  # of one shape, so that a shape of frames is one program
+
+
+class FrozenTower:
+    """What a pretrained tower makes of frames once and for all (`CellTower.statistics`).
+
+    Args:
+      student: that looks through it.
+      params: its parameters; those of the tower suffice.
+      execution: where it runs.
+    """
+
+    def __init__(
+        self, student: FunctionalStudent, params: Params, execution: Execution | None = None
+    ):
+        run = execution or Execution()
+
+        def statistics(network: Params, frames: jax.Array) -> jax.Array:
+            with executing(run):
+                return student.bind({"vision": {"network": network}}).vision.statistics(frames)
+
+        self._statistics = jax.jit(statistics)
+        self._network = params["vision"]["network"]
+
+    def __call__(self, videos: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Tokens float16 [F, P, W] of videos' frames uint8 [F, H, W, 3]; those of one size share
+        calls."""
+        videos = list(videos)
+        found: list[np.ndarray] = [np.zeros(0, np.float16)] * len(videos)
+        for size in sorted({video.shape[1:] for video in videos}):
+            alike = [k for k, video in enumerate(videos) if video.shape[1:] == size]
+            tokens = self._tokens(np.concatenate([videos[k] for k in alike]))
+            ends = np.cumsum([len(videos[k]) for k in alike])[:-1]
+            for k, part in zip(alike, np.split(tokens, ends), strict=True):
+                found[k] = part
+        return found
+
+    def _tokens(self, frames: np.ndarray) -> np.ndarray:
+        found = []
+        for start in range(0, len(frames), FRAMES_AT_ONCE):
+            chunk = frames[start : start + FRAMES_AT_ONCE]
+            filler = np.zeros((FRAMES_AT_ONCE - len(chunk), *chunk.shape[1:]), np.uint8)
+            tokens = self._statistics(self._network, np.concatenate([chunk, filler]))
+            found.append(np.asarray(tokens)[: len(chunk)])
+        return np.concatenate(found)

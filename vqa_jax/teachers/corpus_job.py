@@ -1,0 +1,187 @@
+"""Scores of light teachers for a prepared corpus, simulated versions included, resumable by shard.
+
+Teachers look at stored key frames; what the tower of a frozen student made of them already is taken
+from its tokens. A version of a picture that a teacher was fitted on is scored by the regression
+that did not see the picture; which one, the table `oof.csv` of `teachers fit` tells.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from vqa_jax.corpus import shards, store
+from vqa_jax.jobs.files import CorpusError, file_sha256, read_json
+from vqa_jax.jobs.ranges import Share
+from vqa_jax.models.efficientnet_lite import EfficientNetLiteConfig
+from vqa_jax.teachers import job
+from vqa_jax.teachers.light import features
+from vqa_jax.teachers.light.teacher import LightTeacher
+from vqa_jax.weights import towers
+
+_VIDEOS = "vqa_videos"
+_AT_ONCE = 16  # videos whose frames are in memory
+_SEEN = "out of fold"
+_UNKNOWN = "shows none of the pictures of the fit by its name: nobody knows whether one is in it"
+
+
+class FoldTable:
+    """Which fold a source belongs to, by its name.
+
+    A source belongs to the picture whose name, without folder and ending, it has or goes on from
+    with something else than a letter or digit: `ss01_10.jpg` and `ss01_10-pan.mkv` are of ss01_10.
+    """
+
+    def __init__(self, folds: Mapping[str, int]):
+        self._folds = {_stem(name): fold for name, fold in folds.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._folds)
+
+    def of(self, path: str) -> int | None:
+        """Fold of a source; None where it shows none of the pictures."""
+        name = _stem(path)
+        ends = [len(name), *(m.start() for m in re.finditer(r"[^0-9A-Za-z]", name))]
+        for end in sorted(ends, reverse=True):
+            if name[:end] in self._folds:
+                return self._folds[name[:end]]
+        return None
+
+
+def read_folds(path: str) -> FoldTable:
+    """The folds that `oof.csv` tells.
+
+    Raises:
+      CorpusError: there is no such table, or two pictures of one name are in different folds.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as text:
+            rows = [(row["path"], int(row["fold"])) for row in csv.DictReader(text)]
+    except (OSError, KeyError, ValueError) as error:
+        raise CorpusError(f"{path} is no table of `teachers fit` ({error!r})") from error
+    table = FoldTable(dict(rows))
+    for name, fold in rows:
+        if table.of(name) != fold:
+            raise CorpusError(f"{path}: two pictures are called {_stem(name)}: rename one")
+    return table
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def run(
+    data: str,
+    teachers: Sequence[LightTeacher],
+    out: str,
+    folds: str = "",
+    process: int = 0,
+    processes: int = 1,
+) -> job.TeacherOutcome:
+    """Writes the score table of a corpus, as `job.run` does of files; videos by their ids.
+
+    Args:
+      data: corpus folder.
+      teachers: with the regressions of their folds, if `folds` is given.
+      out: folder to write.
+      folds: `oof.csv` of the fit; "" where the corpus shows none of the pictures of the fit. With
+        it, a source that has none of their names gets no score.
+      process, processes: number of this process, 0 <= process < processes.
+
+    Raises:
+      CorpusError: the corpus is incomplete or of another view, or `out` holds another table.
+    """
+    manifest = read_json(os.path.join(data, shards.MANIFEST))
+    shards.check_present(data, manifest["datasets"])
+    view = manifest["settings"]["preprocess"]["view"]
+    if view != "fit":
+        raise CorpusError(
+            f'{data} was prepared for the view "{view}", which does not keep pictures as people see'
+            ' them: prepare it with view "fit", or score the original files with --videos'
+        )
+    table = read_folds(folds) if folds else FoldTable({})
+    folder = shards.builder_dir(data, _VIDEOS)
+    parts = [
+        (os.path.join(folder, row["name"]), row["records"])
+        for _, rows in sorted(manifest["datasets"][_VIDEOS]["splits"].items())
+        for row in rows
+    ]
+    identity = {
+        "corpus": manifest["video_table_sha256"],
+        "folds": file_sha256(folds) if folds else "",
+    }
+
+    tokens = None
+    if os.path.exists(os.path.join(data, store.TOKENS_MANIFEST)):
+        tokens = store.RecordStore(data, "vqa_tokens")
+
+    def rows(k: int, bar: tqdm) -> pa.Table:
+        return _rows(parts[k][0], teachers, table, tokens, bar)
+
+    share = Share(process, processes)
+    return job.write_ranges(out, identity, [n for _, n in parts], rows, teachers, share)
+
+
+def _recall(
+    records: Sequence[Mapping[str, Any]],
+    teachers: Sequence[LightTeacher],
+    tokens: store.RecordStore,
+) -> None:
+    """Tells teachers what a tower made of the frames, as far as it is theirs."""
+    own = towers.fingerprint(towers.shipped_path(0))
+    widths = EfficientNetLiteConfig(0).widths
+    for record in records:
+        known = tokens[record["video_id"]]
+        if known["tower"] != own:
+            return
+        frames = record["frames"]
+        moments = features.of_tokens(known["frames"], frames.shape[1:3], widths)
+        for extractor in {
+            id(teacher.extractor): teacher.extractor for teacher in teachers
+        }.values():
+            extractor.remember(list(frames), moments)
+
+
+def _rows(
+    path: str,
+    teachers: Sequence[LightTeacher],
+    table: FoldTable,
+    tokens: store.RecordStore | None,
+    bar: tqdm,
+) -> pa.Table:
+    """Scores of one shard."""
+    keys: list[str] = []
+    notes: list[str] = []
+    reasons: list[str | None] = []
+    scores: list[np.ndarray] = []
+    group: list[dict[str, Any]] = []
+
+    def score() -> None:
+        folds = [table.of(record["path"]) for record in group]
+        keys.extend(record["video_id"] for record in group)
+        notes.extend("" if fold is None else f"{_SEEN} {fold}" for fold in folds)
+        unknown = [bool(table) and fold is None for fold in folds]
+        reasons.extend(_UNKNOWN if row else None for row in unknown)
+        frames = [record["frames"] for record in group]
+        if tokens is not None:
+            _recall(group, teachers, tokens)
+        found = np.stack([teacher.score(frames, folds) for teacher in teachers], 1)
+        found[unknown] = np.nan
+        scores.append(found)
+        bar.update(len(group))
+        group.clear()
+
+    for record in store.shard_records(path, _VIDEOS):
+        group.append(record)
+        if len(group) == _AT_ONCE:
+            score()
+    if group:
+        score()
+    return job.table_of(keys, teachers, np.concatenate(scores), reasons, notes)
