@@ -45,6 +45,12 @@ def shared() -> pathlib.Path:
     return _SHARED
 
 
+def pytest_collection_finish() -> None:
+    """Leaves the million objects of what was imported out of every collection that follows."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs() -> Iterator[None]:
     """Drops a file's compiled programs after it: kept, they add up to gigabytes."""
