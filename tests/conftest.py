@@ -25,7 +25,8 @@ os.environ.setdefault(
         f"vqa_jax_test_programs_{getpass.getuser()}_{fake_devices.machine(os.environ)}",
     ),
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# The small ones, too: they are dropped from memory after every file, and hundreds add up.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # A compiler's threads leave freed pages between used ones in an arena each: gigabytes after some
 # files. In two arenas they are used again, and `malloc_trim` returns what is left.
