@@ -10,7 +10,7 @@ from vqa_jax.training import step, train
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_program_a_step():
-    """Runs of the same student, settings and devices share a step, which is compiled once a file."""
+    """Runs of the same student, settings and devices share a step: a file compiles it once."""
     make, made = step.make_train_step, {}
 
     def shared(student, config, mesh):
