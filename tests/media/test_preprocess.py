@@ -31,7 +31,9 @@ def test_fitted_shapes_are_the_nearest_of_five_whatever_the_file():
     assert 2 < len(chosen) <= 5
     for height, width in sizes.tolist():
         ratios = {
-            shape: max(shape[1] * height / (shape[0] * width), shape[0] * width / (shape[1] * height))
+            shape: max(
+                shape[1] * height / (shape[0] * width), shape[0] * width / (shape[1] * height)
+            )
             for shape in pre.fit_shapes()
         }
         found = pre.fit_shape(height, width)

@@ -20,7 +20,8 @@ def _blocks(maps: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
     fine = maps.astype(np.float64).repeat(cells, 1).repeat(cells, 2)
     fine = fine.reshape(count, cells, height, cells, width, channels)
     return tuple(
-        found.reshape(count, cells * cells, channels) for found in (fine.mean((2, 4)), fine.std((2, 4)))
+        found.reshape(count, cells * cells, channels)
+        for found in (fine.mean((2, 4)), fine.std((2, 4)))
     )
 
 

@@ -70,10 +70,14 @@ def test_a_tower_beside_the_student_is_taken_if_it_is_the_one(student, tmp_path)
 
 
 def test_missing_and_misfitting_towers_say_what_to_do(student, tmp_path):
-    with pytest.raises(WeightsError, match=r"(?s)tower\.safetensors.*none is 0123.*Put the student's"):
+    with pytest.raises(
+        WeightsError, match=r"(?s)tower\.safetensors.*none is 0123.*Put the student's"
+    ):
         towers.load(student, "0123456789abcdef", str(tmp_path))
     wanted = _changed(tmp_path, lambda arrays: arrays.pop("head/bias"))
-    with pytest.raises(VqaError, match=r"(?s)tower\.safetensors.*head/bias.*belongs to the student"):
+    with pytest.raises(
+        VqaError, match=r"(?s)tower\.safetensors.*head/bias.*belongs to the student"
+    ):
         towers.load(student, wanted, str(tmp_path))
 
 
