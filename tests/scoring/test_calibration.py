@@ -30,5 +30,5 @@ def test_beyond_the_knots_the_nearest_holds():
     ("scores", "mos"), [([1.0] * 5, [2.0] * 5), ([1.0] * 30, [float("nan")] * 30)]
 )
 def test_too_few_or_broken_numbers_are_refused(scores, mos):
-    with pytest.raises(ValueError, match="finite|least"):
+    with pytest.raises(ValueError, match=r"finite|least"):
         calibration.fit(scores, mos)

@@ -34,7 +34,7 @@ class FirstNumber:
         return np.array([self.extractor.moments(0, list(f))[:, 0].mean() for f in kept])
 
 
-class HeightTower:
+class GreyTower:
     """Instead of the network: tokens that tell the frames' means."""
 
     def __init__(self, student, params):
@@ -51,7 +51,7 @@ class HeightTower:
 
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> str:
-    monkeypatch.setattr(tower_tokens, "FrozenTower", HeightTower)
+    monkeypatch.setattr(tower_tokens, "FrozenTower", GreyTower)
     return cell_student.write_corpus(str(tmp_path / "corpus"), num_train=2)
 
 

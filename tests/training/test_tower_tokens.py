@@ -122,7 +122,7 @@ def test_students_and_corpora_that_do_not_fit_are_refused(fitted, corpus):
 
 def test_missing_and_foreign_tokens_name_the_command(data, stub):
     with pytest.raises(
-        files.CorpusError, match="no tokens of a frozen tower: run .*vqa_jax tokens"
+        files.CorpusError, match=r"no tokens of a frozen tower: run .*vqa_jax tokens"
     ):
         store.VideoStore(data, SPEC.extractor, SPEC.tower)
     tower_tokens.run(data, SPEC)
@@ -131,7 +131,7 @@ def test_missing_and_foreign_tokens_name_the_command(data, stub):
     assert video["frames"].shape == (2, 4, 4128) and motion.shape[1] == tiny_corpus.MOTION_DIM
     frames = store.VideoStore(data, SPEC.extractor)[key][0]["frames"]
     assert frames.dtype == np.uint8
-    with pytest.raises(files.CorpusError, match="tokens of tower .* wants 0123.*tokens` again"):
+    with pytest.raises(files.CorpusError, match=r"tokens of tower .* wants 0123.*tokens` again"):
         store.VideoStore(data, SPEC.extractor, "0123")[key]
 
 
