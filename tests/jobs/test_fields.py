@@ -94,3 +94,37 @@ def test_one_field():
         fields.part(raw, "a.c", int, "f.json", ValueError)
     with pytest.raises(ValueError, match=r"f\.json: a\.b is 3, no object"):
         fields.part(raw, "a.b", dict, "f.json", ValueError)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Other:
+    side: int
+    cells: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class _Either:
+    part: _Inner | _Other
+
+
+@pytest.mark.parametrize("part", [_Inner(3, 0.25), _Other(3), _Other(3, 4)])
+def test_of_a_union_the_dataclass_that_knows_most_of_the_fields_is_meant(part):
+    raw = {"part": dataclasses.asdict(part)}
+    found = fields.build(_Either, raw, "f.json", ValueError)
+    assert found.part == part and type(found.part) is type(part)
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        ({"side": 3, "cells": 2, "rate": 1.0}, r"f.json: part\.(rate|cells) is no known field"),
+        ({"cells": 2}, r"f.json: part\.side is missing"),
+        ({"side": 3, "cells": 0.5}, r"f.json: part\.cells is 0.5, no whole number"),
+        ({"colour": 3}, r"f.json: part\.colour is no known field"),
+        (3, "f.json: part is no object but 3"),
+        (None, "f.json: part is no object but null"),
+    ],
+)
+def test_a_union_is_checked_like_the_one_that_is_meant(raw, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        fields.build(_Either, {"part": raw}, "f.json", ValueError)

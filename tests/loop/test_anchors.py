@@ -1,7 +1,9 @@
 """Anchors chosen from a corpus: evenly spread over what the student sees, of all severities."""
 
+import dataclasses
 import itertools
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ from scipy import stats
 from tests.fixtures import tiny_corpus
 from tests.fixtures.known_qualities import KnowingEngine, video_of
 from vqa_jax import loading
+from vqa_jax.cli import main
 from vqa_jax.corpus.video_table import read_video_table, write_video_table
 from vqa_jax.loop import anchors
+from vqa_jax.motion import extractor
 from vqa_jax.scoring import thurstone
 from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorError, AnchorSet
+from vqa_jax.scoring.engine import VideoInput
 
 
 def test_choice_spreads_anchors_evenly_over_what_the_student_sees():
@@ -66,3 +71,60 @@ def test_a_student_that_cannot_judge_gets_no_anchors(known, corpus, tmp_path):
     with pytest.raises(AnchorError, match=r"does not tell them apart.*always prefers .* second"):
         anchors.make_anchors(student, str(tmp_path), corpus)
     assert not list(tmp_path.iterdir())
+
+
+def test_videos_of_a_table_become_a_students_anchors(known, tmp_path, monkeypatch):
+    monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
+    folder = str(shutil.copytree(known, tmp_path / "student"))
+    for level in range(4):
+        tiny_corpus.write_video(str(tmp_path / f"a{level}.mp4"), level, source=91)
+    table = tmp_path / "anchors.csv"
+    table.write_text("path,mos\na0.mp4,4.5\na3.mp4,1.0\na1.mp4,3.5\na2.mp4,2\n")
+    assert main.main(["anchors", "--student", folder, "--table", str(table)]) == 0
+    found = AnchorSet.load(folder, tiny_corpus.student_spec())
+    assert found.scores == (1.0, 2.0, 3.5, 4.5) and not found.arbitrary
+    given = loading.load(known, anchors=table).judge.anchors
+    for one, other in zip(found.inputs, given.inputs, strict=True):
+        assert one.frames.dtype == np.uint8  # a student with a tower of its own looks again
+        np.testing.assert_array_equal(one.frames, other.frames)
+    before = (tmp_path / "student" / ANCHOR_FILE).read_bytes()
+    table.write_text("path,mos\na0.mp4,1\na3.mp4,5\n")
+    with pytest.raises(AnchorError, match="against their scores"):
+        anchors.adopt_anchors(loading.load(folder), folder, str(table))
+    assert (tmp_path / "student" / ANCHOR_FILE).read_bytes() == before
+
+
+def test_behind_a_frozen_tower_its_tokens_are_kept_and_no_pictures(tmp_path):
+    pictures = tuple(
+        VideoInput(np.full((1, 2, 4, 4, 3), k, np.uint8), np.zeros((1, 3), np.float32))
+        for k in range(2)
+    )
+    given = AnchorSet(("a", "b"), pictures, (0.0, 9.0), "MOS", False)
+    asked = []
+
+    def tower_tokens(videos):
+        return [
+            dataclasses.replace(v, frames=v.frames.mean((3, 4))[..., None].astype(np.float16))
+            for v in videos
+        ]
+
+    student = SimpleNamespace(
+        use_anchors=asked.append,
+        judge=SimpleNamespace(anchors=given),
+        engine=SimpleNamespace(tower_tokens=tower_tokens),
+    )
+    folder = str(tmp_path)
+    assert anchors.adopt_anchors(student, folder, "t.csv") == str(tmp_path / ANCHOR_FILE)
+    assert asked == ["t.csv"]
+    found = AnchorSet.load(folder)
+    assert (found.names, found.scores, found.scale) == (given.names, given.scores, given.scale)
+    for k, video in enumerate(found.inputs):
+        assert video.frames.dtype == np.float16 and video.frames.shape == (1, 2, 4, 1)
+        assert (video.frames == k).all()
+
+
+@pytest.mark.parametrize("sources", [[], ["--data=d", "--table=t.csv"]])
+def test_anchors_come_from_one_place(sources, capsys):
+    with pytest.raises(SystemExit):
+        main.main(["anchors", "--student=s", *sources])
+    assert "--data" in capsys.readouterr().err

@@ -3,9 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from tests.fixtures import tiny_corpus
 from vqa_jax.media import crops
+from vqa_jax.media.preprocess import Preprocess
 
 
 def test_training_crops_lie_inside_their_tiles_and_may_be_shared():
@@ -40,3 +42,38 @@ def test_scoring_deals_centre_crops_into_groups_that_span_the_video():
     squash = dataclasses.replace(pre, view="squash")
     frames = np.arange(5)[:, None, None, None] * np.ones((1, 16, 16, 3), int)
     np.testing.assert_array_equal(crops.scoring_groups(frames, squash, 3)[0, :, 0, 0, 0], [0, 2, 4])
+
+
+FIT = Preprocess(view="fit", image_size=32)
+
+
+@pytest.mark.parametrize("shape", [(32, 64, 3), (4, 7)], ids=["pictures", "tokens"])
+def test_fitted_frames_or_their_tokens_are_drawn_whole_and_in_order(shape):
+    first, second = (
+        np.arange(count)[(..., *[None] * len(shape))] * np.ones((1, *shape)) for count in (6, 2)
+    )
+    drawn = set()
+    for seed in range(30):
+        rngs = tuple(np.random.default_rng([seed, k]) for k in range(2))
+        one, other = crops.training_frames(first, second, FIT, 3, 0.0, rngs)
+        assert one.shape == (3, *shape) and other.shape == (2, *shape)
+        numbers = one.reshape(3, -1)[:, 0].astype(int).tolist()
+        assert numbers == sorted(set(numbers))
+        np.testing.assert_array_equal(other, second)
+        drawn.add(tuple(numbers))
+        # The first video's draw does not depend on the second video.
+        rngs = tuple(np.random.default_rng([seed, k]) for k in range(2))
+        np.testing.assert_array_equal(
+            one, crops.training_frames(first, first, FIT, 3, 0.0, rngs)[0]
+        )
+    assert len(drawn) > 5 and {n for numbers in drawn for n in numbers} == set(range(6))
+
+
+@pytest.mark.parametrize("shape", [(32, 64, 3), (4, 7)], ids=["pictures", "tokens"])
+def test_fitted_frames_or_their_tokens_are_dealt_into_groups(shape):
+    frames = np.arange(5)[(..., *[None] * len(shape))] * np.ones((1, *shape))
+    one_by_one = crops.scoring_groups(frames, FIT, 1)
+    np.testing.assert_array_equal(one_by_one, frames[:, None])
+    pairs = crops.scoring_groups(frames, FIT, 2)
+    assert pairs.reshape(2, 2, -1)[..., 0].tolist() == [[0, 2], [1, 3]]
+    np.testing.assert_array_equal(crops.scoring_groups(frames[:1], FIT, 2), frames[None, :1])

@@ -16,6 +16,9 @@ CROPS = Preprocess(
     view="crops", image_size=16, tile_size=20, num_tiles=7, motion_size=16, clip_len=4,
     min_clips=1, max_clips=2,
 )  # fmt: skip
+FIT = Preprocess(
+    view="fit", image_size=32, motion_size=16, clip_len=4, min_clips=1, max_clips=2
+)  # fmt: skip
 SQUASH = Preprocess(image_size=24, motion_size=16, clip_len=4, min_clips=2, max_clips=3)
 
 
@@ -61,9 +64,10 @@ def _triangle(x: np.ndarray) -> np.ndarray:
     return np.maximum(1 - np.abs(x), 0)
 
 
-def _resize(image: np.ndarray, size: int, kernel, support: float) -> np.ndarray:
-    rows = _resize_matrix(image.shape[0], size, kernel, support)
-    columns = _resize_matrix(image.shape[1], size, kernel, support)
+def _resize(image: np.ndarray, size, kernel, support: float) -> np.ndarray:
+    height, width = np.broadcast_to(size, 2)
+    rows = _resize_matrix(image.shape[0], height, kernel, support)
+    columns = _resize_matrix(image.shape[1], width, kernel, support)
     across = np.clip(np.einsum("jw,hwc->hjc", columns, image.astype(float)), 0, 255)
     return np.clip(np.einsum("ih,hjc->ijc", rows, across), 0, 255)
 
@@ -78,6 +82,21 @@ def test_squash_is_bicubic_and_motion_is_bilinear():
     expected = _resize(video[1], 16, _triangle, 1.0)
     np.testing.assert_allclose(clips[0, 1], expected, **TOLERANCES["resized_levels"])
     assert (clips[2, 0] == clips[2, 1]).all()  # clip 2 starts at the last frame: filled up with it
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [((20, 26), (32, 32)), ((90, 160), (32, 64)), ((60, 45), (32, 32))]
+)
+def test_fit_is_bicubic_in_the_nearest_shape_up_and_down(size, shape):
+    video = np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8)
+    pre = dataclasses.replace(FIT, max_key_frames=2)
+    seen = view.view_frames(video, pre)
+    assert seen.shape == (2, *shape, 3) and seen.dtype == np.uint8
+    for frame, t in zip(seen, (0, 1), strict=True):  # of three, the first two: 0 and 3 // 2
+        expected = _resize(video[t], shape, _cubic, 2.0)
+        np.testing.assert_allclose(frame, expected, **TOLERANCES["resized_levels"])
+    again = view.view_frames(seen, pre)  # what is seen once is not changed by another look
+    np.testing.assert_array_equal(again, seen)
 
 
 def test_tiles_are_native_pixels_of_the_right_key_frames():
@@ -126,7 +145,7 @@ def test_small_frames_are_scaled_up_just_enough():
 
 
 @pytest.mark.parametrize("max_key_frames", [0, 2])
-@pytest.mark.parametrize("base", [SQUASH, CROPS], ids=["squash", "crops"])
+@pytest.mark.parametrize("base", [SQUASH, CROPS, FIT], ids=lambda pre: pre.view)
 def test_one_pass_equals_all_frames_in_memory(base, max_key_frames, tmp_path):
     pre = Preprocess.from_json(
         base.to_json().replace('"max_key_frames": 0', f'"max_key_frames": {max_key_frames}')

@@ -1,10 +1,17 @@
 """The formula of model FLOPs by hand."""
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
+from vqa_jax.devices import execution
 from vqa_jax.models import flops as model_flops
+from vqa_jax.models.cell_tower import CellTowerConfig
+from vqa_jax.models.efficientnet_lite import SIZES, EfficientNetLite
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import count_parameters
+from vqa_jax.planning import flops as counting
 
 
 def test_seven_billion_parameters_by_hand():
@@ -28,3 +35,33 @@ def test_seven_billion_parameters_by_hand():
         frozen.weight_gradients + 2 * 4096 * llm + head, rel=1e-12
     )
     assert everything.forward == frozen.forward
+
+
+@pytest.mark.parametrize("lite", SIZES)
+def test_a_pretrained_tower_costs_what_its_jaxpr_counts(lite, monkeypatch):
+    """Where a depthwise convolution is one: on CPUs it is written as products."""
+    monkeypatch.setattr(execution.Execution, "platform", "tpu")
+    vision = CellTowerConfig(lite)
+    abstract = nnx.eval_shape(lambda: EfficientNetLite(vision.network, nnx.Rngs(0)))
+    graph, state = nnx.split(abstract)
+
+    def run(state, frames):
+        return list(nnx.merge(graph, state).stage_outputs(frames))
+
+    for size in ((384, 512), (65, 97)):
+        frames = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+        counted = counting.count(run, state, frames).total
+        assert model_flops.cell_tower_flops(vision, *size) == pytest.approx(counted, rel=1e-12)
+
+
+def test_a_students_encoding_holds_its_pretrained_tower_and_its_training_does_not():
+    cfg = PRESETS["small"]
+    videos, frames = 2, 3
+    tower = model_flops.cell_tower_flops(cfg.vision, 384, 512)
+    assert 2e9 < tower < 4e9  # 0.4 billion products at 224 x 224 are published
+    rows = videos * frames * 4
+    projectors = 2 * rows * (4128 * 96 + 96**2) + 2 * videos * (128 * 96 + 96**2)
+    found = model_flops.encoding_flops(cfg, videos, frames, 1).forward
+    assert found == pytest.approx(videos * frames * tower + projectors, rel=1e-12)
+    pairs = model_flops.PairShape(1, frames, 1, 100, 1)
+    assert model_flops.training_flops(cfg, pairs, lambda _: True).forward < tower / 10

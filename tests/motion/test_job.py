@@ -86,7 +86,7 @@ def work_folders(data: str) -> list[str]:
 
 def test_features_are_those_of_the_clips_and_costs_are_told(data):
     found = motion_job.run(data, MeanExtractor())
-    assert found == motion_job.MotionOutcome(VIDEOS_PER_SHARD * sum(SPLITS.values()), 0)
+    assert found == motion_job.Outcome(VIDEOS_PER_SHARD * sum(SPLITS.values()), 0)
     store = store_lib.RecordStore(data, "vqa_motion")
     for split, count in SPLITS.items():
         for shard, number in np.ndindex(count, VIDEOS_PER_SHARD):
@@ -96,7 +96,7 @@ def test_features_are_those_of_the_clips_and_costs_are_told(data):
             assert record["extractor"] == "mean-16"
     assert work_folders(data) == []
     assert published(data)["bytes_per_video"]["clips"] > 0
-    cost = files.read_json(os.path.join(data, motion_job.COST))
+    cost = files.read_json(os.path.join(data, "motion_cost.json"))
     assert cost["timed"] == found.videos and cost["seconds_per_video"] > 0
 
 

@@ -185,7 +185,7 @@ def _pooling(cfg, pairs, gradient):
     tokens = shape(frames, cfg.vision.grid**2, cfg.embed_dim)
     if not gradient:
         return flops.count(lambda x: bilinear_pool(x, cfg.vision.grid), tokens).total
-    pooled = shape(frames, cfg.pooled_grid**2, cfg.embed_dim)
+    pooled = shape(frames, cfg.vision.token_grid**2, cfg.embed_dim)
 
     def both(x, cotangent):
         out, backward = jax.vjp(lambda x: bilinear_pool(x, cfg.vision.grid), x)

@@ -61,6 +61,7 @@ def test_every_flipped_bit_of_a_set_is_noticed(tmp_path):
 def test_the_description_tells_range_direction_and_who_scored():
     made = anchors_of()
     assert made.describe() == (
-        "test scale; anchors span 10..90, higher is better; arbitrary units, no human scored them"
+        "test scale; anchors span 10..90, higher is better; arbitrary units, no human scored them;"
+        " std: of the posterior, not calibrated"
     )
     assert "human scores" in dataclasses.replace(made, arbitrary=False).describe()

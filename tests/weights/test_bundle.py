@@ -1,5 +1,7 @@
 """A student's folder: its spec, damage by name."""
 
+import dataclasses
+import json
 import os
 import shutil
 
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.fixtures import tiny_corpus
+from tests.fixtures import cell_student, tiny_corpus
+from vqa_jax.errors import VqaError
 from vqa_jax.jobs import files
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
@@ -104,3 +107,34 @@ def test_students_of_earlier_versions_are_used(saved, monkeypatch):
     monkeypatch.setattr(bundle.logging, "info", lambda text, *a: told.append(text % a))
     bundle.load_params(saved, FunctionalStudent(tiny_corpus.student_spec().student))
     assert sum("unchecked" in text for text in told) == 1
+
+
+def test_a_student_behind_a_shared_tower_is_kept_without_it(tmp_path):
+    spec = cell_student.spec()
+    student = FunctionalStudent(spec.student)
+    params = cell_student.params(student)
+    folder = str(tmp_path / "student")
+    bundle.save(folder, spec, params, {"steps": 0})
+    assert bundle.load_spec(folder) == spec
+    path = os.path.join(folder, bundle.WEIGHTS_FILE)
+    stored = load_file(path)
+    assert {k for k in stored if k.startswith("vision/")} == {"vision/mean", "vision/scale"}
+    jax.tree.map(np.testing.assert_array_equal, bundle.load_params(folder, student), params)
+    save_file({**stored, "vision/network/head/bias": np.zeros(1280, np.float32)}, path)
+    with pytest.raises(bundle.BundleError, match="unexpected vision/network/head/bias"):
+        bundle.load_params(folder, student)
+    save_file(stored, path)
+    bundle.save_spec(folder, dataclasses.replace(spec, tower="0123456789abcdef"), {})
+    with pytest.raises(VqaError, match=r"(?s)tower\.safetensors.*none is 0123.*Put the student's"):
+        bundle.load_params(folder, student)
+
+
+def test_a_shared_tower_is_named_by_those_who_have_one():
+    spec, other = cell_student.spec(), tiny_corpus.student_spec()
+    assert "tower" not in other.to_dict()  # as students before shared towers told themselves
+    assert bundle.StudentSpec.from_dict(json.loads(json.dumps(spec.to_dict())), "f") == spec
+    for wrong in ({**spec.to_dict(), "tower": ""}, {**other.to_dict(), "tower": "0123"}):
+        with pytest.raises(bundle.BundleError, match=r"f: spec: tower is .* pretrained towers"):
+            bundle.StudentSpec.from_dict(json.loads(json.dumps(wrong)), "f")
+    made = bundle.make_spec("small", Preprocess(view="fit", image_size=384), 1, "")
+    assert made.tower == spec.tower and made.student.tokens_per_frame == 4

@@ -11,7 +11,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, TypeVar
 
 from vqa_jax.jobs.files import is_as_sealed
@@ -121,8 +121,8 @@ def _value(kind: Any, raw: Any, path: str, name: str, complain: Complain, bounds
     def refuse(what: str) -> Exception:
         return complain(f"{path}: {name} is {_shown(raw)}, {what}")
 
-    if isinstance(kind, types.UnionType) and isinstance(raw, Mapping):
-        kind = _fitting(kind, raw)
+    if isinstance(kind, types.UnionType):
+        kind = _fitting(kind, raw.keys() if isinstance(raw, Mapping) else set())
     if dataclasses.is_dataclass(kind):
         return build(kind, raw, path, complain, bounds, name)
     if typing.get_origin(kind) is tuple:
@@ -151,11 +151,11 @@ def _value(kind: Any, raw: Any, path: str, name: str, complain: Complain, bounds
     return kind(raw)
 
 
-def _fitting(kind: types.UnionType, raw: Mapping[str, Any]) -> Any:
-    """Of several dataclasses the one that knows most of an object's fields."""
+def _fitting(kind: types.UnionType, given: Set[str]) -> Any:
+    """Of several dataclasses the one that knows most of the given fields, else the first."""
     return max(
         typing.get_args(kind),
-        key=lambda cls: len(raw.keys() & {field.name for field in dataclasses.fields(cls)}),
+        key=lambda cls: len(given & {field.name for field in dataclasses.fields(cls)}),
     )
 
 

@@ -166,9 +166,9 @@ def _read_inputs(
         frames, motion = arrays[f"{i}/frames"], arrays[f"{i}/motion"]
         side = spec.preprocess.image_size if spec else frames.shape[-2] if frames.ndim > 1 else 0
         if not _is_seen(frames, side, spec):
+            seen = "tokens of its tower" if spec and spec.tower else f"pictures of {side} pixels"
             raise AnchorError(
-                f"{path}: {i}/frames is {frames.dtype} {list(frames.shape)}, no pictures of "
-                f"{side} pixels: {remedy}"
+                f"{path}: {i}/frames is {frames.dtype} {list(frames.shape)}, no {seen}: {remedy}"
             )
         if not frames.size or (spec and frames.shape[1] > spec.num_frames):
             raise AnchorError(f"{path}: {i}/frames holds {frames.shape[:2]} pictures: {remedy}")
@@ -178,7 +178,8 @@ def _read_inputs(
                 f"{path}: {i}/motion is {motion.dtype} {list(motion.shape)}, no features of width "
                 f"{width}: {remedy}"
             )
-        if not np.isfinite(motion).all():
-            raise AnchorError(f"{path}: {i}/motion holds numbers that are not finite: {remedy}")
+        for part, numbers in (("frames", frames), ("motion", motion)):
+            if not np.isfinite(numbers).all():
+                raise AnchorError(f"{path}: {i}/{part} holds numbers that are not finite: {remedy}")
         inputs.append(VideoInput(frames, motion))
     return tuple(inputs)
