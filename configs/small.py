@@ -10,6 +10,7 @@ python -m vqa_jax train --config small --data DIR --workdir DIR
 from ml_collections import ConfigDict
 
 from configs import base
+from data_prep.simulators import SIMULATORS, expand
 
 VIEW = {
     "view": "fit",
@@ -24,25 +25,49 @@ VIEW = {
 }
 
 
+_SIMULATORS = expand(
+    (
+        *("resize", "gaussian_blur", "gaussian_noise", "darken", "brighten"),
+        *("jitter", "stutter", "h264", "h265", "frame_drop"),
+        *("optics", "sensor", "processing", "coding", "transmission"),
+    )
+)
+_OF_MOTION = ("temporal", "transmission")  # kinds that a single frame does not show
+
+
 def get_config() -> ConfigDict:
-    """Photographs and clips in one viewing size; two simulators a source."""
+    """Photographs and clips in one viewing size; one simulator a still, four a clip."""
     config = base.get_config()
     config.student = "small"
+    config.severity_simulators = tuple(
+        name for name in _SIMULATORS if SIMULATORS[name].kind not in _OF_MOTION
+    )
     prep = config.prep
     prep.preprocess.update(VIEW)
     prep.stills = True
     prep.window = (0, 0)
-    prep.segments_per_source = 1
-    prep.simulators_per_segment = 2
-    prep.heldout_fraction = 0.05
+    prep.segments_per_source = 4  # of a clip; a still has one
+    prep.simulators = _SIMULATORS
+    prep.simulators_per_segment = 1
+    prep.h265_preset = "medium"
+    prep.heldout_fraction = 0.0  # what is held out are folds, see the card
+    prep.num_buckets = 32
+    prep.deduplicate = "exact"  # clips are near copies of their stills
     prep.teachers = ()
+    config.pairs.simulator_per_label = 12_000
+    config.pairs.teachers_per_label = 24_000
     train = config.train
     train.input.batch_size = 64
-    train.input.num_frames = 8
-    train.input.mix = {"simulator": 0.3, "teachers": 0.7}
+    train.input.num_frames = 1
+    train.input.mix = {
+        "image:teachers": 0.45,
+        "image": 0.25,
+        "teachers": 0.15,
+        "simulator": 0.15,
+    }
     train.severity_weight = 0.3
-    train.optim.total_steps = 1500
-    train.optim.warmup_steps = 75
+    train.optim.total_steps = 2000
+    train.optim.warmup_steps = 100
     train.optim.peak_lr = 1e-3
     parts = ("vision_projector/*", "motion_projector/*", "newline", "llm/*", "severity_*")
     train.trainable = dict.fromkeys(parts, 1.0)

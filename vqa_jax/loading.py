@@ -27,7 +27,13 @@ from vqa_jax.weights import bundle
 
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
 CONFIG_NAME = "config.json"  # of a published checkpoint
-SHIPPED = os.path.join(os.path.dirname(__file__), "assets", "tiny_student")
+DEFAULT = "tiny"
+NAMED = {
+    name: os.path.join(os.path.dirname(__file__), "assets", f"{name}_student")
+    for name in (DEFAULT,)
+}
+"""The students that ship, by the name that `load` and `--student` take."""
+SHIPPED = NAMED[DEFAULT]
 
 
 def load(
@@ -37,8 +43,8 @@ def load(
 
     Args:
       path: a folder of ours (student.json), an export of one, or a checkpoint with the names of
-        LLaVA-OneVision or of the authors (config.json and safetensors); None is the shipped tiny
-        student.
+        LLaVA-OneVision or of the authors (config.json and safetensors); one of `NAMED`, where there
+        is no folder of that name; None is the shipped student.
       anchors: table of other anchors than its own (`Predictor.use_anchors`).
       mesh: devices that share every batch (`sharding.make_mesh`); default: one device.
 
@@ -95,6 +101,8 @@ def _shipped(folder: str) -> Predictor:
 
 def _load(path: Path | None, mesh: Mesh | None) -> Predictor:
     folder = os.fspath(path) if path is not None else SHIPPED
+    if not os.path.exists(folder):
+        folder = NAMED.get(folder, folder)
     if not os.path.isdir(folder):
         what = "is not a folder" if path is not None else "(the shipped student) is missing"
         raise bundle.BundleError(f"{folder} {what}: name a student's folder")

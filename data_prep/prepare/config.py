@@ -187,8 +187,10 @@ class PairConfig:
     Attributes:
       seed: of the draws.
       simulator_per_label: training pairs of the four simulator labels; or kind of simulator
-        (spatial, temporal, streaming) -> such numbers, as in method 3.3.
-      teachers_per_label: training pairs of the five labels by teachers.
+        (simulators.KINDS) -> such numbers, as in method 3.3.
+      teachers_per_label: training pairs of the five labels by teachers, of sources and versions.
+      across: training pairs of a source that the teachers call good and another's worst version,
+        see `vqa_jax.pairs.across` [beyond method 3.2].
       unite: "rank" or "logistic": how the teachers' scales become one.
       std_floor: lowest s_D in united score units (0..100); see method 3.1.
       num_shards: pair shards of a split.
@@ -202,10 +204,18 @@ class PairConfig:
     std_floor: float = 3.0
     num_shards: int = 4
     lower_is_better: tuple[str, ...] = ()
+    across: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as a JSON file gives them back."""
-        return {**dataclasses.asdict(self), "lower_is_better": sorted(self.lower_is_better)}
+        """The settings as a JSON file gives them back.
+
+        One that came later counts only where it does something, so that pairs drawn before it
+        stay those of their settings.
+        """
+        told = {**dataclasses.asdict(self), "lower_is_better": sorted(self.lower_is_better)}
+        if not self.across:
+            del told["across"]
+        return told
 
 
 @dataclasses.dataclass(frozen=True)

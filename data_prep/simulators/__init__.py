@@ -3,7 +3,7 @@
 All take and return uint8 RGB frames [T, H, W, 3] of one size, count levels from 1 (mild), and
 are pure functions of (frames, fps, level, seed). Each is listed once, at the end of the module of
 its kind. The method's nine are resize, gaussian_blur, gaussian_noise, darken, brighten, jitter,
-stutter, h264 and h265.
+stutter, h264 and h265; all others are beyond it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.simulators import mixed, spatial, streaming, temporal
+from data_prep.simulators import (
+    coding,
+    mixed,
+    optics,
+    processing,
+    sensor,
+    spatial,
+    streaming,
+    temporal,
+    transmission,
+)
 from data_prep.simulators.base import KINDS, MAX_LEVELS, Simulator, SimulatorError
 
 __all__ = [
@@ -25,10 +35,12 @@ __all__ = [
     "simulate",
 ]
 
+_MODULES = (
+    *(spatial, temporal, streaming, mixed),
+    *(optics, sensor, processing, coding, transmission),
+)
 SIMULATORS: dict[str, Simulator] = {
-    simulator.name: simulator
-    for module in (spatial, temporal, streaming, mixed)
-    for simulator in module.SIMULATORS
+    simulator.name: simulator for module in _MODULES for simulator in module.SIMULATORS
 }
 
 

@@ -2,14 +2,18 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from vqa_jax.errors import VqaError
 
-KINDS = ("spatial", "temporal", "streaming", "mixed")
+KINDS = (
+    *("spatial", "temporal", "streaming", "mixed"),
+    *("optics", "sensor", "processing", "coding", "transmission"),
+)
 MAX_LEVELS = 5  # a student's severity head has this many classes a simulator
 
 Parameter = float | tuple[float, ...]
@@ -61,3 +65,31 @@ def random_stream(seed: int, *purpose: str) -> np.random.Generator:
     digest = hashlib.sha256("/".join(purpose).encode()).digest()
     words = np.frombuffer(digest[:16], dtype="<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence([int(seed), *words]))
+
+
+def frame_by_frame(change: Callable[..., Iterator[np.ndarray]]) -> Callable[..., np.ndarray]:
+    """`Simulator.apply` of a distortion that is written as a frame iterator.
+
+    Args:
+      change: (iterator of uint8 [H, W, 3], fps, parameter, seed, **options) -> iterator of as
+        many uint8 [H, W, 3]; what it was given stays as it is.
+    """
+
+    def apply(
+        frames: np.ndarray, fps: float, parameter: Parameter, seed: int, **options: Any
+    ) -> np.ndarray:
+        out = np.empty_like(frames)
+        changed = change(iter(frames), fps, parameter, seed, **options)
+        for target, frame in zip(out, changed, strict=True):
+            target[:] = frame
+        return out
+
+    return apply
+
+
+def first_shape(
+    frames: Iterator[np.ndarray],
+) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
+    """The shape of the first of at least one frame, and all frames again."""
+    first = next(frames)
+    return first.shape, itertools.chain([first], frames)

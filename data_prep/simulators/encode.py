@@ -124,15 +124,10 @@ def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -
                 if shape not in (None, frame.shape):
                     raise EncodeError(f"frame {index} is {frame.shape}, the first one {shape}")
                 shape = frame.shape
-                padded = _pad(frame, _MIN_SIDE[config.codec])
+                padded = pad(frame, _MIN_SIDE[config.codec])
                 if stream is None:
                     stream = _add_stream(container, padded.shape, fps, config)
-                picture = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(
-                    format="yuv420p",
-                    dst_colorspace=matrix,
-                    dst_color_range=_LIMITED,
-                    interpolation=_EXACT,
-                )
+                picture = to_yuv(padded, matrix)
                 picture.color_primaries, picture.color_trc = primaries, transfer
                 picture.pts = index
                 packets += stream.encode(picture)
@@ -161,17 +156,7 @@ def decode_rgb(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """
     with av.open(io.BytesIO(data)) as container:
         container.streams.video[0].codec_context.thread_count = 1
-        frames = [
-            frame.to_ndarray(
-                format="rgb24",
-                src_colorspace=frame.colorspace,
-                dst_colorspace=frame.colorspace,
-                src_color_range=_LIMITED,
-                dst_color_range=_FULL,
-                interpolation=_EXACT,
-            )
-            for frame in container.decode(video=0)
-        ]
+        frames = [to_rgb(frame, frame.colorspace) for frame in container.decode(video=0)]
     height, width = size or frames[0].shape[:2]
     return np.stack([frame[:height, :width] for frame in frames])
 
@@ -188,11 +173,33 @@ def encode_decode(frames: np.ndarray, fps: float, config: EncodeConfig) -> np.nd
     return decoded
 
 
-def _pad(frame: np.ndarray, min_side: int) -> np.ndarray:
+def pad(frame: np.ndarray, min_side: int) -> np.ndarray:
     """Extends [H, W, 3] by repeated edges to even sides of at least `min_side`."""
     height, width = (max(side + side % 2, min_side) for side in frame.shape[:2])
     extra = (height - frame.shape[0], width - frame.shape[1])
     return np.pad(frame, ((0, extra[0]), (0, extra[1]), (0, 0)), mode="edge")
+
+
+def to_yuv(frame: np.ndarray, matrix: int, full_range: bool = False) -> av.VideoFrame:
+    """uint8 RGB [H, W, 3] of even sides -> 4:2:0; `matrix` as ITU-T H.273 numbers them."""
+    return av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+        format="yuvj420p" if full_range else "yuv420p",
+        dst_colorspace=matrix,
+        dst_color_range=_FULL if full_range else _LIMITED,
+        interpolation=_EXACT,
+    )
+
+
+def to_rgb(picture: av.VideoFrame, matrix: int, full_range: bool = False) -> np.ndarray:
+    """The inverse of `to_yuv`: uint8 RGB [H, W, 3]."""
+    return picture.to_ndarray(
+        format="rgb24",
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=_FULL if full_range else _LIMITED,
+        dst_color_range=_FULL,
+        interpolation=_EXACT,
+    )
 
 
 def _set_decoding_times(packets: list[av.Packet]) -> None:

@@ -1,4 +1,4 @@
-"""The commands `anchors`, `choose_anchors` and `anchor_sensitivity`."""
+"""The commands `anchors`, `calibrate`, `choose_anchors` and `anchor_sensitivity`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ def add(commands: Any) -> None:
     sub = command.add(commands, "anchors", _anchors, "Choose a student's anchors.")
     text = "student's folder; its anchors are written there"
     command.add_output(sub, "--student", "folder", text, required=True)
-    sub.add_argument("--data", required=True, help="corpus folder")
+    source = sub.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", help="corpus folder: simulated versions become anchors")
+    source.add_argument("--table", help="videos or pictures with scores (path, mos) become anchors")
+
+    sub = command.add(
+        commands, "calibrate", _calibrate, "Tell scores how far people are from them."
+    )
+    text = "student's folder; its anchors are told"
+    command.add_output(sub, "--student", "folder", text, required=True)
+    sub.add_argument("--scores", required=True, help="its scores, as `score --csv` writes them")
+    sub.add_argument("--labels", required=True, help="human scores of the same files")
 
     sub = command.add(
         commands, "choose_anchors", _choose, "Choose anchors from a pool of scored videos."
@@ -31,7 +41,7 @@ def add(commands: Any) -> None:
         "Leave each anchor out and tell what that does to videos' scores.",
     )
     sub.add_argument("paths", nargs="+", metavar="PATH", help="videos to score")
-    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--anchors", metavar="FILE", help="table of other anchors: path, mos or score")
     command.add_output(sub, "--out", "folder", "folder for the report", required=True)
 
@@ -40,7 +50,17 @@ def _anchors(args: argparse.Namespace) -> command.Result:
     from vqa_jax import loading
     from vqa_jax.loop import anchors
 
-    return anchors.make_anchors(loading.load(args.student), args.student, args.data), 0
+    student = loading.load(args.student)
+    if args.table:
+        return anchors.adopt_anchors(student, args.student, args.table), 0
+    return anchors.make_anchors(student, args.student, args.data), 0
+
+
+def _calibrate(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.loop import anchors
+
+    number = anchors.calibrate(args.student, args.scores, args.labels)
+    return f"std of {args.student} measured on {number} files", 0
 
 
 def _choose(args: argparse.Namespace) -> command.Result:
@@ -57,7 +77,7 @@ def _sensitivity(args: argparse.Namespace) -> command.Result:
     from vqa_jax.report import anchors as page
 
     student = loading.load(args.student, anchors=args.anchors)
-    probabilities, failed = student.anchor_probabilities(find_videos(args.paths))
+    probabilities, failed = student.anchor_probabilities(find_videos(args.paths, stills=True))
     rows = [f"no score: {terminal.name(error)}" for error in failed]
     try:
         found = page.examine(student.judge, probabilities)

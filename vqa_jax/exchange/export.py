@@ -125,6 +125,11 @@ def _set_before(out: str) -> dict[str, str]:
 
 def _open(folder: str) -> _Source:
     spec = bundle.load_spec(folder)
+    if spec.tower:
+        raise ExportError(
+            f"{folder}: its tower is shared and its frames have several shapes, which exports lack:"
+            " use the folder itself"
+        )
     student = FunctionalStudent(spec.student)
     params = student.merge(bundle.load_params(folder, student))
     cfg = with_additions(spec.student, 0)

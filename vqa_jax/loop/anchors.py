@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from vqa_jax.benchmarks.labels import read_labels
 from vqa_jax.corpus.store import VideoStore
 from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.jobs import files
 from vqa_jax.pairs.levels import preference
-from vqa_jax.scoring import thurstone
+from vqa_jax.scoring import calibration, thurstone
 from vqa_jax.scoring.anchors import ANCHOR_FILE, AnchorError, AnchorSet
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
@@ -89,6 +92,53 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
     Judge(student.engine, found, student.fingerprint)  # a student that cannot judge gets none
     found.save(folder)
     return target
+
+
+def adopt_anchors(student: Predictor, folder: str, table: str) -> str:
+    """Takes the videos of a table (`anchor_sources`) as anchors into the student's folder.
+
+    Behind a frozen tower its tokens are kept instead of pictures, which nobody can get back.
+
+    Returns:
+      Path of the anchors' file; existing anchors are replaced.
+
+    Raises:
+      AnchorError: the table or its videos cannot be used, or the student does not tell them apart.
+    """
+    student.use_anchors(table)
+    given = student.judge.anchors  # a student that cannot judge gets none
+    inputs = tuple(student.engine.tower_tokens(given.inputs))
+    dataclasses.replace(given, inputs=inputs).save(folder)
+    return os.path.join(folder, ANCHOR_FILE)
+
+
+def calibrate(folder: str, scores: str, labels: str) -> int:
+    """Measures how far people are from a student's scores, and tells it to its anchors.
+
+    Args:
+      folder: the student's, with its anchors.
+      scores: table with path and score, as `score --csv` writes it, of that student.
+      labels: table of human scores of the same files, on the anchors' scale.
+
+    Returns:
+      How many files both tables know.
+
+    Raises:
+      AnchorError: no anchors, or tables that do not fit.
+    """
+    rated = read_labels(labels)
+    people = dict(zip(map(os.path.basename, rated.names), rated.mos.tolist(), strict=True))
+    with open(scores, encoding="utf-8", newline="") as text:
+        found = {os.path.basename(row["path"]): row["score"] for row in csv.DictReader(text)}
+    known = sorted(name for name, score in found.items() if score and name in people)
+    anchors = AnchorSet.load(folder)
+    try:
+        knots = calibration.fit([float(found[n]) for n in known], [people[n] for n in known])
+    except ValueError as error:
+        raise AnchorError(f"{scores} and {labels}: {error}") from error
+    told = f"{len(known):,} files of {os.path.basename(labels)}"
+    dataclasses.replace(anchors, calibration=knots, calibrated_on=told).save(folder)
+    return len(known)
 
 
 def choose_evenly(

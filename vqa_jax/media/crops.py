@@ -34,8 +34,8 @@ def training_frames(
         [N, P, W].
       second: of the second one.
       pre: how they were stored.
-      num_frames: most frames of a video: of more, a crops view is drawn from, another one
-        thinned evenly.
+      num_frames: most frames of a video: of more, a squashed view is thinned evenly, others
+        are drawn from.
       same_crops: probability that both show the same crops, where both have as many.
       rngs: the first one decides the first video's crops alone, so that pairs with one first video
         can show it alike; the second one decides the rest.
@@ -43,8 +43,13 @@ def training_frames(
     Returns:
       Two arrays [F, S, S, 3], F <= num_frames.
     """
-    if pre.view != "crops":
+    if pre.view == "squash":
         return _thin(first, num_frames), _thin(second, num_frames)
+    if pre.view == "fit":
+        return tuple(
+            frames[np.sort(rng.permutation(len(frames))[:num_frames])]
+            for frames, rng in zip((first, second), rngs, strict=True)
+        )
     slack = pre.tile_size - pre.image_size
     draw = _draw_crops(len(first), slack, num_frames, rngs[0])
     other = draw
@@ -62,13 +67,14 @@ def _thin(frames: np.ndarray, most: int) -> np.ndarray:
 def scoring_groups(frames: np.ndarray, pre: Preprocess, num_frames: int) -> np.ndarray:
     """Frames of a video as the student sees them in scoring: [G, F, H, W, 3].
 
-    A crops view is cut to centre crops and dealt into groups of `num_frames`, so that each group
-    spans the video and the frame; the groups' level logits are averaged. Another view is one
-    group.
+    A crops view is cut to centre crops. These, or fitted frames, are dealt into groups of
+    `num_frames`, so that each group spans the video (and the frame); the groups' level logits are
+    averaged. A squashed view is one group.
     """
-    if pre.view != "crops":
+    if pre.view == "squash":
         return _thin(frames, num_frames)[None]
-    edge = (pre.tile_size - pre.image_size) // 2
-    crops = frames[:, edge : edge + pre.image_size, edge : edge + pre.image_size]
-    groups = max(1, len(crops) // num_frames)
-    return np.stack([crops[g::groups][:num_frames] for g in range(groups)])
+    if pre.view == "crops":
+        edge = (pre.tile_size - pre.image_size) // 2
+        frames = frames[:, edge : edge + pre.image_size, edge : edge + pre.image_size]
+    groups = max(1, len(frames) // num_frames)
+    return np.stack([frames[g::groups][:num_frames] for g in range(groups)])

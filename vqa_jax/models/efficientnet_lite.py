@@ -19,6 +19,7 @@ from vqa_jax.devices import execution
 from vqa_jax.models.layers import Initializer, param, zeros
 
 NUM_STAGES = 8  # seven of blocks, and the head
+STRIDES = (2, 4, 8, 16, 16, 32, 32, 32)  # pixels of the picture by pixel of a stage's map
 _MEAN, _SCALE = 127.0, 128.0  # of pixels 0..255
 _STEM, _HEAD = 32, 1280  # widths that do not grow with the network
 # Repeats, kernel, stride of the first block, expansion and channels of Lite0's stages.

@@ -15,6 +15,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from vqa_jax.models.cell_tower import CellTowerConfig
+from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
 
 FORMULA = (
@@ -115,8 +117,14 @@ class _Chain:
 
 
 def _vision(chain: _Chain, cfg: StudentConfig, shape: PairShape) -> None:
-    v = cfg.vision
-    frames = shape.videos * shape.frames
+    rows = shape.videos * shape.frames * cfg.vision.grid**2
+    if isinstance(cfg.vision, SiglipConfig):  # a pretrained tower's tokens come from elsewhere
+        _siglip(chain, cfg.vision, shape.videos * shape.frames)
+    chain.dense("vision_projector", rows, cfg.vision.embed_dim, {"w_in": cfg.embed_dim})
+    chain.dense("vision_projector", rows, cfg.embed_dim, {"w_out": cfg.embed_dim})
+
+
+def _siglip(chain: _Chain, v: SiglipConfig, frames: int) -> None:
     rows = frames * v.grid**2
     chain.dense("vision", rows, v.patch_size**2 * 3, {"patch_kernel": v.embed_dim})
     chain.vector("vision/patch_bias", "vision/position")
@@ -130,8 +138,20 @@ def _vision(chain: _Chain, cfg: StudentConfig, shape: PairShape) -> None:
         chain.vector(f"{layers}/norm2_scale", f"{layers}/norm2_bias")
         chain.dense(layers, rows, width, {"w_up": v.mlp_dim})
         chain.dense(layers, rows, v.mlp_dim, {"w_down": width})
-    chain.dense("vision_projector", rows, v.embed_dim, {"w_in": cfg.embed_dim})
-    chain.dense("vision_projector", rows, cfg.embed_dim, {"w_out": cfg.embed_dim})
+
+
+def cell_tower_flops(vision: CellTowerConfig, height: int, width: int) -> float:
+    """FLOPs of a pretrained tower on one frame: its convolutions, two a multiplication."""
+    stem = vision.network.stages[0][0].d_in
+    height, width = -(-height // 2), -(-width // 2)
+    total = height * width * 27.0 * stem
+    for block in (block for stage in vision.network.stages for block in stage):
+        inner = block.d_in * block.expansion
+        if block.expansion > 1:
+            total += height * width * block.d_in * inner
+        height, width = -(-height // block.stride), -(-width // block.stride)
+        total += height * width * inner * (block.kernel**2 + block.d_out)
+    return 2 * (total + height * width * vision.network.widths[-2] * vision.network.widths[-1])
 
 
 def _motion(chain: _Chain, cfg: StudentConfig, shape: PairShape) -> None:
@@ -204,7 +224,11 @@ def encoding_flops(cfg: StudentConfig, videos: int, frames: int, clips: int) -> 
     shape = PairShape(1, frames, clips, 0, 0)  # a pair is two videos
     _vision(_Chain(counts, lambda _: False), cfg, shape)
     _motion(_Chain(counts, lambda _: False), cfg, shape)
-    return ModelFlops(forward=counts.forward * videos / 2)
+    forward = counts.forward * videos / 2
+    if isinstance(cfg.vision, CellTowerConfig):
+        side = cfg.vision.image_size
+        forward += videos * frames * cell_tower_flops(cfg.vision, side, round(side * 4 / 3))
+    return ModelFlops(forward=forward)
 
 
 def suffix_flops(cfg: StudentConfig, sequences: int, length: int, prefix: int) -> ModelFlops:

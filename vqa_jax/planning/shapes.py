@@ -38,7 +38,7 @@ QWEN2_PROMPT = PromptSize(84, 78, 32, 14, 7, (37179, 10960, 4428, 2664, 16353))
 
 def prompt_size(spec: bundle.StudentSpec) -> PromptSize:
     """Sizes of the prompt with the student's tokenizer."""
-    if spec.preset != "tiny":
+    if spec.preset not in bundle.OWN_TOKENIZER:
         return QWEN2_PROMPT
     tokenizer = bundle.make_tokenizer(spec)
     geometry = PromptGeometry(tokenizer, spec.student.tokens_per_frame, "sentence")
@@ -102,8 +102,12 @@ def abstract_batch(
     def make(dtype: Any, *dims: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((shape.groups, *dims), dtype, sharding=sharding)
 
+    frames = make(jnp.uint8, videos, shape.frames, size, size, 3)
+    if spec.tower:
+        vision = spec.student.vision
+        frames = make(jnp.float16, videos, shape.frames, vision.grid**2, vision.embed_dim)
     batch = {
-        "frames": make(jnp.uint8, videos, shape.frames, size, size, 3),
+        "frames": frames,
         "frame_mask": make(jnp.float32, videos, shape.frames),
         "motion": make(jnp.float32, videos, shape.clips, spec.student.motion_dim),
         "tokens": make(jnp.int32, *each, shape.tokens - shape.prefix),

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import fields
 from vqa_jax.jobs.files import file_sha256, write_sealed
+from vqa_jax.scoring.calibration import SHARE, Knot
 from vqa_jax.scoring.engine import VideoInput
 from vqa_jax.weights.bundle import StudentSpec
 
@@ -44,6 +45,8 @@ class _Facts:
     scale: str
     arbitrary: bool
     inputs_sha256: str = ""  # of FRAMES_FILE; sets of earlier versions lack it
+    calibration: tuple[Knot, ...] = ()
+    calibrated_on: str = ""
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.names) == len(self.scores):
@@ -62,6 +65,8 @@ class AnchorSet:
       scores: [A] on the anchors' scale, higher is better.
       scale: what the scores are, for people ("simulated severity, arbitrary" or a MOS).
       arbitrary: True when no human scored them.
+      calibration: how far people are from scores against these anchors; () where it is not known.
+      calibrated_on: whose scores that was measured on.
     """
 
     names: tuple[str, ...]
@@ -69,6 +74,8 @@ class AnchorSet:
     scores: tuple[float, ...]
     scale: str
     arbitrary: bool
+    calibration: tuple[Knot, ...] = ()
+    calibrated_on: str = ""
 
     def save(self, folder: str) -> None:
         """Writes the set into a folder (a student's, usually)."""
@@ -85,6 +92,9 @@ class AnchorSet:
             "arbitrary": self.arbitrary,
             "inputs_sha256": file_sha256(path),
         }
+        if self.calibration:
+            facts["calibration"] = [dataclasses.asdict(knot) for knot in self.calibration]
+            facts["calibrated_on"] = self.calibrated_on
         write_sealed(os.path.join(folder, ANCHOR_FILE), facts)
 
     @classmethod
@@ -105,7 +115,8 @@ class AnchorSet:
         facts = fields.build(_Facts, raw, path, AnchorError)
         stored = os.path.join(folder, FRAMES_FILE)
         inputs = _read_inputs(stored, facts.inputs_sha256, len(facts.names), spec)
-        return cls(facts.names, inputs, facts.scores, facts.scale, facts.arbitrary)
+        kept = ("names", "scores", "scale", "arbitrary", "calibration", "calibrated_on")
+        return cls(inputs=inputs, **{name: getattr(facts, name) for name in kept})
 
     @classmethod
     def beside(cls, folder: str, spec: StudentSpec | None = None) -> AnchorSet | None:
@@ -117,7 +128,12 @@ class AnchorSet:
         """One sentence on what the scores mean."""
         low, high = min(self.scores), max(self.scores)
         kind = "arbitrary units, no human scored them" if self.arbitrary else "human scores"
-        return f"{self.scale}; anchors span {low:g}..{high:g}, higher is better; {kind}"
+        std = "std: of the posterior, not calibrated"
+        if self.calibration:
+            std = (
+                f"std: {SHARE:.0%} of people's scores lie within, measured on {self.calibrated_on}"
+            )
+        return f"{self.scale}; anchors span {low:g}..{high:g}, higher is better; {kind}; {std}"
 
 
 def _is_seen(frames: np.ndarray, side: int, spec: StudentSpec | None) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from vqa_jax.scoring import sanity, thurstone
+from vqa_jax.scoring import calibration, sanity, thurstone
 from vqa_jax.scoring.anchors import AnchorError, AnchorSet
 from vqa_jax.scoring.comparisons import Comparisons
 from vqa_jax.scoring.engine import EncodedVideo, Engine
@@ -78,6 +78,11 @@ class Judge:
             scores = [Score(float(p), *[math.nan] * 3, extrapolated=False) for p in percents]
         else:
             scores = self.scale.solve(answers.preferred, answers.seen)
+            if knots := self.anchors.calibration:
+                scores = [
+                    dataclasses.replace(found, std=calibration.deviation(knots, found.score))
+                    for found in scores
+                ]
         shares: list[float | None] = [None] * len(videos)
         if answers.contradicted is not None:
             shares = answers.contradicted.mean(axis=1).tolist()

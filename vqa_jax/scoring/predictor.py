@@ -1,6 +1,6 @@
 """A student as people use it: videos in, results out.
 
-p = vqa_jax.load()                              # the shipped tiny student
+p = vqa_jax.load()                              # the shipped student
 p.score("clip.mp4")                             # -> Result(path=..., score=..., std=..., ...)
 p.score(frames, fps=30.0)                       # the same of uint8 [T, H, W, 3]
 p.score(["a.mp4", "b.mkv"])                     # -> [Result, Result], batched, in order
@@ -254,8 +254,13 @@ class Predictor:
         if isinstance(video, np.ndarray):
             return self._input(*view.frames_input(video, fps, pre))
         path = os.fspath(video)
-        *seen, info = isolation.call(limits, path, view.video_input, path, pre, limits.pixels)
-        return self._input(*seen, info.notes)
+        views, clips, info = isolation.call(
+            limits, path, view.video_input, path, pre, limits.pixels
+        )
+        found = self._input(views, clips, info.notes)
+        if view.is_image(path, info.num_frames):  # as in training (method 4)
+            found = dataclasses.replace(found, motion=np.zeros_like(found.motion[:1]))
+        return found
 
     def _input(self, views: np.ndarray, clips: np.ndarray, notes: str = "") -> VideoInput:
         return VideoInput.of_view(views, self._extractor(clips), self.engine.spec, notes)

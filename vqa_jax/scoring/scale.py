@@ -19,7 +19,7 @@ class Score:
 
     Attributes:
       score: on the anchors' scale, higher is better.
-      std: posterior standard deviation, in the same units.
+      std: in the same units: the posterior's, or what a calibration says (`calibration`).
       q: Thurstone score (unit-normal prior), higher is better.
       q_std: its posterior standard deviation.
       extrapolated: q lies beyond the anchors, so the score continues linearly.

@@ -1,7 +1,8 @@
 """Scores of light teachers for a prepared corpus, simulated versions included, resumable by shard.
 
-Teachers look at stored key frames. A version of a picture that a teacher was fitted on is scored by
-the regression that did not see the picture; which one, the table `oof.csv` of `teachers fit` tells.
+Teachers look at stored key frames; what the tower of a frozen student made of them already is taken
+from its tokens. A version of a picture that a teacher was fitted on is scored by the regression
+that did not see the picture; which one, the table `oof.csv` of `teachers fit` tells.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from tqdm import tqdm
 from vqa_jax.corpus import shards, store
 from vqa_jax.jobs.files import CorpusError, file_sha256, read_json
 from vqa_jax.jobs.ranges import Share
+from vqa_jax.models.efficientnet_lite import EfficientNetLiteConfig
 from vqa_jax.teachers import job
+from vqa_jax.teachers.light import features
 from vqa_jax.teachers.light.teacher import LightTeacher
+from vqa_jax.weights import towers
 
 _VIDEOS = "vqa_videos"
 _AT_ONCE = 16  # videos whose frames are in memory
 _SEEN = "out of fold"
+_UNKNOWN = "shows none of the pictures of the fit by its name: nobody knows whether one is in it"
 
 
 class FoldTable:
@@ -36,6 +41,9 @@ class FoldTable:
 
     def __init__(self, folds: Mapping[str, int]):
         self._folds = {_stem(name): fold for name, fold in folds.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._folds)
 
     def of(self, path: str) -> int | None:
         """Fold of a source; None where it shows none of the pictures."""
@@ -83,7 +91,8 @@ def run(
       data: corpus folder.
       teachers: with the regressions of their folds, if `folds` is given.
       out: folder to write.
-      folds: `oof.csv` of the fit; "" where the corpus shows none of the pictures of the fit.
+      folds: `oof.csv` of the fit; "" where the corpus shows none of the pictures of the fit. With
+        it, a source that has none of their names gets no score.
       process, processes: number of this process, 0 <= process < processes.
 
     Raises:
@@ -109,17 +118,48 @@ def run(
         "folds": file_sha256(folds) if folds else "",
     }
 
+    tokens = None
+    if os.path.exists(os.path.join(data, store.TOKENS_MANIFEST)):
+        tokens = store.RecordStore(data, "vqa_tokens")
+
     def rows(k: int, bar: tqdm) -> pa.Table:
-        return _rows(parts[k][0], teachers, table, bar)
+        return _rows(parts[k][0], teachers, table, tokens, bar)
 
     share = Share(process, processes)
     return job.write_ranges(out, identity, [n for _, n in parts], rows, teachers, share)
 
 
-def _rows(path: str, teachers: Sequence[LightTeacher], table: FoldTable, bar: tqdm) -> pa.Table:
+def _recall(
+    records: Sequence[Mapping[str, Any]],
+    teachers: Sequence[LightTeacher],
+    tokens: store.RecordStore,
+) -> None:
+    """Tells teachers what a tower made of the frames, as far as it is theirs."""
+    own = towers.fingerprint(towers.shipped_path(0))
+    widths = EfficientNetLiteConfig(0).widths
+    for record in records:
+        known = tokens[record["video_id"]]
+        if known["tower"] != own:
+            return
+        frames = record["frames"]
+        moments = features.of_tokens(known["frames"], frames.shape[1:3], widths)
+        for extractor in {
+            id(teacher.extractor): teacher.extractor for teacher in teachers
+        }.values():
+            extractor.remember(list(frames), moments)
+
+
+def _rows(
+    path: str,
+    teachers: Sequence[LightTeacher],
+    table: FoldTable,
+    tokens: store.RecordStore | None,
+    bar: tqdm,
+) -> pa.Table:
     """Scores of one shard."""
     keys: list[str] = []
     notes: list[str] = []
+    reasons: list[str | None] = []
     scores: list[np.ndarray] = []
     group: list[dict[str, Any]] = []
 
@@ -127,8 +167,14 @@ def _rows(path: str, teachers: Sequence[LightTeacher], table: FoldTable, bar: tq
         folds = [table.of(record["path"]) for record in group]
         keys.extend(record["video_id"] for record in group)
         notes.extend("" if fold is None else f"{_SEEN} {fold}" for fold in folds)
+        unknown = [bool(table) and fold is None for fold in folds]
+        reasons.extend(_UNKNOWN if row else None for row in unknown)
         frames = [record["frames"] for record in group]
-        scores.append(np.stack([teacher.score(frames, folds) for teacher in teachers], 1))
+        if tokens is not None:
+            _recall(group, teachers, tokens)
+        found = np.stack([teacher.score(frames, folds) for teacher in teachers], 1)
+        found[unknown] = np.nan
+        scores.append(found)
         bar.update(len(group))
         group.clear()
 
@@ -138,4 +184,4 @@ def _rows(path: str, teachers: Sequence[LightTeacher], table: FoldTable, bar: tq
             score()
     if group:
         score()
-    return job.table_of(keys, teachers, np.concatenate(scores), [None] * len(keys), notes)
+    return job.table_of(keys, teachers, np.concatenate(scores), reasons, notes)

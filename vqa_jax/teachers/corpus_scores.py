@@ -69,7 +69,8 @@ def _built_in(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], np.ndarray]
     if isinstance(rows, VideoTable):
         columns = rows.scores()
         names = sorted(columns)
-        return names, np.stack([columns[name] for name in names], axis=1)
+        empty = np.zeros((len(rows), 0))  # a corpus without built-in teachers
+        return names, np.column_stack([empty, *(columns[name] for name in names)])
     names = sorted(rows[0]["scores"])
     return names, np.array([[row["scores"][name] for name in names] for row in rows], np.float64)
 

@@ -108,7 +108,7 @@ def list_videos(names: Sequence[str]) -> list[Video]:
     found: dict[str, Video] = {}
     for name in names:
         table = name.lower().endswith(text_table.TABLES)
-        for path in score_tables.read_paths(name) if table else find_videos([name]):
+        for path in score_tables.read_paths(name) if table else find_videos([name], stills=True):
             below = not table and os.path.isdir(name)
             key = os.path.relpath(path, name) if below else path
             if found.setdefault(key, Video(path, key)).path != path:

@@ -15,7 +15,8 @@ from data_prep.simulators import (
 from data_prep.simulators.base import KINDS, SimulatorError
 from tests.fixtures.simulated import levels_of, run
 
-PIXELWISE = [name for name, sim in SIMULATORS.items() if sim.kind != "temporal"]
+PIXELWISE = expand(("spatial", "streaming", "mixed"))
+FRAMEWISE = expand(("optics", "sensor", "processing", "coding"))
 
 
 def _falling(source, distorted):
@@ -65,6 +66,19 @@ def test_severity_is_monotone_in_psnr_and_ssim(clip, name):
     levels = effective_levels([clip, *distorted])
     assert levels == ([2, 3, 4, 5] if name == "gaussian_blur" else list(levels_of(name)))
     _falling(clip[::4], [distorted[level - 1][::4] for level in levels])
+
+
+@pytest.mark.parametrize("name", FRAMEWISE)
+def test_severity_is_monotone_in_every_frame(picture, name):
+    distorted = [run(picture, name, level) for level in levels_of(name)]
+    assert effective_levels([picture, *distorted]) == list(levels_of(name))
+    for t in range(len(picture)):
+        _falling(picture[t : t + 1], [version[t : t + 1] for version in distorted])
+
+
+@pytest.mark.parametrize("name", FRAMEWISE)
+def test_one_frame_is_distorted_as_the_first_of_many(picture, name):
+    np.testing.assert_array_equal(run(picture[:1], name, 3)[0], run(picture, name, 3)[0])
 
 
 @pytest.mark.parametrize("fps", [60, 120])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from flax import nnx
 
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.view import view_frames
-from vqa_jax.models.efficientnet_lite import NUM_STAGES, EfficientNetLite, moments
+from vqa_jax.models.efficientnet_lite import NUM_STAGES, STRIDES, EfficientNetLite, moments
 from vqa_jax.teachers.light import statistics
 from vqa_jax.teachers.light.model import LightTeacherError
 from vqa_jax.weights.named import load_efficientnet_lite
@@ -28,7 +29,7 @@ from vqa_jax.weights.towers import shipped_path
 VERSION = "1"  # part of fingerprints: raise it when a picture's features change
 VIEW = Preprocess(view="fit", image_size=384)
 _AT_ONCE = 4  # pictures of one shape, so that a shape is one program
-_REMEMBERED = 64  # pictures: teachers of one tower look at the same ones, one after the other
+_REMEMBERED = 256  # pictures: teachers of one tower look at the same ones, one after the other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +117,35 @@ class Extractor:
         for key in list(self._known)[: max(len(self._known) - _REMEMBERED, 0)]:
             del self._known[key]
         return np.stack(found)
+
+    def remember(self, pictures: Sequence[np.ndarray], moments: np.ndarray) -> None:
+        """Takes moments [N, D] of Lite0 that are known already, see `of_tokens`."""
+        known = zip(pictures, moments, strict=True)
+        self._known.update({(0, hash_of(picture)): row for picture, row in known})
+
+
+def of_tokens(tokens: np.ndarray, size: tuple[int, int], widths: Sequence[int]) -> np.ndarray:
+    """Moments of whole maps out of a cell tower's tokens of the same network.
+
+    Args:
+      tokens: [F, P, W] of `CellTower.statistics`, whose cells are equally large.
+      size: (height, width) of the frames.
+      widths: channels of the stages.
+
+    Returns:
+      float32 [F, W], as of `Tower` but for the rounding of stored tokens.
+    """
+    means, deviations = np.split(tokens.astype(np.float32), 2, -1)
+    mean = means.mean(1)
+    squares = (np.square(deviations) + np.square(means)).mean(1)
+    deviation = np.sqrt(np.maximum(squares - np.square(mean), 0))
+    ends = np.cumsum([0, *widths])
+    parts = []
+    for first, last, stride in zip(ends, ends[1:], STRIDES, strict=False):
+        count = math.prod(-(-side // stride) for side in size)  # sample deviations divide by n - 1
+        wider = math.sqrt(count / max(count - 1, 1))
+        parts += [mean[:, first:last], wider * deviation[:, first:last]]
+    return np.concatenate(parts, -1)
 
 
 def hash_of(picture: np.ndarray) -> bytes:

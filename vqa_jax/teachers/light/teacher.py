@@ -24,6 +24,7 @@ class LightTeacher:
     Attributes:
       name, higher_is_better, fingerprint: see `cards.VideoTeacher`.
       card: what is known of it.
+      extractor: of its features.
     """
 
     higher_is_better = True
@@ -37,7 +38,7 @@ class LightTeacher:
         extractor: features.Extractor,
     ):
         self.card, self.name, self.fingerprint = card, card.name, fingerprint
-        self._whole, self._folds, self._extractor = whole, folds, extractor
+        self._whole, self._folds, self.extractor = whole, folds, extractor
 
     def score(
         self, kept: Sequence[np.ndarray], folds: Sequence[int | None] | None = None
@@ -54,7 +55,7 @@ class LightTeacher:
         """
         counts = [len(frames) for frames in kept]
         seen = [features.seen(frame) for frames in kept for frame in frames]
-        found = np.split(self._extractor(self.card.family, seen), np.cumsum(counts)[:-1])
+        found = np.split(self.extractor(self.card.family, seen), np.cumsum(counts)[:-1])
         folds = folds or [None] * len(kept)
         pairs = zip(found, folds, strict=True)
         return np.array([self._regression(fold)(rows).mean() for rows, fold in pairs])
