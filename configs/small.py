@@ -56,12 +56,14 @@ def get_config() -> ConfigDict:
     prep.teachers = ()
     config.pairs.simulator_per_label = 12_000
     config.pairs.teachers_per_label = 24_000
+    config.pairs.across = 8_000
     train = config.train
     train.input.batch_size = 64
     train.input.num_frames = 1
     train.input.mix = {
-        "image:teachers": 0.45,
+        "image:teachers": 0.4,
         "image": 0.25,
+        "image:simulator:across": 0.05,
         "teachers": 0.15,
         "simulator": 0.15,
     }

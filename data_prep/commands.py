@@ -48,6 +48,23 @@ def _add_inputs(commands: Any) -> None:
     sub.add_argument("--seconds", type=float, default=3.2, help="length of a video")
     sub.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
 
+    text = "Make clips of whole photographs: still, or under a moving camera."
+    sub = command.add(commands, "clips", _clips, text, kept=command.RESUMES)
+    text = "folder for the mp4 files and scenes.json"
+    command.add_output(sub, "--out", "folder", text, required=True)
+    sub.add_argument("--photographs", help="folder of jpg or png pictures beside the built-in ones")
+    sub.add_argument("--excluded", help="text file: a name or SHA-256 a line that must not enter")
+    sub.add_argument(
+        "--moves", default="", help="some of static,pan,zoom,shake,objects (default: all)"
+    )
+    sub.add_argument("--each", type=int, default=1, help="clips of a photograph")
+    sub.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    sub.add_argument(
+        "--short_side", type=int, default=512, help="larger pictures are reduced to it"
+    )
+    sub.add_argument("--seconds", type=float, default=2.0, help="length of a clip")
+    sub.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
+
     text = "Measure nine low-level metrics of every input."
     sub = command.add(commands, "metrics", _metrics, text, kept=command.RESUMES, takes_beam=True)
     sub.add_argument("--videos", required=True, help=_LISTING)
@@ -66,7 +83,8 @@ def _add_inputs(commands: Any) -> None:
 
 
 def _scenes(args: argparse.Namespace) -> command.Result:
-    from data_prep.scenes.scenes import MANIFEST, SceneConfig, make_scenes
+    from data_prep.scenes.made_files import MANIFEST
+    from data_prep.scenes.scenes import SceneConfig, make_scenes
 
     try:
         width, height = (int(side) for side in args.size.lower().split("x"))
@@ -75,6 +93,23 @@ def _scenes(args: argparse.Namespace) -> command.Result:
     config = SceneConfig(args.num, args.seed, args.photos, width, height, args.seconds)
     make_scenes(config, args.out, args.workers)
     return f"scenes: {os.path.join(args.out, MANIFEST)}", 0
+
+
+def _clips(args: argparse.Namespace) -> command.Result:
+    from data_prep.scenes.content import MOVES, ClipConfig, make_clips
+    from data_prep.scenes.made_files import MANIFEST
+
+    config = ClipConfig(
+        folder=args.photographs,
+        excluded=args.excluded,
+        moves=tuple(args.moves.split(",")) if args.moves else MOVES,
+        each=args.each,
+        seed=args.seed,
+        short_side=args.short_side,
+        seconds=args.seconds,
+    )
+    make_clips(config, args.out, args.workers)
+    return f"clips: {os.path.join(args.out, MANIFEST)}", 0
 
 
 def _metrics(args: argparse.Namespace) -> command.Result:

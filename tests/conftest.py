@@ -25,7 +25,8 @@ os.environ.setdefault(
         f"vqa_jax_test_programs_{getpass.getuser()}_{fake_devices.machine(os.environ)}",
     ),
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# The small ones, too: they are dropped from memory after every file, and hundreds add up.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # A compiler's threads leave freed pages between used ones in an arena each: gigabytes after some
 # files. In two arenas they are used again, and `malloc_trim` returns what is left.
@@ -43,6 +44,12 @@ def shared() -> pathlib.Path:
     if not _SHARED.is_dir():
         pytest.skip(f"no {_SHARED}: goldens and real clips are not at hand")
     return _SHARED
+
+
+def pytest_collection_finish() -> None:
+    """Leaves the million objects of what was imported out of every collection that follows."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -42,7 +42,10 @@ LIGHT = (
     *("vqa_jax.corpus", "vqa_jax.benchmarks", "data_prep", "configs"),
     *("vqa_jax.teachers.measures", "vqa_jax.teachers.nss", "vqa_jax.teachers.cards"),
     *("vqa_jax.teachers.scales", "vqa_jax.teachers.views", "vqa_jax.teachers.corpus_scores"),
-    *("vqa_jax.teachers.agreement", "vqa_jax.teachers.job"),
+    *("vqa_jax.teachers.agreement", "vqa_jax.teachers.job", "vqa_jax.teachers.vmaf"),
+    *("vqa_jax.teachers.light.model", "vqa_jax.teachers.light.regression"),
+    *("vqa_jax.teachers.light.folds", "vqa_jax.teachers.light.statistics"),
+    "vqa_jax.teachers.light.fitting",
     *("vqa_jax.cli.command", "vqa_jax.cli.config"),
 )
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}

@@ -16,6 +16,7 @@ BRINGS = {
     "fsspec": ("prep",),
     "google": ("train", "prep"),  # protobuf
     "grain": ("train",),
+    "imageio_ffmpeg": ("vmaf",),
     "jinja2": ("report",),
     "libtpu": ("plan",),
     "matplotlib": ("report", "prep"),

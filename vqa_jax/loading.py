@@ -27,11 +27,13 @@ from vqa_jax.weights import bundle
 
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
 CONFIG_NAME = "config.json"  # of a published checkpoint
+DEFAULT = "tiny"
 NAMED = {
-    name: os.path.join(os.path.dirname(__file__), "assets", f"{name}_student") for name in ("tiny",)
+    name: os.path.join(os.path.dirname(__file__), "assets", f"{name}_student")
+    for name in (DEFAULT,)
 }
 """The students that ship, by the name that `load` and `--student` take."""
-SHIPPED = NAMED["tiny"]
+SHIPPED = NAMED[DEFAULT]
 
 
 def load(

@@ -9,6 +9,7 @@ manifest tells the teachers' fitted constants and how many scores each is missin
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +21,9 @@ from data_prep.simulators import KINDS, SIMULATORS
 from vqa_jax.benchmarks import score_tables
 from vqa_jax.corpus import pair_shards, video_table
 from vqa_jax.corpus.shards import MANIFEST
-from vqa_jax.corpus.video_table import read_video_table, table_path, table_sha256
+from vqa_jax.corpus.video_table import VideoTable, read_video_table, table_path, table_sha256
 from vqa_jax.jobs import files
+from vqa_jax.pairs.across import sample_across_pairs
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.pairs.simulators import SimulatedSets, all_simulator_pairs, sample_simulator_pairs
 from vqa_jax.pairs.table import PairTable
@@ -39,7 +41,7 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
 
     Returns:
       The manifest of `pair_shards.write` with `teachers` (see `Votes.facts`) and `drawn` (training
-      pairs by who labels them and by label).
+      pairs by who labels them and by label, those across sources by themselves).
 
     Raises:
       files.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
@@ -69,7 +71,9 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     if score_files:
         imported = score_tables.read_scores(score_files, config.lower_is_better)
     united = corpus_scores.united_votes(usable, imported, config.unite)
-    by_simulators = _simulator_pairs(video_table.simulated_sets(table, "train"), config)
+    sets = video_table.simulated_sets(table, "train")
+    by_simulators = _simulator_pairs(sets, config)
+    across = _across_pairs(sets, usable, united.scores, config)
     by_teachers = sample_teacher_pairs(
         united.scores,
         usable.column("video_id"),
@@ -84,16 +88,16 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
             )
         ],
     )
-    train = PairTable.concatenate([by_simulators, by_teachers])
+    train = PairTable.concatenate([by_simulators, across, by_teachers])
     if not train:
         raise files.CorpusError(
             f"{data}: no training pair can be drawn: ask for more per label, or add inputs"
         )
     heldout = all_simulator_pairs(video_table.simulated_sets(table, "heldout"), config.seed)
-    facts = {
-        "teachers": united.facts(),
-        "drawn": {"simulator": _count(by_simulators), "teachers": _count(by_teachers)},
-    }
+    drawn = {"simulator": _count(by_simulators), "teachers": _count(by_teachers)}
+    if config.across:
+        drawn["across"] = _count(across)
+    facts = {"teachers": united.facts(), "drawn": drawn}
     splits = {"train": train, "heldout": heldout}
     return pair_shards.write(data, 1, splits, config.num_shards, identity, facts)
 
@@ -112,6 +116,19 @@ def _simulator_pairs(sets: SimulatedSets, config: PairConfig) -> PairTable:
             for kind, number in sorted(wanted.items())
         ]
     )
+
+
+def _across_pairs(
+    sets: SimulatedSets, usable: VideoTable, scores: np.ndarray, config: PairConfig
+) -> PairTable:
+    """Pairs across sources; a set's content is its source, whatever the segment."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a video that no teacher scored: NaN
+        means = np.nanmean(scores, axis=1) if scores.shape[1] else np.full(len(usable), np.nan)
+    known = np.isfinite(means)
+    by_video = dict(zip(usable.column("video_id")[known], means[known].tolist(), strict=True))
+    contents = [segment.rpartition("-")[0] for segment in sets.source_id]
+    return sample_across_pairs(sets, contents, by_video, config.across, config.seed)
 
 
 def _count(pairs: PairTable) -> dict[str, int]:

@@ -55,6 +55,8 @@ class PrepConfig:
       h265_preset: x265 preset, recorded in every record; the paper's is "veryslow", "fast" the
         cheap choice.
       teachers: names of the built-in teachers that score every video.
+      vmaf: versions by compression and scaling get VMAF against their source, in a column of the
+        video table; needs FFmpeg with libvmaf (the extra `vmaf`).
       num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
       preprocess: how the student sees a video (preprocess.Preprocess fields).
       sources_per_bucket: there are as many more buckets as this many sources in each ask for.
@@ -89,6 +91,7 @@ class PrepConfig:
         *("niqe", "brisque_distance", "sharpness", "blockiness", "noise", "exposure"),
         "temporal_smoothness",
     )
+    vmaf: bool = False
     num_buckets: int = 16
     preprocess: Preprocess = TINY_VIEW
     sources_per_bucket: int = 64
@@ -185,7 +188,9 @@ class PairConfig:
       seed: of the draws.
       simulator_per_label: training pairs of the four simulator labels; or kind of simulator
         (simulators.KINDS) -> such numbers, as in method 3.3.
-      teachers_per_label: training pairs of the five labels by teachers.
+      teachers_per_label: training pairs of the five labels by teachers, of sources and versions.
+      across: training pairs of a source that the teachers call good and another's worst version,
+        see `vqa_jax.pairs.across` [beyond method 3.2].
       unite: "rank" or "logistic": how the teachers' scales become one.
       std_floor: lowest s_D in united score units (0..100); see method 3.1.
       num_shards: pair shards of a split.
@@ -199,10 +204,18 @@ class PairConfig:
     std_floor: float = 3.0
     num_shards: int = 4
     lower_is_better: tuple[str, ...] = ()
+    across: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as a JSON file gives them back."""
-        return {**dataclasses.asdict(self), "lower_is_better": sorted(self.lower_is_better)}
+        """The settings as a JSON file gives them back.
+
+        One that came later counts only where it does something, so that pairs drawn before it
+        stay those of their settings.
+        """
+        told = {**dataclasses.asdict(self), "lower_is_better": sorted(self.lower_is_better)}
+        if not self.across:
+            del told["across"]
+        return told
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,7 @@ from vqa_jax.corpus import shards as records
 from vqa_jax.corpus.shards import MANIFEST, QUARANTINE
 from vqa_jax.corpus.video_table import write_video_table
 from vqa_jax.jobs import csv_cells, files, published
+from vqa_jax.teachers import vmaf
 
 DUPLICATES = "duplicates.csv"
 _OWN = r"(?:probe-[0-9a-f]{16}|(?:train|heldout)-\d{5})\..+"  # files of the working folder
@@ -53,10 +54,13 @@ def build(
       beam_args: Beam options, e.g. ["--direct_running_mode=multi_processing"].
 
     Raises:
+      MissingExtraError, vmaf.VmafError: `config.vmaf` without its program.
       files.CorpusError: no input is usable, the folder holds another corpus or is in use, or
         the counts do not add up.
       work.UnfinishedWorkError: the runner lost units.
     """
+    if config.vmaf:
+        vmaf.ffmpeg()  # before anything is decoded
     entries = listing.read_listing(videos, config.stills)
     if not entries:
         raise files.CorpusError(f"{videos} holds no video (told by extension and by content)")

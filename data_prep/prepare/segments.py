@@ -16,9 +16,11 @@ from data_prep.prepare.pools import ALL
 from data_prep.simulators import SIMULATORS, effective_levels, simulate
 from vqa_jax.jobs.files import key_hash, printable
 from vqa_jax.media import container, decode, view
-from vqa_jax.teachers import measures
+from vqa_jax.teachers import measures, vmaf
 
 SOURCE = "source"  # simulator name of the undistorted segment, level 0
+# What VMAF was made for: compression and scaling, by kind of simulator and by name.
+_VMAF_KINDS, _VMAF_NAMES = ("streaming", "coding"), ("resize", "nearest", "bilinear")
 _MAX_DECODED_BYTES = 4 * 2**30  # of a source's segments; its versions take several times as much
 
 
@@ -137,14 +139,22 @@ def _prepare_segment(
             distorted, parameter = simulate(
                 frames, source.info.fps, name, level, seed, h265_preset=config.h265_preset
             )
-            versions.append(
-                _prepare_video(distorted, source, segment, start, name, level, parameter, config)
+            version = _prepare_video(
+                distorted, source, segment, start, name, level, parameter, config
             )
+            if config.vmaf and has_vmaf(name):
+                version.row["vmaf"] = vmaf.vmaf(frames, distorted, source.info.fps)
+            versions.append(version)
         kept = effective_levels([(v.video["frames"], v.clips) for v in (base, *versions)])
         for level, version in enumerate(versions, start=1):
             if level not in kept:
                 version.video["effective"] = version.row["effective"] = False
             yield version
+
+
+def has_vmaf(simulator: str) -> bool:
+    """Whether VMAF was made for what a simulator does."""
+    return simulator in _VMAF_NAMES or SIMULATORS[simulator].kind in _VMAF_KINDS
 
 
 def _prepare_video(

@@ -153,6 +153,40 @@ def find_photographs(folder: str | None = None) -> list[Photograph]:
     return builtin_photographs() + (folder_photographs(folder) if folder else [])
 
 
+def without(pool: Sequence[Photograph], listing: str) -> list[Photograph]:
+    """The photographs of `pool` that a list of what must not enter does not name.
+
+    Args:
+        pool: photographs.
+        listing: text file; a line is a file name, with or without its folders and its ending, or
+            the SHA-256 of a file. Case does not matter; empty lines and those with # do not count.
+
+    Raises:
+        PhotographError: the list cannot be read, or names nothing: a wrong file, most likely.
+    """
+    try:
+        lines = pathlib.Path(listing).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PhotographError(f"{listing} cannot be read ({error}): give a text file") from error
+    lines = [line.strip().lower() for line in lines]
+    named = {pathlib.PurePosixPath(x).name for x in lines if x and not x.startswith("#")}
+    named |= {name.rsplit(".", 1)[0] for name in named}
+    if not named:
+        raise PhotographError(f"{listing} names no picture: give one name or SHA-256 a line")
+    kept = []
+    for photograph in pool:
+        path = pathlib.PurePath(photograph.path)
+        if not named & {
+            path.name.lower(),
+            path.stem.lower(),
+            photograph.id.lower(),
+            photograph.sha256,
+        }:
+            kept.append(photograph)
+    logging.info("photographs: %d of %d are named in %s", len(pool) - len(kept), len(pool), listing)
+    return kept
+
+
 def noise_level(image: np.ndarray) -> float:
     """Standard deviation of grain in flat parts of `image` uint8 [H, W, 3], in grey levels.
 
@@ -166,12 +200,11 @@ def noise_level(image: np.ndarray) -> float:
     return float(np.percentile(blocks.std(axis=(1, 3)), 10))
 
 
-@functools.lru_cache(maxsize=96)
-def load_photograph(path: str) -> np.ndarray:
-    """Picture at `path` as clean uint8 RGB [H, W, 3], its longer side at most MAX_SIDE.
+def read_photograph(path: str) -> np.ndarray:
+    """Picture at `path` as it is, uint8 RGB [H, W, 3], its longer side reduced to MAX_SIDE.
 
-    Grain of the photograph itself is smoothed where there is any: a student that sees grainy
-    pictures called pristine learns that noise is good.
+    Raises:
+        PhotographError: it cannot be decoded.
     """
     image = cv2.imread(path, cv2.IMREAD_COLOR)
     if image is None:
@@ -180,6 +213,17 @@ def load_photograph(path: str) -> np.ndarray:
     factor = MAX_SIDE / max(image.shape[:2])
     if factor < 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return image
+
+
+@functools.lru_cache(maxsize=96)
+def load_photograph(path: str) -> np.ndarray:
+    """Picture at `path` as clean uint8 RGB [H, W, 3], its longer side at most MAX_SIDE.
+
+    Grain of the photograph itself is smoothed where there is any: a student that sees grainy
+    pictures called pristine learns that noise is good.
+    """
+    image = read_photograph(path)
     noise = noise_level(image)
     if noise > 0.3:
         image = cv2.bilateralFilter(image, 5, min(6.0 * noise, 14.0), 1.6)

@@ -33,6 +33,7 @@ from vqa_jax.jobs import fields, files, outputs
 from vqa_jax.jobs import workers as worker_processes
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.pairs import levels
+from vqa_jax.pairs.across import ACROSS
 
 MOTION_MANIFEST = "motion.json"
 DUPLICATES = "duplicates.csv"
@@ -318,7 +319,12 @@ def _pair(
         yield "reference", message
     label = levels.LEVELS[pair["label"]]
     simulator = pair["label_source"].partition("simulator:")[2]
-    if simulator and not (
+    if pair["label_source"] == ACROSS:
+        none, some = sorted((first["level"], second["level"]))
+        right = "superior" if second["level"] == 0 else "inferior"
+        if first["source_id"] == second["source_id"] or none or not some or label != right:
+            yield "label", f"{label!r} is not of a source and another one's version"
+    elif simulator and not (
         (first["source_id"], first["segment"]) == (second["source_id"], second["segment"])
         and {first["simulator"], second["simulator"]} <= {simulator, "source"}
         and first["level"] != second["level"]

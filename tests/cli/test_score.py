@@ -122,7 +122,7 @@ def test_processes_share_a_table(folder, known, tmp_path, capsys):
 def test_default_student_is_named_in_the_output(folder, known, monkeypatch, capsys):
     monkeypatch.setattr(loading, "SHIPPED", known)
     assert main.main(["score", str(folder / "bright.mp4")]) == 0
-    assert "shipped tiny student" in capsys.readouterr().out
+    assert f"shipped {loading.DEFAULT} student" in capsys.readouterr().out
 
 
 def test_file_names_that_are_no_text_survive(folder, known, tmp_path, capsys):

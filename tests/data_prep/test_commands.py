@@ -8,12 +8,14 @@ import sys
 import pytest
 
 from data_prep import commands
+from data_prep.scenes.content import ClipConfig
 from data_prep.scenes.scenes import SceneConfig
 from tests.fixtures import front_doors
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMANDS = [
     "scenes",
+    "clips",
     "metrics",
     "select",
     "build",
@@ -114,6 +116,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
         (["select", "--metrics=gone", "--target=t", "--num=1", "--out=o.csv"], "t"),
         (["select", "--metrics=m", "--target=t", "--num=1", "--out=o", "--quotas=a=x"], "a=x"),
         (["scenes", "--out=o", "--num=0"], "num 0"),
+        (["clips", "--out=o", "--moves=pan,fly"], "name some of"),
         (["human-pairs", "--config=finetune", "--data=gone", "--mos=x.csv"], "gone"),
     ],
 )
@@ -129,4 +132,12 @@ def test_scenes_are_made_as_their_settings_say_by_default(tmp_path, monkeypatch,
     monkeypatch.setattr("data_prep.scenes.scenes.make_scenes", lambda *args: seen.append(args))
     assert commands.main(["scenes", "--out", str(tmp_path)]) == 0
     assert seen[0][:2] == (SceneConfig(), str(tmp_path))
+    assert "scenes.json" in capsys.readouterr().out
+
+
+def test_clips_are_made_as_their_settings_say_by_default(tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("data_prep.scenes.content.make_clips", lambda *args: seen.append(args))
+    assert commands.main(["clips", "--out", str(tmp_path)]) == 0
+    assert seen[0][:2] == (ClipConfig(), str(tmp_path))
     assert "scenes.json" in capsys.readouterr().out

@@ -39,7 +39,7 @@ def programs(tmp_path_factory):
     """The shipped student as programs."""
     pytest.importorskip("flatbuffers")  # pinned: an older .venv lacks it
     out = str(tmp_path_factory.mktemp("programs"))
-    export.export(loading.SHIPPED, out, "stablehlo")
+    export.export(loading.NAMED["tiny"], out, "stablehlo")
     return out
 
 

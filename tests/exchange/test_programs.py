@@ -53,7 +53,7 @@ def test_programs_score_a_video_without_us(programs):
             program = jax.export.deserialize(file.read())
         assert set(program.platforms) == {"cpu", "cuda", "tpu"}
     assert manifest["calibration"]["scores"] == [0, 25, 50, 75, 100]
-    assert manifest["model"]["fingerprint"] == bundle.fingerprint(loading.SHIPPED)
+    assert manifest["model"]["fingerprint"] == bundle.fingerprint(loading.NAMED["tiny"])
     done = serve(programs)  # the self-test's video: logits by the script, score here
     assert done.returncode == 0, done.stderr
     want = load_file(os.path.join(programs, exported.SELFTEST))["score"]
@@ -92,7 +92,7 @@ def test_programs_of_the_published_size_are_made_from_shapes():
 
 @pytest.mark.slow
 def test_programs_score_another_video_from_its_clips(programs, tmp_path):
-    student = loading.load()
+    student = loading.load("tiny")
     pre = student.engine.spec.preprocess
     rng = np.random.default_rng(0)
     tiles = rng.integers(0, 200, (pre.num_tiles, *[pre.tile_size] * 2, 3), dtype=np.uint8)

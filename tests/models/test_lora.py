@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import optax
+import pytest
 
 from tests.fixtures import micro_student
 from tests.fixtures.tolerances import TOLERANCES
@@ -14,6 +15,8 @@ from vqa_jax.training import step as train_step
 
 STUDENT = FunctionalStudent(micro_student.CONFIG)
 ADDITIONS = (("llm/layers/lora_*", 1.0),)
+TRAINED = FunctionalStudent(with_additions(micro_student.CONFIG, 4))
+CONFIG = micro_student.step_config(trainable=ADDITIONS, frozen_dtype="float32")
 
 
 def _logits(student, params):
@@ -22,29 +25,47 @@ def _logits(student, params):
     return jax.jit(lambda p, *a: student.bind(p)(*a))(params, *[batch[n] for n in names])
 
 
-def test_additions_start_as_nothing_and_merge_into_what_was_trained():
-    student = FunctionalStudent(with_additions(micro_student.CONFIG, 4))
-    plain = STUDENT.init(0)
-    params = jax.device_get(student.attach(plain, seed=1))  # steps donate what they are given
-    expected = _logits(STUDENT, plain)
-    np.testing.assert_array_equal(_logits(student, params), expected)
+def _train(params, shape):
+    """State and metrics after three steps on a mesh."""
+    mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
+    state = train_step.state_of_params(params, CONFIG)
+    state = jax.device_put(state, train_step.state_shardings(TRAINED, CONFIG, mesh))
+    step = train_step.make_train_step(TRAINED, CONFIG, mesh)
+    for t in range(3):
+        state, values = step(state, sharding.put_batch(micro_student.batch(t), mesh))
+    return state, values
 
-    config = micro_student.step_config(trainable=ADDITIONS, frozen_dtype="float32")
-    rows, states = {}, {}
-    for shape in ((1, 1, 1), (1, 2, 4)):
-        mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
-        state = train_step.state_of_params(params, config)
-        state = jax.device_put(state, train_step.state_shardings(student, config, mesh))
-        step = train_step.make_train_step(student, config, mesh)
-        for t in range(3):
-            state, values = step(state, sharding.put_batch(micro_student.batch(t), mesh))
-        rows[shape], states[shape] = values, state
-    one, eight = rows.values()
+
+@pytest.fixture(scope="module")
+def plain():
+    return jax.device_get(STUDENT.init(0))
+
+
+@pytest.fixture(scope="module")
+def attached(plain):
+    """On the host, as steps donate what they are given."""
+    return jax.device_get(TRAINED.attach(plain, seed=1))
+
+
+@pytest.fixture(scope="module")
+def single(attached):
+    return _train(attached, (1, 1, 1))
+
+
+@pytest.mark.slow
+def test_additions_train_on_a_mesh_as_on_one_device(attached, single):
+    _, eight = _train(attached, (1, 2, 4))
     for name in ("train/loss", "train/grad_norm"):
-        np.testing.assert_allclose(eight[name], one[name], **TOLERANCES["sharded_loss"])
+        np.testing.assert_allclose(eight[name], single[1][name], **TOLERANCES["sharded_loss"])
 
-    trained = states[1, 1, 1]["params"]
-    moments = optax.tree_utils.tree_get(states[1, 1, 1]["opt_state"], "mu")
+
+def test_additions_start_as_nothing_and_merge_into_what_was_trained(plain, attached, single):
+    student, state = TRAINED, single[0]
+    expected = _logits(STUDENT, plain)
+    np.testing.assert_array_equal(_logits(student, attached), expected)
+
+    trained = state["params"]
+    moments = optax.tree_utils.tree_get(state["opt_state"], "mu")
     weights = ("wq", "wk", "wv", "wo", "w_gate", "w_up", "w_down")
     assert set(moments["llm"]["layers"]) == {
         f"lora_{w}_{e}" for w in weights for e in ("in", "out")

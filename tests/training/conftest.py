@@ -1,11 +1,27 @@
-"""A finished run that the tests of training share."""
+"""One compilation of every step, and a finished run, that the tests of training share."""
 
 import os
 
 import pytest
 
 from tests.fixtures.tiny_run import CONFIG, SPEC
-from vqa_jax.training import train
+from vqa_jax.training import step, train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_program_a_step():
+    """Runs of the same student, settings and devices share a step: a file compiles it once."""
+    make, made = step.make_train_step, {}
+
+    def shared(student, config, mesh):
+        key = (student.cfg, config, mesh)
+        if key not in made:
+            made[key] = make(student, config, mesh)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "make_train_step", shared)
+        yield
 
 
 @pytest.fixture(scope="session")

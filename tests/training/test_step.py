@@ -1,7 +1,6 @@
 """One step on meshes of fake devices, bad batches, weight decay, gradients of every parameter."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
@@ -55,7 +54,6 @@ def batches(corpus, geometry):
     return [found[t] for t in range(STEPS)]
 
 
-@functools.cache
 def _compiled(student, config, shape):
     mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
     return mesh, train_step.make_train_step(student, config, mesh)

@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
         "Leave each anchor out and tell what that does to videos' scores.",
     )
     sub.add_argument("paths", nargs="+", metavar="PATH", help="videos to score")
-    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--anchors", metavar="FILE", help="table of other anchors: path, mos or score")
     command.add_output(sub, "--out", "folder", "folder for the report", required=True)
 

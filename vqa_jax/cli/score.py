@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     text = "videos, folders of them, patterns, tables (.csv, .jsonl, .parquet) with a column path;"
     text += " - for names on standard input, one a line"
     sub.add_argument("paths", nargs="+", metavar="PATH", help=text)
-    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--anchors", metavar="FILE", help="table of other anchors: path, mos or score")
     mode = sub.add_mutually_exclusive_group()
     mode.add_argument(
@@ -60,7 +60,7 @@ def add(commands: Any) -> None:
     )
     sub.add_argument("video", metavar="VIDEO")
     command.add_output(sub, "--out", "folder", "folder for table and page", required=True)
-    sub.add_argument("--student", help="student's folder (default: the shipped tiny one)")
+    sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--window", type=float, default=2.0, help="seconds of a passage")
     sub.add_argument("--stride", type=float, default=1.0, help="seconds between passages' starts")
     command.add_limits(sub)
@@ -96,7 +96,7 @@ def _score(args: argparse.Namespace) -> command.Result:
         failed.extend(result for result in results if result.error is not None)
         text = score_table.render(results, len(student.judge.anchors.names))
         if args.student is None:
-            text = f"No --student given: scored with the shipped tiny student.\n{text}"
+            text = f"No --student given: scored with the shipped {loading.DEFAULT} student.\n{text}"
         command.say(args, text)  # before the files, which may fail
         rows = [score_table.row_of(result) for result in results]
         with contextlib.ExitStack() as files:  # the failure of one does not keep the other away

@@ -39,9 +39,10 @@ FIELDS = pa.schema(
         ("num_frames", pa.int64()),
         ("fps", pa.float64()),
         ("notes", pa.string()),  # of the source's file, as "102 of 524 frames"
+        ("vmaf", pa.float64()),  # of a version against its source, 0..100; null where not measured
     ]
 )
-_LATER = {"num_frames", "fps", "notes"}  # tables of earlier versions lack them
+_LATER = {"num_frames", "fps", "notes", "vmaf"}  # tables of earlier versions lack them
 _SCORE = "score:"
 _REPEATED = ["source_id", "path", "simulator", "parameter", "split", "notes"]  # stored once a value
 _GROUP_ROWS = 16384  # rows of a row group: what writing holds in memory
@@ -148,8 +149,8 @@ def write_video_table(data: str, rows: Iterable[Mapping[str, Any]]) -> str:
 
     Args:
       data: corpus folder.
-      rows: every field of FIELDS (`notes` may be left out) and "scores": teacher -> score. The
-        first row's teachers are the columns; others' may be missing there.
+      rows: every field of FIELDS (`notes` and `vmaf` may be left out) and "scores": teacher ->
+        score. The first row's teachers are the columns; others' may be missing there.
 
     Returns:
       SHA-256 of the file.
@@ -173,7 +174,7 @@ def write_video_table(data: str, rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _flat(row: Mapping[str, Any], teachers: Sequence[str]) -> dict[str, Any]:
-    row = {"notes": "", **row}
+    row = {"notes": "", "vmaf": None, **row}
     wrong = row.keys() ^ {*FIELDS.names, "scores"} or row["scores"].keys() - set(teachers)
     if wrong:
         raise ValueError(f"row {row.get('video_id')!r} lacks, or should not have, {sorted(wrong)}")

@@ -1,6 +1,6 @@
 """A student as people use it: videos in, results out.
 
-p = vqa_jax.load()                              # the shipped tiny student
+p = vqa_jax.load()                              # the shipped student
 p.score("clip.mp4")                             # -> Result(path=..., score=..., std=..., ...)
 p.score(frames, fps=30.0)                       # the same of uint8 [T, H, W, 3]
 p.score(["a.mp4", "b.mkv"])                     # -> [Result, Result], batched, in order

@@ -29,6 +29,7 @@ from vqa_jax.weights import towers
 _VIDEOS = "vqa_videos"
 _AT_ONCE = 16  # videos whose frames are in memory
 _SEEN = "out of fold"
+_UNKNOWN = "shows none of the pictures of the fit by its name: nobody knows whether one is in it"
 
 
 class FoldTable:
@@ -40,6 +41,9 @@ class FoldTable:
 
     def __init__(self, folds: Mapping[str, int]):
         self._folds = {_stem(name): fold for name, fold in folds.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._folds)
 
     def of(self, path: str) -> int | None:
         """Fold of a source; None where it shows none of the pictures."""
@@ -62,11 +66,11 @@ def read_folds(path: str) -> FoldTable:
             rows = [(row["path"], int(row["fold"])) for row in csv.DictReader(text)]
     except (OSError, KeyError, ValueError) as error:
         raise CorpusError(f"{path} is no table of `teachers fit` ({error!r})") from error
-    folds: dict[str, int] = {}
+    table = FoldTable(dict(rows))
     for name, fold in rows:
-        if folds.setdefault(_stem(name), fold) != fold:
+        if table.of(name) != fold:
             raise CorpusError(f"{path}: two pictures are called {_stem(name)}: rename one")
-    return FoldTable(folds)
+    return table
 
 
 def _stem(path: str) -> str:
@@ -87,14 +91,21 @@ def run(
       data: corpus folder.
       teachers: with the regressions of their folds, if `folds` is given.
       out: folder to write.
-      folds: `oof.csv` of the fit; "" where the corpus shows none of the pictures of the fit.
+      folds: `oof.csv` of the fit; "" where the corpus shows none of the pictures of the fit. With
+        it, a source that has none of their names gets no score.
       process, processes: number of this process, 0 <= process < processes.
 
     Raises:
-      CorpusError: the corpus is incomplete, or `out` holds another table.
+      CorpusError: the corpus is incomplete or of another view, or `out` holds another table.
     """
     manifest = read_json(os.path.join(data, shards.MANIFEST))
     shards.check_present(data, manifest["datasets"])
+    view = manifest["settings"]["preprocess"]["view"]
+    if view != "fit":
+        raise CorpusError(
+            f'{data} was prepared for the view "{view}", which does not keep pictures as people see'
+            ' them: prepare it with view "fit", or score the original files with --videos'
+        )
     table = read_folds(folds) if folds else FoldTable({})
     folder = shards.builder_dir(data, _VIDEOS)
     parts = [
@@ -148,6 +159,7 @@ def _rows(
     """Scores of one shard."""
     keys: list[str] = []
     notes: list[str] = []
+    reasons: list[str | None] = []
     scores: list[np.ndarray] = []
     group: list[dict[str, Any]] = []
 
@@ -155,10 +167,14 @@ def _rows(
         folds = [table.of(record["path"]) for record in group]
         keys.extend(record["video_id"] for record in group)
         notes.extend("" if fold is None else f"{_SEEN} {fold}" for fold in folds)
+        unknown = [bool(table) and fold is None for fold in folds]
+        reasons.extend(_UNKNOWN if row else None for row in unknown)
         frames = [record["frames"] for record in group]
         if tokens is not None:
             _recall(group, teachers, tokens)
-        scores.append(np.stack([teacher.score(frames, folds) for teacher in teachers], 1))
+        found = np.stack([teacher.score(frames, folds) for teacher in teachers], 1)
+        found[unknown] = np.nan
+        scores.append(found)
         bar.update(len(group))
         group.clear()
 
@@ -168,4 +184,4 @@ def _rows(
             score()
     if group:
         score()
-    return job.table_of(keys, teachers, np.concatenate(scores), [None] * len(keys), notes)
+    return job.table_of(keys, teachers, np.concatenate(scores), reasons, notes)

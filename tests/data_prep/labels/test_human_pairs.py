@@ -10,7 +10,7 @@ import pytest
 from data_prep.labels import human_listing, human_pairs
 from data_prep.prepare import job
 from data_prep.prepare.config import HumanConfig
-from tests.fixtures import rated_videos, tiny_corpus
+from tests.fixtures import rated_videos, tiny_corpus, tiny_run
 from vqa_jax.benchmarks import labels as benchmark_labels
 from vqa_jax.corpus import pair_shards, store
 from vqa_jax.motion import job as motion_job
@@ -61,10 +61,9 @@ def test_student_trains_on_pairs_that_are_labelled_as_people_scored(listed, tmp_
     assert found["human", "train", "Waterloo-IVC-4K"] > 10
     motion_job.run(data, tiny_corpus.StubExtractor())
     mix = (("human", 1.0),)
-    config = tiny_corpus.train_config(
-        3, input=tiny_corpus.input_config(mix=mix), severity_weight=0.0
-    )
-    folder = train.train(config, tiny_corpus.student_spec(), data, str(tmp_path / "run"))
+    # Shapes and settings of the run that other tests know: one program.
+    config = dataclasses.replace(tiny_run.CONFIG, input=tiny_corpus.input_config(mix=mix))
+    folder = train.train(config, tiny_run.SPEC, data, str(tmp_path / "run"))
     assert bundle.is_complete(folder)
     with open(tmp_path / "run" / "metrics.jsonl") as f:
         assert "train/level_acc/human" in f.read()

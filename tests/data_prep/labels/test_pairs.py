@@ -209,3 +209,16 @@ def test_corpora_that_give_no_pairs_are_refused(data, tmp_path):
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(files.CorpusError, match=r"manifest\.json is missing"):
         label_pairs(data, CONFIG)
+
+
+def test_pairs_across_sources_are_drawn_and_counted_where_asked_for(data):
+    manifest = label_pairs(data, dataclasses.replace(CONFIG, across=4))
+    table = table_of(data)
+    pairs = [p for p in pairs_of(data, "train") if p["label_source"] == "simulator:across"]
+    assert len(pairs) == sum(manifest["drawn"]["across"].values()) > 0
+    for pair in pairs:
+        first, second = table[pair["first_id"]], table[pair["second_id"]]
+        assert first["source_id"] != second["source_id"]
+        assert {first["level"] == 0, second["level"] == 0} == {True, False}
+        assert LEVELS[pair["label"]] == ("inferior" if first["level"] == 0 else "superior")
+    assert "across" not in PairConfig().as_json()

@@ -50,12 +50,13 @@ def test_score_is_the_expected_level_of_the_next_word(tmp_path):
     found = teacher.score(videos)
     tokenizer = _tokenizer(level_prompt.WORDS)
     before, after = (tokenizer.encode(text) for text in (LINES, QUESTION + ANSWER))
+    answer = jax.jit(lambda params, *inputs: student.bind(params)(*inputs))
     for video, score in zip(videos, found, strict=True):  # alone, and nothing padded
         visual = -1 - np.arange(len(video) * CONFIG.tokens_per_frame + 1)
         tokens = np.concatenate([before, visual, after]).astype(np.int32)[None]
         motion = np.ones((1, 1, 1, CONFIG.motion_dim), np.float32)
         position = np.array([[tokens.size - 1]], np.int32)
-        logits = student.bind(params)(video[None, None], motion, tokens, position)[0, 0]
+        logits = answer(params, video[None, None], motion, tokens, position)[0, 0]
         ids = [level_prompt.WORDS.index(w) for w in ("excellent", "good", "fair", "poor")]
         bad = level_prompt.WORDS.index("bad")
         odds = np.exp(np.asarray(logits, np.float64)[[*ids, bad]])

@@ -265,7 +265,7 @@ def _left_out(
     told = []
     for kind in np.unique(kinds):
         inside = kinds == kind
-        if _LEAST_KIND <= inside.sum() <= len(kinds) - _LEAST:
+        if _LEAST_KIND <= inside.sum() <= len(kinds) - _LEAST_KIND:
             # A near copy of another kind would tell the answer.
             seen = ~inside & ~np.isin(group, group[inside])
             regression = fitted(found[seen], mos[seen], group[seen], seed)

@@ -124,7 +124,7 @@ def save(folder: str, card: LightCard, whole: Regression, folds: Sequence[Regres
 
 def _save(path: str, tensors: Mapping[str, np.ndarray]) -> None:
     with replacing(path) as temporary:
-        save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, temporary)
+        save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, temporary)
 
 
 def read_card(path: str) -> LightCard:

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Makes the shipped small student from photographs with human scores, step by step; the same command
+# goes on after an interruption.
+#
+#   bash launch/small.sh --photographs DIR --scores SCORES.csv --out DIR
+#
+#   --photographs DIR   pictures; a folder in it is a kind
+#   --scores FILE       table of human scores: path below DIR, mos
+#   --out DIR           corpus, teachers, training and, in DIR/train/student, the student
+set -euo pipefail
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=launch/setup.sh
+source "$ROOT/launch/setup.sh"
+
+PHOTOGRAPHS='' SCORES='' OUT=''
+while (($#)); do
+  case $1 in
+    --photographs | --scores | --out)
+      [[ -n ${2:-} ]] || die "$1 needs a value" "bash launch/small.sh $1 PATH"
+      value=$(realpath -m -- "$2")
+      case $1 in
+        --photographs) PHOTOGRAPHS=$value ;;
+        --scores) SCORES=$value ;;
+        --out) OUT=$value ;;
+      esac
+      shift 2
+      ;;
+    -h | --help) usage && exit 0 ;;
+    *) die "unknown argument: $1" "see: bash launch/small.sh --help" ;;
+  esac
+done
+[[ -d $PHOTOGRAPHS ]] || die "--photographs: '$PHOTOGRAPHS' is no folder"
+[[ -f $SCORES ]] || die "--scores: '$SCORES' is no file"
+[[ -n $OUT ]] || die "--out is missing"
+
+setup_lock
+install runtime "$ROOT/requirements.txt"
+setup_unlock
+quiet_environment
+cd -- "$ROOT"
+PY="$VENV/bin/python"
+WORKERS=2
+mkdir -p -- "$OUT/inputs"
+
+# --- content: the stills themselves, clips of a sixth of them, scenes ------------------------------
+for kind in "$PHOTOGRAPHS"/*/; do
+  ln -sfn -- "$kind" "$OUT/inputs/$(basename -- "$kind")"
+done
+mkdir -p -- "$OUT/sixth" "$OUT/inputs/clips" "$OUT/inputs/scenes"
+find -L "$PHOTOGRAPHS" -type f -name '*.jpg' | sort | awk 'NR % 6 == 3' | while read -r file; do
+  ln -sf -- "$file" "$OUT/sixth/$(basename -- "$file")"
+done
+# Clips with objects show other photographs too, which the teachers of a fold may have seen.
+"$PY" -m data_prep clips --out "$OUT/clips" --photographs "$OUT/sixth" --seconds 1 \
+  --short_side 448 --seed 3 --moves static,pan,zoom,shake --workers "$WORKERS"
+for file in "$OUT"/clips/clip_*.mp4; do
+  name=$(basename -- "$file")
+  ln -sf -- "$file" "$OUT/inputs/clips/${name#clip_}" # as the photograph is called: its fold counts
+done
+"$PY" -m data_prep scenes --out "$OUT/scenes" --num 100 --seed 7 --photos "$PHOTOGRAPHS" \
+  --size 512x384 --seconds 3 --workers "$WORKERS"
+ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
+
+# --- teachers, corpus, votes ------------------------------------------------------------------------
+"$PY" -m vqa_jax teachers fit --scores "$SCORES" --photographs "$PHOTOGRAPHS" --out "$OUT/teachers"
+"$PY" -m data_prep build --config small --videos "$OUT/inputs" --data "$OUT/corpus" \
+  -- --runner=FnApiRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
+"$PY" -m vqa_jax motion --data "$OUT/corpus"
+"$PY" -m vqa_jax tokens --config small --data "$OUT/corpus"
+names=$(cd -- "$OUT/teachers" && for card in light_*.json; do printf '%s,' "${card%.json}"; done)
+"$PY" -m vqa_jax teachers score --teachers "${names%,}" --weights "$OUT/teachers" \
+  --data "$OUT/corpus" --folds "$OUT/teachers/oof.csv" --out "$OUT/votes"
+"$PY" -m data_prep pairs --config small --data "$OUT/corpus" --scores "$OUT/votes/scores.parquet"
+
+# --- student, anchors, calibration ------------------------------------------------------------------
+"$PY" -m vqa_jax train --config small --data "$OUT/corpus" --workdir "$OUT/train"
+"$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 20 \
+  --out "$OUT/anchors.csv"
+"$PY" -m vqa_jax anchors --student "$OUT/train/student" --table "$OUT/anchors.csv"
+"$PY" -m vqa_jax score "$PHOTOGRAPHS" --student "$OUT/train/student" --csv "$OUT/scores.csv"
+"$PY" -m vqa_jax calibrate --student "$OUT/train/student" --scores "$OUT/scores.csv" \
+  --labels "$SCORES"
+say "student: $OUT/train/student"

@@ -1,0 +1,44 @@
+"""Files of light teachers: what is written is read, and what is damaged is told."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.fixtures import light_teachers as made
+from vqa_jax.teachers.light import model
+
+
+def test_what_is_saved_is_read(tmp_path):
+    whole, folds = made.regression(0), [made.regression(k) for k in (1, 2)]
+    model.save(str(tmp_path), made.card(), whole, folds)
+    card_path, weights, fold_weights = model.paths(str(tmp_path), "light_colour")
+    assert model.read_card(card_path) == made.card()
+    read = [model.read_regression(weights), *model.read_folds(fold_weights, 2)]
+    for a, b in zip([whole, *folds], read, strict=True):
+        for name, tensor in a.tensors().items():
+            np.testing.assert_array_equal(tensor, b.tensors()[name])
+    told = model.told(made.card())
+    assert "120 pictures of a set" in told and "0.812" in told and "0.50 indoors" in told
+
+
+def test_damage_is_told_with_file_and_remedy(tmp_path):
+    model.save(str(tmp_path), made.card(), made.regression(0), [])
+    card_path, weights, fold_weights = model.paths(str(tmp_path), "light_colour")
+    with pytest.raises(model.LightTeacherError, match="lacks 0/mean"):
+        model.read_folds(fold_weights, 2)
+    with pytest.raises(model.LightTeacherError, match="missing: fit it again"):
+        model.read_regression(str(tmp_path / "other.safetensors"))
+    (tmp_path / "light_colour.safetensors").write_bytes(b"no weights")
+    with pytest.raises(model.LightTeacherError, match="damaged"):
+        model.read_regression(weights)
+    for change, why in (({"weights": np.zeros(2, np.float32)}, "shape"), (None, "not finite")):
+        tensors = made.regression(0).tensors() | (change or {"gamma": np.float32(np.nan)})
+        model._save(weights, tensors)
+        with pytest.raises(model.LightTeacherError, match=why):
+            model.read_regression(weights)
+    raw = json.loads((tmp_path / "light_colour.json").read_text())
+    raw["pictures"] = 5
+    (tmp_path / "light_colour.json").write_text(json.dumps(raw))
+    with pytest.raises(model.LightTeacherError, match="not as it was written"):
+        model.read_card(card_path)
