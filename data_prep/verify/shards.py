@@ -32,6 +32,7 @@ _KEPT = {
     ),
     "vqa_clips": ("video_id",),
     "vqa_motion": ("video_id", "extractor"),
+    "vqa_tokens": ("video_id", "tower"),
     "vqa_pairs": ("pair_id", "first_id", "second_id", "label", "label_source", "iteration"),
 }
 
@@ -121,10 +122,11 @@ def _content(kind: str, record: Mapping[str, Any]) -> list[tuple[str, str]]:
         clips = record["clips"]
         if clips.ndim != 5 or not clips.size or clips.dtype != np.uint8:
             return [("schema", f"clips are {clips.dtype} {clips.shape}")]
-    if kind == "vqa_motion":
-        features = record["features"]
-        if not (features.size and np.isfinite(features).all()):
-            return [("schema", "features are not finite numbers")]
+    if kind in ("vqa_motion", "vqa_tokens"):
+        name = "features" if kind == "vqa_motion" else "frames"
+        numbers = record[name]
+        if not (numbers.size and np.isfinite(numbers).all()):
+            return [("schema", f"{name} are not finite numbers")]
     if kind == "vqa_pairs":
         probs = record["level_probs"]
         if probs.min() < 0 or not np.isclose(probs.sum(), 1, atol=1e-4):
@@ -143,6 +145,8 @@ def _video(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [("schema", str(e))]
     frames = record["frames"]
     side = pre.tile_size if pre.view == "crops" else pre.image_size
-    if frames.shape != (len(frames), side, side, 3) or frames.dtype != np.uint8 or not frames.size:
+    sizes = pre.fit_shapes() if pre.view == "fit" else ((side, side),)
+    shapes = [(len(frames), *size, 3) for size in sizes]
+    if frames.shape not in shapes or frames.dtype != np.uint8 or not frames.size:
         return [("schema", f"frames are {frames.dtype} {frames.shape}")]
     return []

@@ -197,8 +197,13 @@ class _Verifier:
                 continue
             self.keyed(name, entry)
 
-    def keyed(self, name: str, entry: Mapping[str, Any], extractor: str | None = None) -> int:
-        """A dataset with a record for every video of the table; returns the records found."""
+    def keyed(
+        self, name: str, entry: Mapping[str, Any], maker: tuple[str, str] | None = None
+    ) -> int:
+        """A dataset with a record for every video of the table; returns the records found.
+
+        `maker`: field and value that every record has.
+        """
         found, unknown = np.zeros(len(self.table), bool), 0
         total = 0
         for task, rows in self.dataset(name, entry):
@@ -211,8 +216,8 @@ class _Verifier:
                 self.same_as_table(task, known, numbers)
                 self.sample_videos(task, rows)
             for row in rows:
-                if extractor is not None and row["extractor"] != extractor:
-                    message = f"{row['video_id']} is of another extractor"
+                if maker is not None and row[maker[0]] != maker[1]:
+                    message = f"{row['video_id']} is of another {maker[0]}"
                     self.wrong("schema", task.path, message)
         if len(self.table) and (unknown or not found.all()):
             missing = len(found) - int(found.sum())
@@ -235,13 +240,18 @@ class _Verifier:
             if row["video_id"] in wanted:
                 self.places[row["video_id"]] = (task.path, place)
 
-    def motion(self) -> None:
-        """Motion features: one record a video, of the extractor that the manifest names."""
-        path = self.path(MOTION_MANIFEST)
-        if os.path.exists(path):
-            manifest = files.read_json(path)
-            found = self.keyed("vqa_motion", manifest["dataset"], manifest["identity"]["extractor"])
-            self.count(path, "records", found, manifest["videos"])
+    def sidecars(self) -> None:
+        """Motion features and tokens: a record a video, of the network that the manifest names."""
+        for name, dataset, network in (
+            (MOTION_MANIFEST, "vqa_motion", "extractor"),
+            (store.TOKENS_MANIFEST, "vqa_tokens", "tower"),
+        ):
+            path = self.path(name)
+            if os.path.exists(path):
+                manifest = files.read_json(path)
+                maker = (network, manifest["identity"][network])
+                found = self.keyed(dataset, manifest["dataset"], maker)
+                self.count(path, "records", found, manifest["videos"])
 
     def pair_datasets(self, iteration: int) -> Counter[str]:
         """One iteration's pairs; returns how often each label occurs."""
@@ -376,7 +386,7 @@ def verify(data: str, workers: int = 1, contact_sheet: str | None = None) -> dic
         labels[iteration] = {level: found[level] for level in levels.LEVELS}
         iteration += 1
     verifier.video_datasets(manifest)
-    verifier.motion()
+    verifier.sidecars()
     if verifier.problems:
         raise DamagedCorpusError(data, verifier.problems)
     if contact_sheet:

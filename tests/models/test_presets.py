@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file
 
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import Student, count_parameters
+from vqa_jax.weights import towers
 
 
 @pytest.mark.parametrize("size", ["0_5b", "7b"])
@@ -48,3 +50,16 @@ def test_published_size_runs_abstractly_end_to_end():
     ]
     logits = nnx.eval_shape(lambda s, *args: s(*args), student, *shapes)
     assert logits.shape == (2, 14, 152064) and logits.dtype == jnp.float32
+
+
+def test_the_small_student_has_the_parameters_that_its_page_tells():
+    """Beside those of the network that it looks through, which its file does not hold."""
+    counts = count_parameters(PRESETS["small"])
+    shipped = load_file(towers.shipped_path(0))
+    assert counts.pop("vision") - sum(array.size for array in shipped.values()) == 8_256
+    assert counts == {
+        "vision_projector": 405_696,
+        "motion_projector": 21_696,
+        "newline": 96,
+        "llm": 215_904,
+    }

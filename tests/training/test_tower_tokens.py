@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from data_prep.verify import verify
 from tests.fixtures import cell_student, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.corpus import shards as records
@@ -185,3 +186,19 @@ def test_a_student_learns_from_tokens_and_its_tower_stays_as_it_was(data, stub, 
     start = tower_tokens.start(params, student, SPEC.tower, corpus)["vision"]
     for name in ("mean", "scale"):  # frozen, kept in two bytes
         np.testing.assert_allclose(params["vision"][name], start[name], rtol=2**-8)
+
+
+def test_verification_reads_tokens_too(data, stub):
+    """As it reads a corpus whose frames are fitted."""
+    tower_tokens.run(data, SPEC)
+    path = os.path.join(data, records.MANIFEST)
+    counts = {"inputs": 5, "sources": 5, "quarantined": 0, "videos": VIDEOS}
+    files.write_json(path, {**files.read_json(path), "counts": counts})
+    with open(os.path.join(data, records.QUARANTINE), "w", encoding="utf-8") as table:
+        table.write("path,stage,reason\n")
+    verify.verify(data)
+    manifest = os.path.join(data, store.TOKENS_MANIFEST)
+    told = files.read_json(manifest)
+    files.write_json(manifest, {**told, "identity": {**told["identity"], "tower": "0123"}})
+    with pytest.raises(verify.DamagedCorpusError, match="is of another tower"):
+        verify.verify(data)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.verify import shards
+from tests.fixtures import cell_student, tiny_records
 from vqa_jax.corpus.shards import write_shard
 from vqa_jax.jobs import files
 
@@ -50,3 +51,29 @@ def test_records_are_those_of_the_sidecar_in_its_order(task):
 
 def test_features_that_are_no_numbers_are_named_one_by_one(tmp_path):
     assert _kinds(_written(tmp_path, np.full_like(FEATURES, np.nan))) == ["schema", "schema"]
+
+
+def _of_kind(folder, kind, rows) -> shards.ShardTask:
+    path = str(folder / kind)
+    shard = write_shard(path, kind, rows)
+    return shards.ShardTask(path, kind, kind, "train", len(rows), shard.sha256)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sound"), [((64, 64), 1), ((96, 64), 1), ((64, 128), 1), ((64, 80), 0), ((96, 96), 0)]
+)
+def test_fitted_frames_have_one_of_the_views_shapes(shape, sound, tmp_path):
+    frames = np.zeros((2, *shape, 3), np.uint8)
+    video = tiny_records.video("a")
+    video |= {"preprocess": cell_student.PREPROCESS.to_json(), "frames": frames}
+    assert _kinds(_of_kind(tmp_path, "vqa_videos", [video])) == ["schema"] * (1 - sound)
+
+
+def test_tokens_are_numbers_and_tell_their_tower(tmp_path):
+    record = tiny_records.EXAMPLES["vqa_tokens"]
+    report = shards.check_shard(_of_kind(tmp_path, "vqa_tokens", [record]))
+    assert report.problems == ()
+    assert report.rows == ({"video_id": "v", "tower": record["tower"]},)
+    broken = record["frames"].copy()
+    broken[0, 0, 0] = np.inf
+    assert _kinds(_of_kind(tmp_path, "vqa_tokens", [{**record, "frames": broken}])) == ["schema"]
