@@ -166,6 +166,8 @@ class PrepConfig:
         told = self.to_dict()
         if told["truncated"] == "use":
             del told["truncated"]
+        if not told["vmaf"]:
+            del told["vmaf"]
         text = json.dumps(told, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
