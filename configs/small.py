@@ -68,7 +68,7 @@ def get_config() -> ConfigDict:
         "simulator": 0.15,
     }
     train.severity_weight = 0.3
-    train.optim.total_steps = 2000
+    train.optim.total_steps = 1200
     train.optim.warmup_steps = 100
     train.optim.peak_lr = 1e-3
     parts = ("vision_projector/*", "motion_projector/*", "newline", "llm/*", "severity_*")
