@@ -25,6 +25,7 @@ def row(k: int, **changes) -> dict:
         "num_frames": 30 + k,
         "fps": 30000 / 1001,
         "notes": "29 of 30 frames",
+        "vmaf": 60.0 + k if k % 3 else None,
         "scores": {"noise": k / 7, "sharpness": -float(k)},
         **changes,
     }

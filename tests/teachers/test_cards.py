@@ -1,7 +1,9 @@
 """Cards of the teachers."""
 
+from tests.fixtures import light_teachers
 from vqa_jax.teachers import cards as teacher_registry
 from vqa_jax.teachers import measures
+from vqa_jax.teachers.light import model
 
 
 def test_cards_are_complete_and_know_what_is_published():
@@ -16,3 +18,14 @@ def test_cards_are_complete_and_know_what_is_published():
     results = {(r["dataset"], r["source"]): r["plcc"] for r in cards["dover"].results()}
     assert results["KoNViD-1k", "arXiv 2505.03631"] == "0.869"
     assert "0.883" in results.values()
+
+
+def test_light_teachers_are_shipped_and_a_folders_own_hide_them(tmp_path):
+    shipped = {c.name: c for c in teacher_registry.cards() if c.kind == teacher_registry.LIGHT}
+    assert len(shipped) >= 4
+    best = max(model.read_card(c.path).cross_validated.pooled for c in shipped.values())
+    assert best >= 0.75
+    path = light_teachers.save(tmp_path)
+    mine = teacher_registry.card("light_colour", str(tmp_path))
+    assert mine.path == path != shipped["light_colour"].path
+    assert "a set" in mine.trained_on and mine.licence == "as their authors say"

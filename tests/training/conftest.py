@@ -8,7 +8,7 @@ from tests.fixtures.tiny_run import CONFIG, SPEC
 from vqa_jax.training import step, train
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _one_program_a_step():
     """Runs of the same student, settings and devices share a step: a file compiles it once."""
     make, made = step.make_train_step, {}

@@ -87,7 +87,7 @@ class VideoTable(Sequence[dict[str, Any]]):
             yield from _rows(self._table.slice(start, _BATCH_ROWS))
 
     def column(self, name: str) -> np.ndarray:
-        """One of FIELDS [rows]: integers, bools, or str objects."""
+        """One of FIELDS [rows]: numbers (NaN where one is missing), bools, or str objects."""
         values = self._table.column(name)
         if pa.types.is_dictionary(values.type):
             values = values.cast(pa.string())

@@ -6,7 +6,6 @@ Light: listing teachers imports no model. `neural.load` loads those that have we
 from __future__ import annotations
 
 import dataclasses
-import glob
 import inspect
 import os
 import pathlib
@@ -284,22 +283,16 @@ def cards(folder: str = "") -> list[TeacherCard]:
         teacher = measures.get(name)
         # A teacher registered by a user may be any object; its own words are the best summary.
         words = inspect.getdoc(getattr(teacher, "measure", type(teacher))) or name
-        found.append(
-            TeacherCard(
-                name,
-                BUILT_IN,
-                words.splitlines()[0],
-                _BUILT_IN_RANGES.get(name, "not stated"),
-                teacher.higher_is_better,
-            )
-        )
+        told = _BUILT_IN_RANGES.get(name, "not stated")
+        higher = teacher.higher_is_better
+        found.append(TeacherCard(name, BUILT_IN, words.splitlines()[0], told, higher))
     return found
 
 
 def _light_cards(folder: str) -> list[TeacherCard]:
     found = {}
-    for place in (_LIGHT_TEACHERS, folder):
-        for path in sorted(glob.glob(os.path.join(glob.escape(place), model.CARDS))):
+    for place in filter(None, (_LIGHT_TEACHERS, folder)):
+        for path in map(str, sorted(pathlib.Path(place).glob(model.CARDS))):
             light = model.read_card(path)
             found[light.name] = TeacherCard(
                 light.name,

@@ -53,6 +53,25 @@ def test_a_pool_gets_its_simulators_and_no_others(tmp_path):
     assert names(pools.ALL, "heldout") == names(pools.ALL) == list(config.simulators)
 
 
+def test_vmaf_is_measured_of_compression_and_scaling_alone(tmp_path, monkeypatch):
+    def measured(reference, distorted, fps):
+        assert reference.shape == distorted.shape and fps == source.info.fps
+        return 77.0
+
+    monkeypatch.setattr(segments.vmaf, "vmaf", measured)
+    broken_files.encode(tmp_path / "a.mp4")
+    (source,) = prep_corpus.sources(tmp_path, "a.mp4")
+    names = ("resize", "darken", "h264")
+    for asked in (True, False):
+        config = prep_corpus.config(
+            simulators=names, simulators_per_segment=0, segments_per_source=1, vmaf=asked
+        )
+        rows = [made.row for made in segments.prepare_source(source.location, source, config)]
+        told = {row["simulator"] for row in rows if row.get("vmaf") == 77.0}
+        assert told == ({"resize", "h264"} if asked else set())
+        assert {row["simulator"] for row in rows} == {"source", *names}
+
+
 @pytest.mark.parametrize(
     ("num_frames", "length", "count", "wanted"),
     [(100, 20, 3, [0, 40, 80]), (100, 20, 1, [40]), (20, 20, 4, [0]), (22, 20, 9, [0, 1, 2])],

@@ -8,6 +8,7 @@ import pytest
 from tests.fixtures import light_teachers as made
 from vqa_jax.jobs.files import write_sealed
 from vqa_jax.media.probe import VideoInfo
+from vqa_jax.teachers import cards
 from vqa_jax.teachers.light import features, statistics, teacher
 from vqa_jax.teachers.light.model import LightTeacherError
 
@@ -49,3 +50,16 @@ def test_another_versions_card_is_refused(tmp_path):
     write_sealed(path, raw | {"view": "0" * 16})
     with pytest.raises(LightTeacherError, match="another version"):
         teacher.load(path)
+
+
+def test_shipped_teachers_load_and_prefer_a_picture_to_a_ruined_one():
+    from skimage import data
+
+    extractor = features.Extractor()
+    picture = data.astronaut()
+    noisy = np.random.default_rng(0).normal(picture // 3, 30).clip(0, 255).astype(np.uint8)
+    for name in ("light_lite0_all", "light_detail"):
+        found = teacher.load(cards.card(name).path, extractor)
+        scores = found.score([picture[None], noisy[None]])
+        assert scores[0] > scores[1] + 20
+        np.testing.assert_allclose(found.score_picture(noisy), scores[1], atol=0.01)

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as packed
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import fields
@@ -123,8 +124,9 @@ def save(folder: str, card: LightCard, whole: Regression, folds: Sequence[Regres
 
 
 def _save(path: str, tensors: Mapping[str, np.ndarray]) -> None:
-    with replacing(path) as temporary:
-        save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, temporary)
+    data = packed({name: np.asarray(x, order="C") for name, x in tensors.items()})
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
 
 
 def read_card(path: str) -> LightCard:
