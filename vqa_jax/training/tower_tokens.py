@@ -22,7 +22,7 @@ from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.frozen_tower import FrozenTower
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.weights import towers
-from vqa_jax.weights.bundle import StudentSpec
+from vqa_jax.weights.bundle import BundleError, StudentSpec
 
 _VIDEOS_AT_ONCE = 32
 _MEASURED = 2000  # videos whose tokens tell means and deviations
@@ -38,10 +38,12 @@ def run(data: str, spec: StudentSpec, *, process: int = 0, processes: int = 1) -
 
     Raises:
       files.CorpusError: the corpus is incomplete or was prepared for another view.
-      ValueError: the student's tower is not a pretrained one.
+      BundleError: the student trains its tower.
     """
     if not spec.tower:
-        raise ValueError(f"{spec.preset}: its tower is trained, so it has no tokens to keep")
+        raise BundleError(
+            f"{spec.preset}: its tower is trained, so it has no tokens to keep: go on with `train`"
+        )
     corpus = files.read_json(os.path.join(data, records.MANIFEST))
     if Preprocess(**corpus["settings"]["preprocess"]) != spec.preprocess:
         raise files.CorpusError(
