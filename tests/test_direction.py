@@ -158,7 +158,7 @@ def _replace_corpus(data, videos):
         records.write_shard(path, kind, rows)
         records.publish(data, kind, kind, {"train": [path]})
     for video in videos:
-        row = {"split": "train", "scores": {}, "notes": "", **video}
+        row = {"split": "train", "scores": {}, "notes": "", "vmaf": None, **video}
         table.append({name: row[name] for name in (*FIELDS.names, "scores")})
     write_video_table(data, table)
     pairs = all_simulator_pairs(video_table.simulated_sets(table, "train"))

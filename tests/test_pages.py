@@ -64,12 +64,12 @@ def test_the_main_page_is_short_and_its_tree_has_every_folder():
 def test_where_is_what_names_functions_that_exist():
     section = _prose(METHOD).split("## Where is what")[1].split("\n## ")[0]
     sentences = section.split("\n- ")[1:]
-    assert len(sentences) == 10
+    assert len(sentences) >= 10
     found = [re.findall(r"`([\w/]+\.py)`,\s+`(?:\w+\.)?(\w+)`", one) for one in sentences]
     assert all(found), "a sentence without a file and a function"
     for file, name in (pair for pairs in found for pair in pairs):
         tree = ast.parse((ROOT / "vqa_jax" / file).read_text(encoding="utf-8"))
-        defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+        defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
         assert name in defined, (file, name)
 
 
