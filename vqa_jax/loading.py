@@ -27,10 +27,10 @@ from vqa_jax.weights import bundle
 
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
 CONFIG_NAME = "config.json"  # of a published checkpoint
-DEFAULT = "tiny"
+DEFAULT = "small"
 NAMED = {
     name: os.path.join(os.path.dirname(__file__), "assets", f"{name}_student")
-    for name in (DEFAULT,)
+    for name in (DEFAULT, "tiny")
 }
 """The students that ship, by the name that `load` and `--student` take."""
 SHIPPED = NAMED[DEFAULT]
