@@ -8,6 +8,7 @@ manifest tells the teachers' fitted constants and how many scores each is missin
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from data_prep.prepare.config import PairConfig
+from data_prep.prepare.config import PairConfig, Wanted
 from data_prep.simulators import KINDS, SIMULATORS
 from vqa_jax.benchmarks import score_tables
 from vqa_jax.corpus import pair_shards, video_table
@@ -26,9 +27,12 @@ from vqa_jax.jobs import files
 from vqa_jax.pairs.across import sample_across_pairs
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.pairs.simulators import SimulatedSets, all_simulator_pairs, sample_simulator_pairs
-from vqa_jax.pairs.table import PairTable
+from vqa_jax.pairs.table import TEACHERS, PairTable
 from vqa_jax.pairs.votes import sample_teacher_pairs
 from vqa_jax.teachers import corpus_scores
+
+ON_SOURCES = f"{TEACHERS}:sources"
+"""Label source of votes on undistorted sources alone."""
 
 
 def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) -> dict[str, Any]:
@@ -74,21 +78,15 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     sets = video_table.simulated_sets(table, "train")
     by_simulators = _simulator_pairs(sets, config)
     across = _across_pairs(sets, usable, united.scores, config)
-    by_teachers = sample_teacher_pairs(
-        united.scores,
-        usable.column("video_id"),
-        config.teachers_per_label,
-        config.seed,
-        config.std_floor,
-        min_teachers=min(2, len(united.names)),
-        families=[
-            f"{source}:{segment}"
-            for source, segment in zip(
-                usable.column("source_id"), usable.column("segment"), strict=True
-            )
-        ],
-    )
-    train = PairTable.concatenate([by_simulators, across, by_teachers])
+    by_teachers = _teacher_pairs(usable, united.scores, config.teachers_per_label, config)
+    voted = [by_simulators, across, by_teachers]
+    if config.teachers_on_sources:
+        whole = usable.column("level") == 0
+        sources = usable.take(np.flatnonzero(whole))
+        found = _teacher_pairs(sources, united.scores[whole], config.teachers_on_sources, config)
+        named = np.full(len(found), ON_SOURCES, object)
+        voted.append(dataclasses.replace(found, label_source=named))
+    train = PairTable.concatenate(voted)
     if not train:
         raise files.CorpusError(
             f"{data}: no training pair can be drawn: ask for more per label, or add inputs"
@@ -100,6 +98,22 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     facts = {"teachers": united.facts(), "drawn": drawn}
     splits = {"train": train, "heldout": heldout}
     return pair_shards.write(data, 1, splits, config.num_shards, identity, facts)
+
+
+def _teacher_pairs(
+    videos: VideoTable, scores: np.ndarray, wanted: Wanted, config: PairConfig
+) -> PairTable:
+    """Pairs that the teachers label; those of one segment are left to the simulators."""
+    segments = zip(videos.column("source_id"), videos.column("segment"), strict=True)
+    return sample_teacher_pairs(
+        scores,
+        videos.column("video_id"),
+        wanted,
+        config.seed,
+        config.std_floor,
+        min_teachers=min(2, scores.shape[1]),
+        families=[f"{source}:{segment}" for source, segment in segments],
+    )
 
 
 def _simulator_pairs(sets: SimulatedSets, config: PairConfig) -> PairTable:

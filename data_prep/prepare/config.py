@@ -177,6 +177,7 @@ def _pool(fields: Mapping[str, Any]) -> Pool:
 
 
 Wanted = int | Mapping[str, float]
+_LATER = ("across", "teachers_on_sources")  # settings of pairs that earlier versions lacked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +192,8 @@ class PairConfig:
       simulator_per_label: training pairs of the four simulator labels; or kind of simulator
         (simulators.KINDS) -> such numbers, as in method 3.3.
       teachers_per_label: training pairs of the five labels by teachers, of sources and versions.
+      teachers_on_sources: training pairs of the five labels by teachers, of undistorted sources
+        alone: most pairs of sources and versions compare distortions, not contents.
       across: training pairs of a source that the teachers call good and another's worst version,
         see `vqa_jax.pairs.across` [beyond method 3.2].
       unite: "rank" or "logistic": how the teachers' scales become one.
@@ -207,6 +210,7 @@ class PairConfig:
     num_shards: int = 4
     lower_is_better: tuple[str, ...] = ()
     across: int = 0
+    teachers_on_sources: Wanted = 0
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a JSON file gives them back.
@@ -215,9 +219,7 @@ class PairConfig:
         stay those of their settings.
         """
         told = {**dataclasses.asdict(self), "lower_is_better": sorted(self.lower_is_better)}
-        if not self.across:
-            del told["across"]
-        return told
+        return {k: v for k, v in told.items() if k not in _LATER or v}
 
 
 @dataclasses.dataclass(frozen=True)
