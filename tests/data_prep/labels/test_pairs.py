@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from data_prep.labels.pairs import label_pairs
+from data_prep.labels.pairs import ON_SOURCES, label_pairs
 from data_prep.prepare.config import PairConfig
 from tests.fixtures import hand_table
 from vqa_jax.corpus import pair_shards
@@ -222,3 +222,15 @@ def test_pairs_across_sources_are_drawn_and_counted_where_asked_for(data):
         assert {first["level"] == 0, second["level"] == 0} == {True, False}
         assert LEVELS[pair["label"]] == ("inferior" if first["level"] == 0 else "superior")
     assert "across" not in PairConfig().as_json()
+
+
+def test_votes_on_undistorted_sources_are_drawn_where_asked_for(data):
+    label_pairs(data, dataclasses.replace(CONFIG, teachers_on_sources=4))
+    table = table_of(data)
+    pairs = [p for p in pairs_of(data, "train") if p["label_source"] == ON_SOURCES]
+    assert pairs
+    for pair in pairs:
+        first, second = table[pair["first_id"]], table[pair["second_id"]]
+        assert first["level"] == second["level"] == 0
+        assert first["source_id"] != second["source_id"] or first["segment"] != second["segment"]
+    assert "teachers_on_sources" not in PairConfig().as_json()
