@@ -74,7 +74,9 @@ ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
 "$PY" -m data_prep pairs --config small --data "$OUT/corpus" --scores "$OUT/votes/scores.parquet"
 
 # --- student, anchors, calibration ------------------------------------------------------------------
-"$PY" -m vqa_jax train --config small --data "$OUT/corpus" --workdir "$OUT/train"
+"$PY" -m vqa_jax train --config small --data "$OUT/corpus" --workdir "$OUT/first"
+"$PY" -m vqa_jax train --config small:2 --data "$OUT/corpus" --workdir "$OUT/train" \
+  "--config.train.init_from=$OUT/first/student"
 "$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 20 \
   --out "$OUT/anchors.csv"
 "$PY" -m vqa_jax anchors --student "$OUT/train/student" --table "$OUT/anchors.csv"
