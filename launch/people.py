@@ -114,13 +114,14 @@ def main() -> None:
     facts = np.array([texture(os.path.join(args.pictures, row["path"])) for row in rows])
     with open(args.runs, "a", encoding="utf-8") as log:
         log.write(f"{datetime.datetime.now().isoformat(timespec='seconds')} {args.scores}\n")
-    for name, (scores, std) in _tables(args.scores).items():
+    tables = _tables(args.scores)
+    for name, (scores, std) in tables.items():
         ours = np.array([scores.get(n, np.nan) for n in names])
         known = np.isfinite(ours)
         spread = np.array([std.get(n, np.nan) for n in names])
         found = report(ours[known], mos[known], kinds[known], facts[known], spread[known])
         print(name, f"{known.sum()} pictures", *(f"{k} {v:.3f}" for k, v in found.items()))
-    first, _ = next(iter(_tables(args.scores).values()))
+    first, _ = next(iter(tables.values()))
     error = np.array([first.get(n, np.nan) for n in names]) - mos
     for title, order in (("over-rated", np.argsort(-error)), ("under-rated", np.argsort(error))):
         print(title, *(f"{names[k]} {mos[k]:.0f}{error[k]:+.0f}" for k in order[:10]))

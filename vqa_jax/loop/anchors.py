@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vqa_jax.benchmarks.labels import read_labels
+from vqa_jax.benchmarks.labels import LabelsError, read_labels
 from vqa_jax.corpus.store import VideoStore
 from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.jobs import files
@@ -126,15 +125,15 @@ def calibrate(folder: str, scores: str, labels: str) -> int:
     Raises:
       AnchorError: no anchors, or tables that do not fit.
     """
-    rated = read_labels(labels)
-    people = dict(zip(map(os.path.basename, rated.names), rated.mos.tolist(), strict=True))
-    with open(scores, encoding="utf-8", newline="") as text:
-        found = {os.path.basename(row["path"]): row["score"] for row in csv.DictReader(text)}
-    known = sorted(name for name, score in found.items() if score and name in people)
     anchors = AnchorSet.load(folder)
     try:
-        knots = calibration.fit([float(found[n]) for n in known], [people[n] for n in known])
-    except ValueError as error:
+        found, people = (
+            dict(zip(map(os.path.basename, table.names), table.mos.tolist(), strict=True))
+            for table in map(read_labels, (scores, labels))
+        )
+        known = sorted(found.keys() & people.keys())
+        knots = calibration.fit([found[n] for n in known], [people[n] for n in known])
+    except (LabelsError, ValueError) as error:
         raise AnchorError(f"{scores} and {labels}: {error}") from error
     told = f"{len(known):,} files of {os.path.basename(labels)}"
     dataclasses.replace(anchors, calibration=knots, calibrated_on=told).save(folder)

@@ -13,6 +13,22 @@ SO400M = SiglipConfig(
 # Rounded up, so that the vocabulary axis splits over devices.
 _OWN_VOCABULARY = -(-len(tiny_vocabulary()) // 64) * 64
 
+
+def _own_decoder(num_layers: int) -> Qwen2Config:
+    """The decoder of the students whose vocabulary is that of the prompt alone."""
+    return Qwen2Config(
+        num_layers=num_layers,
+        embed_dim=96,
+        mlp_dim=256,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=24,
+        vocab_size=_OWN_VOCABULARY,
+        rope_theta=1e4,
+        unroll=num_layers,
+    )
+
+
 PRESETS: dict[str, StudentConfig] = {
     "tiny": StudentConfig(
         vision=SiglipConfig(
@@ -24,33 +40,13 @@ PRESETS: dict[str, StudentConfig] = {
             num_layers=4,
             unroll=4,
         ),
-        llm=Qwen2Config(
-            num_layers=3,
-            embed_dim=96,
-            mlp_dim=256,
-            num_heads=4,
-            num_kv_heads=2,
-            head_dim=24,
-            vocab_size=_OWN_VOCABULARY,
-            rope_theta=1e4,
-            unroll=3,
-        ),
+        llm=_own_decoder(3),
         motion_dim=128,
         motion_scale=8.0,
     ),
     "small": StudentConfig(
         vision=CellTowerConfig(),
-        llm=Qwen2Config(
-            num_layers=2,
-            embed_dim=96,
-            mlp_dim=256,
-            num_heads=4,
-            num_kv_heads=2,
-            head_dim=24,
-            vocab_size=_OWN_VOCABULARY,
-            rope_theta=1e4,
-            unroll=2,
-        ),
+        llm=_own_decoder(2),
         motion_dim=128,
         motion_scale=8.0,
     ),

@@ -12,9 +12,8 @@ class Result:
     Attributes:
       path: as given; empty for frames.
       score: on the anchors' scale, higher is better.
-      std: standard deviation in the score's units, calibrated or the posterior's, as `scale` says (
-        None by the authors' rule, as are q,
-        q_std and extrapolated).
+      std: standard deviation in the score's units, calibrated or the posterior's, as `scale` says
+        (None by the authors' rule, as are q, q_std and extrapolated).
       q, q_std: Thurstone score and its std.
       extrapolated: the video lies beyond the anchors, the score continues linearly.
       comparisons: pairs that the student judged for it.
