@@ -69,7 +69,15 @@ def test_published_sizes_give_maps_and_scores():
     assert _shape(whole, MinimalisticVqa, minimalistic.IX, frames, motion) == (5,)
 
 
-SWIN = Swin3dConfig(embed_dim=4, num_layers=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
+# Large patches and small windows: the views are as large as published.
+SWIN = Swin3dConfig(
+    embed_dim=4,
+    num_layers=(1, 1),
+    num_heads=(1, 1),
+    gated=(True, False),
+    patch_size=(4, 8, 8),
+    window=(2, 7, 7),
+)
 CONVNEXT = ConvNext3dConfig(num_layers=(1, 1, 1, 1), dims=(4, 8, 8, 8))
 FAST_VQA = fast_vqa.FastVqaConfig(SWIN, 4)
 DOVER = dover.DoverConfig(SWIN, CONVNEXT, 4)
