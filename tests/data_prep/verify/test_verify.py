@@ -1,5 +1,6 @@
 """Verification: an intact corpus passes, and every kind of damage is found and named."""
 
+import concurrent.futures
 import os
 import pathlib
 import shutil
@@ -15,7 +16,7 @@ from tests.fixtures import tiny_corpus
 from vqa_jax.corpus import shards as shards_lib
 from vqa_jax.corpus import store as records
 from vqa_jax.corpus.video_table import read_video_table, table_sha256, write_video_table
-from vqa_jax.jobs import files
+from vqa_jax.jobs import files, workers
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,10 @@ def test_duplicates_are_counted(damaged):
     verify.verify(str(damaged))
 
 
-def test_the_command_reads_with_processes_and_draws_the_sheet(damaged, capsys):
+@pytest.mark.parametrize("pool", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
+def test_the_command_reads_with_processes_and_draws_the_sheet(damaged, capsys, monkeypatch, pool):
+    if pool == "threads":  # in their place, as each process imports everything
+        monkeypatch.setattr(workers, "pool", concurrent.futures.ThreadPoolExecutor)
     assert commands.main(["verify", str(damaged), "--workers=2"]) == 0
     said = capsys.readouterr().out
     assert "is intact" in said and "pairs of iteration 1" in said
