@@ -155,3 +155,14 @@ def test_converters_run_from_any_folder_without_being_installed(tmp_path):
     done = run("convert_slowfast.py", "gone.pth", "out.safetensors")  # what both share
     assert done.returncode == 1 and done.stderr.startswith("gone.pth: "), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ["small.sh", "leave_out.sh"])
+def test_trainings_on_photographs_name_what_is_missing(script, tmp_path):
+    """Before anything is installed or written."""
+    (tmp_path / "scores.csv").write_text("path,mos\n")
+    assert "--photographs" in _run(script, "--photographs", "/no such folder").stderr
+    known = ("--photographs", str(tmp_path), "--scores", str(tmp_path / "scores.csv"))
+    missing = {"small.sh": "--out", "leave_out.sh": "no tokens"}[script]
+    assert missing in _run(script, *known).stderr
+    assert "unknown argument: --nonsense" in _run(script, "--nonsense").stderr

@@ -7,9 +7,7 @@ calibration/           anchors, see `vqa_jax.scoring.anchors` (orbax, safetensor
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +20,6 @@ from vqa_jax.exchange.student_io import load_params
 from vqa_jax.jobs import fields
 from vqa_jax.jobs.files import file_sha256
 from vqa_jax.models.functional import FunctionalStudent, Params
-from vqa_jax.models.student import StudentConfig
 from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.weights.bundle import StudentSpec
 
@@ -119,11 +116,5 @@ def read(folder: str) -> Exported:
 
 def level_logits(student: FunctionalStudent, params: Params, *inputs: np.ndarray) -> np.ndarray:
     """`Student.level_logits` of INPUTS: float32 [B, 5]."""
-    return np.asarray(_level_logits(student.cfg)(params, *inputs))
-
-
-@functools.lru_cache(maxsize=4)
-def _level_logits(cfg: StudentConfig) -> Callable[..., jax.Array]:
-    """One program for writing an export and for reading it back."""
-    student = FunctionalStudent(cfg)
-    return jax.jit(lambda params, *inputs: student.bind(params).level_logits(*inputs))
+    function = jax.jit(lambda params, *inputs: student.bind(params).level_logits(*inputs))
+    return np.asarray(function(params, *inputs))
