@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vqa_jax.devices.sharding import BATCH_AXES, LOGICAL_RULES, Rules, partition, ring_groups
 
@@ -73,6 +73,10 @@ class Execution:
         if self.mesh is None:
             return PartitionSpec()
         return partition(names, shape, self.mesh, self.rules)
+
+    def place(self, names: Sequence[str | None], shape: Sequence[int]) -> NamedSharding | None:
+        """Where an array with these logical axes lives; None: wherever JAX puts it."""
+        return NamedSharding(self.mesh, self.spec(names, shape)) if self.mesh else None
 
 
 _ALONE = Execution()

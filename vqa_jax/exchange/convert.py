@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,26 +12,18 @@ from tqdm import tqdm
 
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import StudentSource, match_student, scratch_params
-from vqa_jax.jobs.files import exclusive, remove_temporary, replacing
+from vqa_jax.jobs.files import exclusive, remove_temporary
 from vqa_jax.jobs.replaced import replacing_set
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.motion import extractor as motion
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, companions
 from vqa_jax.weights.stream import read_blocks
 from vqa_jax.weights.writer import write_safetensors
 
 _OTHER_FORMATS = ("manifest.json", "config.json")  # of an export or a corpus, of a checkpoint
 NUM_FRAMES = 10  # key frames of a video that the published students are given at most
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-)
 
 
 def convert(
@@ -75,7 +66,7 @@ def convert(
     with exclusive(folder):
         remove_temporary(folder)
         with replacing_set(folder, bundle.CONFIG_FILE, _set_before(folder)) as new:
-            copy_beside(paths, new, _extractor_file(paths, extractor))
+            companions.copy(paths, new, extractor or None)
             _write_weights(source, seed, os.path.join(new, bundle.WEIGHTS_FILE))
             facts = {"converted_from": [os.path.basename(os.path.abspath(p)) for p in paths]}
             facts |= {"scratch": sorted({"/".join(path) for path in source.scratch})}
@@ -96,7 +87,7 @@ def _set_before(folder: str) -> dict[str, None]:
             raise bundle.BundleError(f"{folder} holds another format ({name}): name another folder")
     if not bundle.is_complete(folder):
         return {}
-    names = (bundle.CONFIG_FILE, bundle.WEIGHTS_FILE, *TOKENIZER_FILES, motion.MOTION_WEIGHTS)
+    names = (bundle.CONFIG_FILE, bundle.WEIGHTS_FILE, *companions.FILES)
     return dict.fromkeys(names)
 
 
@@ -143,16 +134,4 @@ def _spec(
 def _extractor_file(paths: Sequence[str], extractor: str) -> str | None:
     if extractor:
         return extractor
-    return next(filter(None, map(motion.beside, paths)), None)
-
-
-def copy_beside(paths: Sequence[str], folder: str, weights: str | None) -> None:
-    """Copies the tokenizer and the motion weights; the first folder that has a file gives it."""
-    wanted = {weights: motion.MOTION_WEIGHTS} if weights else {}
-    for name in TOKENIZER_FILES:
-        found = [os.path.join(path, name) for path in paths]
-        if file := next(filter(os.path.isfile, found), None):
-            wanted[file] = name
-    for file, name in wanted.items():
-        with replacing(os.path.join(folder, name)) as temporary:
-            shutil.copyfile(file, temporary)
+    return next(filter(None, map(companions.motion_beside, paths)), None)

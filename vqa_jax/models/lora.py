@@ -67,17 +67,6 @@ def dense(
     return out + scale * jnp.einsum(f"{rows}r,r{kept}->{result}", low, p[second])
 
 
-def additions(params: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The additions in a student's parameters, by name."""
-    return {k: v for k, v in params["llm"]["layers"].items() if k.startswith("lora_")}
-
-
-def attach(params: Mapping[str, Any], added: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Parameters of a student without additions, with these."""
-    llm = {**params["llm"], "layers": {**params["llm"]["layers"], **added}}
-    return {**params, "llm": llm}
-
-
 def merge(params: Mapping[str, Any], scale: float) -> dict[str, Any]:
     """Adds the additions into their weights: a plain student that computes the same.
 
