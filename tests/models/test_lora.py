@@ -44,7 +44,7 @@ def plain():
 @pytest.fixture(scope="module")
 def attached(plain):
     """On the host, as steps donate what they are given."""
-    return jax.device_get(TRAINED.attach(plain, seed=1))
+    return jax.device_get(TRAINED.complete(plain, seed=1))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -84,10 +85,18 @@ class FunctionalStudent:
             found |= jax.jit(fresh, out_shardings=places)(words)
         return traverse_util.unflatten_dict({path: found[path] for path in wanted})
 
-    def merge(self, params: Params) -> Params:
-        """Parameters with the low-rank additions, if there are any, summed into their weights."""
+    def merge(self, params: Params, places: Params | None = None) -> Params:
+        """Parameters with the low-rank additions, if there are any, summed into their weights.
+
+        Args:
+          params: this student's.
+          places: shardings of the result; None: whatever follows from those of `params`.
+        """
         llm = self.cfg.llm
-        return lora.merge(params, llm.lora_scale) if llm.lora_rank else params
+        if not llm.lora_rank:
+            return params
+        summed = functools.partial(lora.merge, scale=llm.lora_scale)
+        return jax.jit(summed, out_shardings=places)(params) if places else summed(params)
 
     def bind(self, params: Params) -> Student:
         """The module that computes with `params`; cheap, and usable inside jit."""

@@ -74,6 +74,10 @@ def _drawn(
     place = current().place(names, shape)
     if place is None:
         return init(key, shape, dtype)
+    if place.is_fully_replicated:  # every process makes what all of its devices hold
+        return jax.make_array_from_callback(
+            shape, place, np.asarray(init(key, shape, dtype)).__getitem__
+        )
     # The key's numbers, which every process has, and not an array of this process's device.
     words = np.asarray(jax.random.key_data(key))
     make = jax.jit(

@@ -1,6 +1,7 @@
 """Training checkpoints: complete or absent, verified before use, kept by recency, merit and period.
 
-A checkpoint is the training state alone: the batch of a step follows from the step's number.
+A checkpoint is what training changes, alone: the batch of a step follows from the step's number,
+and frozen weights follow from the run's start.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ class Checkpointer:
         try:
             self._manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+                args=ocp.args.Composite(state=ocp.args.PyTreeSave(state)),
                 metrics=dict(metrics),
             )
         except Exception as error:
@@ -278,10 +279,15 @@ class Checkpointer:
         self._latest = self._newest_unchanged()
         if self._latest is None:
             return None
+        args = ocp.args.PyTreeRestore(
+            abstract_state,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(abstract_state),
+            partial_restore=True,  # checkpoints of earlier versions hold frozen weights, too
+        )
         try:
             restored = self._manager.restore(
                 self._latest,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)),
+                args=ocp.args.Composite(state=args),
             )
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
@@ -318,10 +324,3 @@ def _writer_of(name: str) -> int:
     """Number of the process that wrote a checkpoint's file; what all share is process 0's."""
     found = re.search(r"ocdbt\.process_(\d+)", name)
     return int(found[1]) if found else 0
-
-
-def abstract_of(state: Any, shardings: Any) -> Any:
-    """Shapes, dtypes and shardings of a state, for a restore onto any mesh."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
-    )

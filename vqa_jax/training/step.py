@@ -75,20 +75,43 @@ class StepConfig:
         return Execution(mesh, rules, self.attention, self.remat)
 
 
-def init_state(student: FunctionalStudent, config: StepConfig, seed: int) -> TrainState:
-    """Fresh training state from random weights."""
-    return state_of_params(student.init(seed), config)
+def init_state(
+    student: FunctionalStudent, config: StepConfig, seed: int, mesh: Mesh | None = None
+) -> TrainState:
+    """Fresh training state from random weights; on a mesh all of it is made in its shards."""
+    if mesh is None:
+        return state_of_params(student.init(seed), config)
+    shardings = state_shardings(student, config, mesh)
+    return state_of_params(student.init(seed, config.execution(mesh)), config, shardings)
 
 
-def state_of_params(params: Params, config: StepConfig) -> TrainState:
-    """Training state at step 0 from given weights: frozen ones in `frozen_dtype`, no moments."""
+def state_of_params(
+    params: Params, config: StepConfig, shardings: TrainState | None = None
+) -> TrainState:
+    """Training state at step 0 from given weights: frozen ones in `frozen_dtype`, no moments.
+
+    Args:
+      params: the weights, where they are to stay.
+      config: of the step.
+      shardings: of the state (`state_shardings`): where step and moments are made; None: on one
+        device.
+    """
     trained, frozen = training_optim.split(params, config.trainable)
     frozen = jax.tree.map(lambda x: x.astype(config.frozen_dtype), frozen)
-    return {
-        "step": jnp.zeros((), jnp.int32),
-        "params": training_optim.join(trained, frozen),
-        "opt_state": make_optimizer(config.optim).init(trained),
-    }
+    optimizer = make_optimizer(config.optim)
+
+    def rest(trained: Params) -> TrainState:
+        return {"step": jnp.zeros((), jnp.int32), "opt_state": optimizer.init(trained)}
+
+    if shardings is not None:
+        places = {name: shardings[name] for name in ("step", "opt_state")}
+        rest = jax.jit(rest, out_shardings=places)
+    return {**rest(trained), "params": training_optim.join(trained, frozen)}
+
+
+def kept(state: TrainState, trainable: Trainable) -> TrainState:
+    """What a checkpoint holds of a state: all but frozen weights, which follow from the start."""
+    return {**state, "params": training_optim.split(state["params"], trainable)[0]}
 
 
 def state_shardings(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import time
@@ -30,11 +29,11 @@ from vqa_jax.models import flops as model_flops
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.settings import TrainConfig
 from vqa_jax.training import batch as pair_batch
-from vqa_jax.training import checkpoint, metric_log, tower_tokens
+from vqa_jax.training import checkpoint, metric_log, start
 from vqa_jax.training import input_pipeline as input_pipeline_lib
 from vqa_jax.training import optim as training_optim
 from vqa_jax.training import step as step_lib
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, companions
 
 
 class TrainingError(VqaError):
@@ -55,12 +54,11 @@ def _identity(
         name: [shards.intact_sha256(p) for p in shards.dataset_shards(corpus.root, name, "train")]
         for name in config.pair_datasets
     }
-    start = bundle.fingerprint(config.init_from) if config.init_from else ""
+    begun = bundle.fingerprint(config.init_from) if config.init_from else ""
     settings = dataclasses.asdict(config)
     settings = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
-    identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": start}
-    identity["corpus"] = corpus.videos.digests()
-    return json.loads(json.dumps(identity))  # tuples as lists, as a file gives them back
+    identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": begun}
+    return identity | {"corpus": corpus.videos.digests()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +72,22 @@ class _Run:
     mesh: Mesh
     step_config: step_lib.StepConfig
     checkpoints: checkpoint.Checkpointer
-    corpus: store.PairCorpus
+    extractor: str
 
     def write_student(self, name: str, state: step_lib.TrainState, facts: dict[str, Any]) -> str:
-        """Writes the weights of a state as a bundle; every process must call it."""
+        """Writes the weights of a state as a student that can be used; every process calls it."""
         folder = os.path.join(self.workdir, name)
-        params = hosts.gathered(self.student.merge(state["params"]))
-        if params is not None:
-            bundle.save(folder, self.spec, params, facts)
-        hosts.barrier(f"{name} written")
+        if jax.process_index() == 0:
+            os.makedirs(folder, exist_ok=True)
+            sources = [self.config.init_from] if self.config.init_from else []
+            companions.copy(sources, folder, self.extractor or None)
+        # Stored as it computes: wider numbers of what was trained would be rounded when it is used.
+        student = self.spec.student
+        student = dataclasses.replace(student, param_dtype=student.compute_dtype)
+        spec = dataclasses.replace(self.spec, student=student)
+        rules = parallel.changed_rules(self.config.sharding)
+        places = FunctionalStudent(student).shardings(self.mesh, rules)
+        bundle.save(folder, spec, self.student.merge(state["params"], places), facts)
         return folder
 
 
@@ -92,6 +97,7 @@ def train(
     data: str,
     workdir: str,
     profile: tuple[int, int] | None = None,
+    extractor: str = "",
 ) -> str | None:
     """Trains to `total_steps` and writes a student bundle.
 
@@ -104,6 +110,8 @@ def train(
       data: corpus folder with pairs and motion features.
       workdir: checkpoints, metrics and the finished bundle go here.
       profile: first and last step of a profiler trace.
+      extractor: motion weights of the corpus's features, which go beside the student; "": those
+        beside `init_from`, or the shipped ones.
 
     Returns:
       Folder of the trained student's bundle; None if the run was told to end (SIGTERM): it is
@@ -121,7 +129,7 @@ def train(
     os.makedirs(workdir, exist_ok=True)
     student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
     geometry = pair_batch.PromptGeometry(
-        bundle.make_tokenizer(spec), spec.student.tokens_per_frame, config.input.answer
+        bundle.make_tokenizer(spec, config.init_from), spec.student.tokens_per_frame, config.input.answer
     )
     corpus = store.PairCorpus(data, config.pair_datasets, "train", spec.extractor, spec.tower)
     mesh = parallel.make_mesh(config.mesh)
@@ -134,7 +142,10 @@ def train(
         parallel.process_rows(config.input.num_groups, mesh),
     )
     checkpoints = checkpoint.Checkpointer(
-        workdir, _identity(config, spec, corpus), config.keep_best, config.keep_every
+        workdir,
+        hosts.told_by_first(lambda: _identity(config, spec, corpus)),  # who hashes gigabytes
+        config.keep_best,
+        config.keep_every,
     )
     run = _Run(
         config,
@@ -144,7 +155,7 @@ def train(
         mesh,
         step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index),
         checkpoints,
-        corpus,
+        extractor,
     )
     output, total = os.path.join(workdir, "student"), config.optim.total_steps
     if checkpoints.latest_step() == total and bundle.is_complete(output):
@@ -152,7 +163,7 @@ def train(
         logging.info("%s is finished", output)
         return output
     with hosts.reporting_loss("training"), hosts.end_request() as ending, checkpoints:
-        state = _start_or_resume(run)
+        state = start.Start(config, spec, student, run.step_config, mesh, corpus).state(checkpoints)
         state = _run_steps(run, state, batches, ending, profile)
         checkpoints.wait()
         if int(state["step"]) < total:
@@ -162,30 +173,6 @@ def train(
         run.write_student("student", state, facts)
     logging.info("student written to %s", output)
     return output
-
-
-def _start_or_resume(run: _Run) -> step_lib.TrainState:
-    """The newest checkpoint's state, or a fresh one, on the mesh."""
-    config, student = run.config, run.student
-    shardings = step_lib.state_shardings(student, run.step_config, run.mesh)
-    if run.checkpoints.latest_step() is not None:
-        abstract = jax.eval_shape(lambda: step_lib.init_state(student, run.step_config, 0))
-        state = run.checkpoints.restore(checkpoint.abstract_of(abstract, shardings))
-        if state is not None:
-            return state
-    if not config.init_from:
-        params = student.init(config.seed)
-        if run.spec.tower:
-            params = tower_tokens.start(params, student, run.spec.tower, run.corpus)
-        state = step_lib.state_of_params(params, run.step_config)
-    else:
-        # The auxiliary head is a run's own: a student may come with another one, or without.
-        classes = bundle.load_spec(config.init_from).student.num_severity_classes
-        given = dataclasses.replace(run.spec.student, num_severity_classes=classes)
-        params = bundle.load_params(config.init_from, FunctionalStudent(given))
-        params = FunctionalStudent(run.spec.student).fit_head(params, config.seed)
-        state = step_lib.state_of_params(student.attach(params, config.seed), run.step_config)
-    return jax.device_put(state, shardings)
 
 
 def _flops_of(run: _Run, batch: Mapping[str, Any]) -> float:
@@ -271,7 +258,8 @@ def _run_steps(
                 bar.set_postfix(loss=row["train/loss"], acc=row["train/level_acc"])
             checkpoints.check()
             if step % config.checkpoint_every == 0 or last:
-                checkpoints.save(step, state, {"loss": row.get("train/loss", values["train/loss"])})
+                kept = step_lib.kept(state, config.trainable)
+                checkpoints.save(step, kept, {"loss": row.get("train/loss", values["train/loss"])})
             if last:
                 break
     return state
