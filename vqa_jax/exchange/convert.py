@@ -42,7 +42,8 @@ def convert(
         paths: checkpoint folders or files: a whole student, or its parts (SigLIP and Qwen2).
         folder: is made; an older student in it is replaced once the new one is whole.
         preset: sizes by name; "": from the checkpoints' config.json.
-        dtype: of the stored weights, "float32" or "bfloat16".
+        dtype: of the stored weights, "float32" or "bfloat16", and of what is computed with them
+            unless a preset says otherwise.
         scratch: parts that the checkpoints lack and that start from random numbers.
         seed: of those.
         extractor: SlowFast safetensors, which is copied beside the student; "": the one in the
@@ -61,8 +62,11 @@ def convert(
     if preset and preset not in PRESETS:
         raise ValueError(f"unknown student {preset!r}: one of {sorted(PRESETS)}")
     cfg = PRESETS[preset] if preset else student_config(paths)
-    source = match_student(paths, dataclasses.replace(cfg, param_dtype=dtype), scratch)
-    spec = _spec(source.cfg, preset or _preset_of(cfg), paths, extractor)
+    preset = preset or _preset_of(cfg)
+    compute = PRESETS[preset].compute_dtype if preset else dtype
+    cfg = dataclasses.replace(cfg, param_dtype=dtype, compute_dtype=compute)
+    source = match_student(paths, cfg, scratch)
+    spec = _spec(cfg, preset, paths, extractor)
     with exclusive(folder):
         remove_temporary(folder)
         with replacing_set(folder, bundle.CONFIG_FILE, _set_before(folder)) as new:
@@ -109,7 +113,12 @@ def _write_weights(source: StudentSource, seed: int, file: str) -> None:
 
 
 def _preset_of(cfg: StudentConfig) -> str:
-    return next((name for name, sizes in PRESETS.items() if sizes == cfg), "")
+    """Name of the preset with these sizes, whatever it is stored and computed in; or ""."""
+
+    def sizes(student: StudentConfig) -> StudentConfig:
+        return dataclasses.replace(student, param_dtype="", compute_dtype="")
+
+    return next((name for name, known in PRESETS.items() if sizes(known) == sizes(cfg)), "")
 
 
 def _spec(
@@ -120,8 +129,8 @@ def _spec(
     features = motion.load_extractor(weights)
     if features.motion_dim != cfg.motion_dim:
         logging.warning(
-            "the student wants motion features of %d numbers, %s makes %d: score and train need "
-            "--extractor with a converted SlowFast-R50",
+            "the student wants motion features of %d numbers, %s makes %d: convert again with "
+            "--extractor and a converted SlowFast-R50, before it scores or is trained",
             cfg.motion_dim,
             weights or "the shipped extractor",
             features.motion_dim,

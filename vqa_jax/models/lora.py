@@ -7,7 +7,7 @@ are trained while W is not; `merge` adds them into W at the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,8 +38,15 @@ def add(layers: nnx.Module, rank: int, make: Callable[..., nnx.Param]) -> None:
         shape, names = target.shape[1:], target.get_metadata()["out_sharding"][1:]
         first, second = names_of(weight)
         init = fan_in(math.prod(shape[:inputs]))
-        setattr(layers, first, make(init, (*shape[:inputs], rank), *names[:inputs], None))
-        setattr(layers, second, make(zeros, (rank, *shape[inputs:]), None, *names[inputs:]))
+        taken = *names[:inputs], _rank(names[:inputs])
+        setattr(layers, first, make(init, (*shape[:inputs], rank), *taken))
+        outputs = _rank(names[inputs:]), *names[inputs:]
+        setattr(layers, second, make(zeros, (rank, *shape[inputs:]), *outputs))
+
+
+def _rank(others: Sequence[str | None]) -> str:
+    """Logical name of the rank, which splits over that mesh axis over which the others do not."""
+    return "rank_by_embed" if "embed" in others else "rank"
 
 
 def dense(
