@@ -123,6 +123,13 @@ class PairCorpus:
             self.pairs.extend(RecordStore(root, name, "vqa_pairs", split).records())
 
 
+def heldout_pairs(root: str, name: str) -> list[dict[str, Any]]:
+    """Pairs of a dataset whose sources are held out; relabelled pairs have none."""
+    if not any("-heldout." in os.path.basename(path) for path in dataset_shards(root, name)):
+        return []
+    return list(RecordStore(root, name, "vqa_pairs", "heldout").records())
+
+
 class RecordStore:
     """Random access by key to all records of a published dataset (any thread)."""
 

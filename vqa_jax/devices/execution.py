@@ -119,9 +119,7 @@ def _is_single() -> bool:
     return mesh is None or mesh.size == 1
 
 
-def _gather(
-    value: jax.Array, names: Sequence[str | None], spec: PartitionSpec
-) -> jax.Array:
+def _gather(value: jax.Array, names: Sequence[str | None], spec: PartitionSpec) -> jax.Array:
     """The whole of a parameter along the axes that also split the batch, and those of a low rank.
 
     One torus axis at a time: over several at once, XLA for TPU turns the gradient's reduce-scatter

@@ -125,6 +125,7 @@ def load_for(folder: str, spec: StudentSpec) -> MotionExtractor:
     extractor = load_extractor(companions.motion_beside(folder))
     if extractor.fingerprint(spec.preprocess) != spec.extractor:
         raise BundleError(
-            f"{folder}: trained with other motion weights: put them there as {companions.MOTION_FILE}"
+            f"{folder}: trained with other motion weights: put them there as "
+            f"{companions.MOTION_FILE}"
         )
     return extractor

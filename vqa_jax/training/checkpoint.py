@@ -10,7 +10,6 @@ import concurrent.futures
 import os
 import re
 import shutil
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -49,7 +48,7 @@ class Checkpointer:
         Args:
           workdir: of the run.
           identity: what a rerun must agree on, as JSON values.
-          keep_best: how many checkpoints of lowest loss are kept besides the newest ones.
+          keep_best: how many checkpoints of lowest held-out loss are kept besides the newest ones.
           keep_every: checkpoints at multiples of this many steps are kept; 0: none.
 
         Raises:
@@ -235,18 +234,18 @@ class Checkpointer:
             "place and run the same command again, which resumes from the last finished checkpoint"
         )
 
-    def save(self, step: int, state: Any, metrics: Mapping[str, float]) -> None:
-        """Starts a save, after the one before has ended.
+    def save(self, step: int, state: Any, loss: float | None = None) -> None:
+        """Starts a save, after the one before has ended; a step that is saved is left as it is.
 
         Args:
           step: its number.
           state: copied before this returns.
-          metrics: `loss` decides which checkpoints are the best.
+          loss: on held-out pairs, which decides what checkpoints are the best; None: not known.
 
         Raises:
           CheckpointError: this save or an earlier one failed.
         """
-        if step == self._latest:
+        if step in (self._latest, self._saved):
             return
         self.wait()
         self._saving = self._saved = step
@@ -254,7 +253,7 @@ class Checkpointer:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.PyTreeSave(state)),
-                metrics=dict(metrics),
+                metrics=None if loss is None else {"loss": loss},
             )
         except Exception as error:
             raise self._failed(error) from error

@@ -92,9 +92,7 @@ class Start:
         return self.student.complete(params, seed, wanted)
 
 
-def _checked(
-    folder: str, given: bundle.StudentSpec, wanted: bundle.StudentSpec
-) -> StudentConfig:
+def _checked(folder: str, given: bundle.StudentSpec, wanted: bundle.StudentSpec) -> StudentConfig:
     """Architecture of the student in `folder`, if training can go on from it."""
     both = [_plain(spec.student) for spec in (given, wanted)]
     problems = [f"{k} {v}, not {both[1].get(k)}" for k, v in both[0].items() if v != both[1].get(k)]

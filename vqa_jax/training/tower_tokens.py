@@ -83,10 +83,10 @@ def start(
     """
     params = towers.joined(params, towers.load(student, tower, like=like))
     ids = {pair[side] for pair in corpus.pairs for side in ("first_id", "second_id")}
-    measured = {
-        name: jax.device_put(value.astype(like["vision"][name].dtype), like["vision"][name].sharding)
-        for name, value in _measured(corpus.videos, ids).items()
-    }
+    measured = {}
+    for name, value in _measured(corpus.videos, ids).items():
+        leaf = like["vision"][name]
+        measured[name] = jax.device_put(value.astype(leaf.dtype), leaf.sharding)
     return {**params, "vision": {**params["vision"], **measured}}
 
 

@@ -29,7 +29,7 @@ from vqa_jax.models import flops as model_flops
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.settings import TrainConfig
 from vqa_jax.training import batch as pair_batch
-from vqa_jax.training import checkpoint, metric_log, start
+from vqa_jax.training import checkpoint, heldout, metric_log, redrawn, start
 from vqa_jax.training import input_pipeline as input_pipeline_lib
 from vqa_jax.training import optim as training_optim
 from vqa_jax.training import step as step_lib
@@ -43,7 +43,7 @@ class TrainingError(VqaError):
 # Where and how a run is computed and kept may change when it resumes; what it learns may not.
 _MAY_CHANGE = (
     *("mesh", "sharding", "attention", "remat"),
-    *("log_every", "checkpoint_every", "keep_best", "keep_every"),
+    *("log_every", "checkpoint_every", "keep_best", "keep_every", "heldout_pairs"),
 )
 
 
@@ -73,6 +73,7 @@ class _Run:
     step_config: step_lib.StepConfig
     checkpoints: checkpoint.Checkpointer
     extractor: str
+    heldout: heldout.Heldout | None
 
     def write_student(self, name: str, state: step_lib.TrainState, facts: dict[str, Any]) -> str:
         """Writes the weights of a state as a student that can be used; every process calls it."""
@@ -129,7 +130,9 @@ def train(
     os.makedirs(workdir, exist_ok=True)
     student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
     geometry = pair_batch.PromptGeometry(
-        bundle.make_tokenizer(spec, config.init_from), spec.student.tokens_per_frame, config.input.answer
+        bundle.make_tokenizer(spec, config.init_from),
+        spec.student.tokens_per_frame,
+        config.input.answer,
     )
     corpus = store.PairCorpus(data, config.pair_datasets, "train", spec.extractor, spec.tower)
     mesh = parallel.make_mesh(config.mesh)
@@ -140,7 +143,12 @@ def train(
         spec.severity_simulators,
         spec.preprocess.max_clips,
         parallel.process_rows(config.input.num_groups, mesh),
+        dict(hosts.told_by_first(lambda: redrawn.instead(workdir, config.optim.total_steps))),
     )
+    step_config = step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index)
+    asked = None
+    if config.heldout_pairs:
+        asked = heldout.Heldout(config, spec, student, step_config, mesh, data, geometry)
     checkpoints = checkpoint.Checkpointer(
         workdir,
         hosts.told_by_first(lambda: _identity(config, spec, corpus)),  # who hashes gigabytes
@@ -153,9 +161,10 @@ def train(
         workdir,
         student,
         mesh,
-        step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index),
+        step_config,
         checkpoints,
         extractor,
+        asked,
     )
     output, total = os.path.join(workdir, "student"), config.optim.total_steps
     if checkpoints.latest_step() == total and bundle.is_complete(output):
@@ -253,13 +262,20 @@ def _run_steps(
             speed.step(values, _tokens(batch), flops[shape])
             bar.update()
             last = ending.due(step) or step == total
-            if step % config.log_every == 0 or last:
-                row = log.write(step, {**speed.row(), **compiled.row()})
+            saves = step % config.checkpoint_every == 0 or last
+            asked = saves and run.heldout is not None
+            found: dict[str, float] = {}
+            if step % config.log_every == 0 or last or asked:
+                found = {**speed.row(), **compiled.row()}
+                if asked:
+                    found |= run.heldout(state["params"])
+                    speed.start()
+                row = log.write(step, found)
                 bar.set_postfix(loss=row["train/loss"], acc=row["train/level_acc"])
             checkpoints.check()
-            if step % config.checkpoint_every == 0 or last:
+            if saves:
                 kept = step_lib.kept(state, config.trainable)
-                checkpoints.save(step, kept, {"loss": row.get("train/loss", values["train/loss"])})
+                checkpoints.save(step, kept, found.get("heldout/loss"))
             if last:
                 break
     return state
@@ -268,11 +284,17 @@ def _run_steps(
 def _stopped(
     run: _Run, state: step_lib.TrainState, step: int, values: Mapping[str, float]
 ) -> TrainingError:
-    """The error of a step that is not finite; the weights before it, which it kept, are written."""
+    """The error of a step that is not finite; the state before it, which it kept, is saved."""
+    if step > 1:
+        run.checkpoints.save(step - 1, step_lib.kept(state, run.config.trainable))
     kept = run.write_student("last_good", state, {"steps": step - 1})
     run.checkpoints.wait()
+    if jax.process_index() == 0:
+        redrawn.add(run.workdir, step)
+    hosts.barrier("step to be drawn anew")
     return TrainingError(
         f"step {step}: loss {values['train/loss']}, gradient norm {values['train/grad_norm']}; "
-        f"the weights of step {step - 1} are in {kept}: lower peak_lr and continue in a new "
-        "workdir with init_from set to it"
+        f"step {step - 1} is saved, and the same command goes on from it with another batch. If "
+        f"that happens again and again, lower peak_lr and start in a new workdir with init_from "
+        f"set to {kept}"
     )
