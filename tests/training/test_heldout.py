@@ -79,7 +79,7 @@ def test_it_decides_which_checkpoint_is_kept(data, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_is_said_at_once(corpus, tmp_path):
-    with pytest.raises(settings.SettingsError, match="keep_best 2: .*heldout_pairs"):
+    with pytest.raises(settings.SettingsError, match=r"keep_best 2: .*heldout_pairs"):
         dataclasses.replace(CONFIG, keep_best=2)
     with pytest.raises(files.CorpusError, match=r"hold out no pairs: set .*heldout_pairs=0"):
         train.train(dataclasses.replace(CONFIG, heldout_pairs=4), SPEC, corpus, str(tmp_path))

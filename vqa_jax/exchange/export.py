@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from safetensors.numpy import save_file
 
+from vqa_jax.devices import programs as compiled
 from vqa_jax.exchange import exported, llava_folder, programs
 from vqa_jax.exchange.exported import CALIBRATION, MANIFEST, PARAMS, SELFTEST, ExportError
 from vqa_jax.extras import MissingExtraError
@@ -78,6 +79,7 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
     """
     if form not in FORMATS or names not in llava_folder.NAMES:
         raise ValueError(f"{form}, {names}: formats are {FORMATS}, names {[*llava_folder.NAMES]}")
+    compiled.keep()
     source = _open(folder)
     if form == "stablehlo" and source.anchors is None:
         raise ExportError(f"{folder} has no anchors: run `python -m vqa_jax anchors` for it")

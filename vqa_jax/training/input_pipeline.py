@@ -59,6 +59,7 @@ class _Batches:
       rows: those of this process.
       draw: step -> the pairs of its batch.
       length: number of steps.
+      fixed: a pair shows the same crops and frames in whatever batch it is.
     """
 
     corpus: PairCorpus
@@ -69,6 +70,7 @@ class _Batches:
     rows: slice
     draw: Callable[[int], sampling.Draw]
     length: int = sys.maxsize
+    fixed: bool = False
 
     def __len__(self) -> int:
         return self.length
@@ -82,7 +84,10 @@ class _Batches:
             read = functools.cache(self.corpus.videos.__getitem__)  # shared ones: once a group
             groups.append(
                 [
-                    self._example(read, int(pair), bool(turned), (step, row, slot))
+                    self._example(
+                        *(read, int(pair), bool(turned)),
+                        (int(pair), 0, 0) if self.fixed else (step, row, slot),
+                    )
                     for slot, (pair, turned) in enumerate(zip(pairs, swapped, strict=True))
                 ]
             )
@@ -258,7 +263,7 @@ def ordered_batches(
 
     length = 2 * -(-len(corpus.pairs) // size)
     return grain.MapDataset.source(
-        _Batches(corpus, config, geometry, (), num_motion, rows, draw, length)
+        _Batches(corpus, config, geometry, (), num_motion, rows, draw, length, fixed=True)
     )
 
 
