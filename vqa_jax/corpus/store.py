@@ -25,6 +25,7 @@ from vqa_jax.jobs.files import CorpusError, read_json
 from vqa_jax.media import view
 
 TOKENS_MANIFEST = "tokens.json"
+_SIDECARS = {"motion.json": "motion", TOKENS_MANIFEST: "tokens"}
 _AT_ONCE = 64  # records read together; a video's takes a megabyte
 
 
@@ -42,7 +43,9 @@ class VideoStore:
         self._root, self._extractor, self._tower = root, extractor, tower
         manifest = os.path.join(root, MANIFEST)
         if os.path.exists(manifest):
-            check_present(root, read_json(manifest)["datasets"])
+            corpus = read_json(manifest)
+            check_present(root, corpus["datasets"])
+            _check_sidecars(root, corpus.get("video_table_sha256"))
         if tower and not os.path.exists(os.path.join(root, TOKENS_MANIFEST)):
             raise CorpusError(
                 f"{root}: no tokens of a frozen tower: run `python -m vqa_jax tokens`"
@@ -95,6 +98,18 @@ class VideoStore:
                 " `python -m data_prep verify`"
             )
         return self._videos.place(video_id)
+
+
+def _check_sidecars(root: str, corpus: str | None) -> None:
+    """Raises CorpusError if what networks made of a corpus was made of an earlier build of it."""
+    for name, command in _SIDECARS.items():
+        path = os.path.join(root, name)
+        made_of = read_json(path)["identity"].get("corpus") if os.path.exists(path) else None
+        if None not in (made_of, corpus) and made_of != corpus:
+            raise CorpusError(
+                f"{path} tells of another build of this corpus: run `python -m vqa_jax {command}`"
+                " again"
+            )
 
 
 class PairCorpus:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,25 +15,38 @@ FRAMES_AT_ONCE = 4  # of one shape, so that a shape of frames is one program
 
 
 class FrozenTower:
-    """What a pretrained tower makes of frames once and for all (`CellTower.statistics`).
+    """What a pretrained tower makes of frames once and for all (`stage_statistics`).
 
     Args:
-      student: that looks through it.
-      params: its parameters; those of the tower suffice.
+      statistics: (parameters, uint8 [N, H, W, 3]) -> float16 [N, P, W], a pure function.
+      params: its parameters.
       execution: where it runs.
     """
 
     def __init__(
-        self, student: FunctionalStudent, params: Params, execution: Execution | None = None
+        self,
+        statistics: Callable[[Any, jax.Array], jax.Array],
+        params: Any,
+        execution: Execution | None = None,
     ):
         run = execution or Execution()
 
-        def statistics(network: Params, frames: jax.Array) -> jax.Array:
+        def placed(params: Any, frames: jax.Array) -> jax.Array:
             with executing(run):
-                return student.bind({"vision": {"network": network}}).vision.statistics(frames)
+                return statistics(params, frames)
 
-        self._statistics = jax.jit(statistics)
-        self._network = params["vision"]["network"]
+        self._statistics, self._params = jax.jit(placed), params
+
+    @classmethod
+    def of_student(
+        cls, student: FunctionalStudent, params: Params, execution: Execution | None = None
+    ) -> FrozenTower:
+        """The tower of a student; of its parameters, those of the tower suffice."""
+
+        def statistics(network: Params, frames: jax.Array) -> jax.Array:
+            return student.bind({"vision": {"network": network}}).vision.statistics(frames)
+
+        return cls(statistics, params["vision"]["network"], execution)
 
     def __call__(self, videos: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Tokens float16 [F, P, W] of videos' frames uint8 [F, H, W, 3]; those of one size share
@@ -52,6 +66,6 @@ class FrozenTower:
         for start in range(0, len(frames), FRAMES_AT_ONCE):
             chunk = frames[start : start + FRAMES_AT_ONCE]
             filler = np.zeros((FRAMES_AT_ONCE - len(chunk), *chunk.shape[1:]), np.uint8)
-            tokens = self._statistics(self._network, np.concatenate([chunk, filler]))
+            tokens = self._statistics(self._params, np.concatenate([chunk, filler]))
             found.append(np.asarray(tokens)[: len(chunk)])
         return np.concatenate(found)

@@ -52,7 +52,7 @@ def run(data: str, spec: StudentSpec, *, process: int = 0, processes: int = 1) -
         )
     programs.keep()
     student = FunctionalStudent(spec.student)
-    tower = FrozenTower(student, towers.load(student, spec.tower))
+    tower = FrozenTower.of_student(student, towers.load(student, spec.tower))
 
     def compute(videos: Records) -> Records:
         return _tokens(videos, tower, spec.tower)
