@@ -187,7 +187,7 @@ def test_a_student_learns_from_tokens_and_its_tower_stays_as_it_was(data, stub, 
     for part in ("vision_projector", "newline"):
         moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), params[part], begun[part])
         assert max(jax.tree.leaves(moved)) > 0
-    start = tower_tokens.start(params, student, SPEC.tower, corpus)["vision"]
+    start = tower_tokens.start(params, student, SPEC.tower, corpus, student.abstract())["vision"]
     for name in ("mean", "scale"):  # frozen, kept in two bytes
         np.testing.assert_allclose(params["vision"][name], start[name], rtol=2**-8)
 
