@@ -141,7 +141,7 @@ def test_fresh_students_standardize_tokens_over_the_corpus(data, stub):
     student = _student()
     corpus = store.PairCorpus(data, ("vqa_pairs_1",), "train", SPEC.extractor, SPEC.tower)
     fresh = cell_student.params(student, tower=False)
-    begun = tower_tokens.start(fresh, student, SPEC.tower, corpus)
+    begun = tower_tokens.start(fresh, student, SPEC.tower, corpus, student.abstract())
     assert begun["llm"] is fresh["llm"]
     used = {pair[side] for pair in corpus.pairs for side in ("first_id", "second_id")}
     tokens = np.concatenate([corpus.videos[key][0]["frames"] for key in sorted(used)])
