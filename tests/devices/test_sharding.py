@@ -3,6 +3,7 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -43,3 +44,14 @@ def test_batches_must_divide_and_meshes_must_fit():
         sharding.put_batch({"x": np.zeros((6, 1))}, mesh)
     with pytest.raises(ValueError, match="devices"):
         sharding.make_mesh((3, 1, 1))
+
+
+def test_placed_tells_shape_dtype_and_shard_of_every_leaf():
+    mesh = sharding.make_mesh((2, 2, 2), jax.devices())
+    tree = {"a": np.zeros((4, 6), np.float32), "b": jnp.zeros(3, jnp.bfloat16)}
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp", "tensor"))
+    found = sharding.placed(tree, {"a": split, "b": sharding.replicated(mesh)})
+    assert found["a"].shape == (4, 6) and found["a"].sharding.shard_shape((4, 6)) == (2, 3)
+    assert (found["a"].dtype, found["b"].dtype) == (np.float32, jnp.bfloat16)
+    alike = sharding.placed(tree, sharding.replicated(mesh), jnp.bfloat16)
+    assert {x.dtype for x in alike.values()} == {jnp.dtype(jnp.bfloat16)}
