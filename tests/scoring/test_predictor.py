@@ -4,14 +4,12 @@ import asyncio
 import os
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
 from tests.fixtures import broken_files, isolated_work, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import loading
-from vqa_jax.devices import sharding
 from vqa_jax.errors import VqaError
 from vqa_jax.media import decode, probe, view
 from vqa_jax.media.container import MediaError
@@ -162,14 +160,6 @@ def test_batches_that_fill_up_keep_order_and_scores(student, tmp_path, monkeypat
     monkeypatch.setattr(student.engine, "batch_size", 2)  # a video is two groups: one a batch
     for one, other in zip(student.iter_scores(iter(paths)), together, strict=True):
         assert one.path == other.path and one.score == pytest.approx(other.score, abs=1e-3)
-
-
-@pytest.mark.slow
-def test_a_mesh_gives_the_scores_of_one_device(student, known, tmp_path):
-    mesh = sharding.make_mesh((3, 1, 1), jax.devices()[:3])  # 32 does not divide by three
-    path = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
-    shared = loading.load(known, mesh=mesh).score(path)
-    assert shared.score == pytest.approx(student.score(path).score, abs=1e-2)
 
 
 def test_any_videos_of_known_quality_are_anchors(known, tmp_path, monkeypatch):

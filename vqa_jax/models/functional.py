@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from vqa_jax.devices import sharding
+from vqa_jax.devices.execution import Execution
 from vqa_jax.models import lora
 from vqa_jax.models.student import Student, StudentConfig
 
@@ -42,6 +43,17 @@ class FunctionalStudent:
     def shardings(self, mesh: Mesh, rules: sharding.Rules = sharding.LOGICAL_RULES) -> Params:
         """NamedShardings of the parameters on `mesh`, from their logical axis names."""
         return nnx.to_pure_dict(sharding.state_shardings(self._abstract, mesh, rules))
+
+    def placed(self, run: Execution) -> Params:
+        """Shape, dtype and sharding of every parameter where `run` computes.
+
+        It is the `like` of what reads weights: each array is streamed to its shards, and no device
+        ever holds more than its part.
+        """
+        if run.mesh is None:
+            place = jax.sharding.SingleDeviceSharding(*run.devices)
+            return sharding.placed(self.abstract(), place)
+        return sharding.placed(self.abstract(), self.shardings(run.mesh, run.rules))
 
     def attach(self, params: Params, seed: int) -> Params:
         """Parameters of a student without low-rank additions, with fresh ones if it has any."""

@@ -22,14 +22,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Se
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from vqa_jax.devices.execution import Execution
+from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.media import isolation, view
 from vqa_jax.media.container import MediaError
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
-from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.pairs import levels
@@ -40,7 +38,7 @@ from vqa_jax.scoring.results import PairResult, Result
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits, ScoreConfig
 from vqa_jax.weights.bundle import BundleError, StudentSpec
 
-BATCH_SIZE = 32  # groups of frames, or pairs, in one call of the devices, at least
+BATCH_SIZE = 32  # groups of frames, or pairs, in one call of the devices, unless told otherwise
 W2S_SCALE = (
     "the authors' rule: percent of the range that video and anchors span, higher is better; "
     "for comparison with published numbers only"
@@ -50,25 +48,33 @@ Video = Path | np.ndarray  # a file, or its frames uint8 RGB [T, H, W, 3]
 
 
 class Predictor:
-    """A student ready to score and compare videos; made by `vqa_jax.load`."""
+    """A student ready to score and compare videos; made by `vqa_jax.load`.
+
+    Attributes:
+      fingerprint: of its weights, and of their dtype where that is not its own.
+      spec, tokenizer: None where its folder had none.
+      batch_size: groups of frames, or pairs, in one call of all devices.
+    """
 
     def __init__(
         self,
-        cfg: StudentConfig,
+        student: FunctionalStudent,
         params: Params,
         fingerprint: str,
         spec: StudentSpec | None = None,
         tokenizer: Tokenizer | None = None,
         anchors: AnchorSet | None = None,
         folder: str = "",
-        mesh: Mesh | None = None,
+        run: Execution = Execution(),
+        batch_size: int | None = None,
     ):
         self.fingerprint, self.spec, self.tokenizer = fingerprint, spec, tokenizer
-        self._student, self._params = FunctionalStudent(cfg), params
-        self._anchors, self._folder, self._mesh = anchors, folder, mesh
+        self._student, self._params, self._run = student, params, run
+        self._anchors, self._folder = anchors, folder
+        self.batch_size = batch_size or run.ways * math.ceil(BATCH_SIZE / run.ways)
         self._lock = threading.Lock()  # streams share the engine and its anchors
         self._judge: Judge | None = None
-        self._level_logits = jax.jit(lambda p, *inputs: self._student.bind(p).level_logits(*inputs))
+        self._level_logits = jax.jit(self._bound_level_logits)
 
     def score(
         self,
@@ -203,14 +209,8 @@ class Predictor:
             raise BundleError(
                 "this model's folder has no student.json or tokenizer: only level_logits works"
             )
-        ways = self._mesh.shape["data"] * self._mesh.shape["fsdp"] if self._mesh else 1
         return Engine(
-            self._student,
-            self._params,
-            self.spec,
-            self.tokenizer,
-            ways * math.ceil(BATCH_SIZE / ways),
-            Execution(self._mesh),
+            self._student, self._params, self.spec, self.tokenizer, self.batch_size, self._run
         )
 
     @property
@@ -267,7 +267,7 @@ class Predictor:
 
     @functools.cached_property
     def _extractor(self) -> extractor.MotionExtractor:
-        return extractor.load_for(self._folder, self.engine.spec)
+        return extractor.load_for(self._folder, self.engine.spec, self._run.devices)
 
     def encode(self, path: Path) -> EncodedVideo:
         """Decodes and encodes one file.
@@ -297,6 +297,10 @@ class Predictor:
                     failed.append(str(error))
 
         return judge.comparisons.every(list(judge.engine.encode(inputs()))), failed
+
+    def _bound_level_logits(self, params: Params, *inputs: jax.Array) -> jax.Array:
+        with executing(self._run):
+            return self._student.bind(params).level_logits(*inputs)
 
     def level_logits(
         self,
