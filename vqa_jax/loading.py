@@ -108,7 +108,8 @@ def score(
     """Scores one video, or several in order, with the shipped student; see `Predictor.score`.
 
     Args:
-      videos: a file or frames uint8 RGB [T, H, W, 3], or a sequence of such.
+      videos: one, or a sequence: encoded (a path, URL, open binary file or bytes), or frames uint8
+        RGB [T, H, W, 3]; an array [B, T, H, W, 3] is a sequence of those.
       config: how to score; default: every anchor, one order, solved exactly.
       fps: frames a second of what is given as frames.
 
@@ -125,7 +126,7 @@ def compare(first: Video, second: Video, *, fps: float | None = None) -> PairRes
     """Tells by the shipped student which of two videos is better; see `Predictor.compare`.
 
     Args:
-      first, second: files, or frames uint8 RGB [T, H, W, 3].
+      first, second: encoded, or frames, as for `score`.
       fps: frames a second of what is given as frames.
 
     Raises:

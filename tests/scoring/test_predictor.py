@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 
+import fsspec
+import jax
 import numpy as np
 import pytest
 
@@ -210,6 +212,26 @@ def test_frames_at_hand_score_as_their_file(student, tmp_path):
     assert single.comparisons == 10 and single.error is None
 
 
+def test_a_batch_of_frames_bytes_files_and_urls_score_as_their_file(student, tmp_path):
+    path = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
+    frames, fps = _decoded(path)
+    store = fsspec.filesystem("memory")
+    store.put_file(path, "/videos/clip.mp4")
+    with open(path, "rb") as file, open(path, "rb") as one:
+        data, url = one.read(), "memory://videos/clip.mp4"
+        one.seek(0)
+        found = student.score_many([path, data, file, url, data[:100]])
+        alone = [student.score(given) for given in (data, one)]
+    batch = student.score(jax.numpy.stack([frames, frames]), fps=fps)
+    assert [r.path for r in found] == [path, "", path, url, ""]
+    assert len(batch) == 2 and found[4].error is not None and "vqa_fetch" not in found[4].error
+    for result in (*found[1:4], *alone, *batch):
+        assert result.score == pytest.approx(found[0].score, abs=1e-4)
+    assert student.compare(data, url).second_better == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(MediaError, match=r"^memory://videos/gone\.mp4: cannot be fetched"):
+        student.compare(data, "memory://videos/gone.mp4")
+
+
 @pytest.mark.parametrize(
     ("video", "fps", "message"),
     [
@@ -220,7 +242,7 @@ def test_frames_at_hand_score_as_their_file(student, tmp_path):
         (np.zeros((2, 8, 8, 3), np.uint8), None, "fps"),
         (np.zeros((2, 8, 8, 3), np.uint8), 0, "fps"),
         (np.zeros((2, 8, 8, 3), np.uint8), float("nan"), "fps"),
-        ([[1, 2]], 10, "numpy array"),
+        ([[1, 2]], 10, "array of frames"),
     ],
 )
 def test_what_is_no_video_says_what_is_asked_for(student, video, fps, message):

@@ -2,7 +2,8 @@
 
 p = vqa_jax.load()                              # the shipped student
 p.score("clip.mp4")                             # -> Result(path=..., score=..., std=..., ...)
-p.score(frames, fps=30.0)                       # the same of uint8 [T, H, W, 3]
+p.score(frames, fps=30.0)                       # the same of uint8 [T, H, W, 3]; [B, T, ...]
+p.score(data)                                   # encoded bytes, an open file, a URL
 p.score(["a.mp4", "b.mkv"])                     # -> [Result, Result], batched, in order
 p.compare("a.mp4", "b.mp4")                     # -> PairResult(second_better=..., ...)
 async for result in p.stream(["a.mp4", ...]):   # without blocking the event loop
@@ -24,8 +25,9 @@ import jax
 import numpy as np
 
 from vqa_jax.devices.execution import Execution, executing
-from vqa_jax.media import isolation, view
+from vqa_jax.media import isolation, sources, view
 from vqa_jax.media.container import MediaError
+from vqa_jax.media.sources import Source
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.tokenizer import Tokenizer
@@ -43,8 +45,10 @@ W2S_SCALE = (
     "the authors' rule: percent of the range that video and anchors span, higher is better; "
     "for comparison with published numbers only"
 )
+_BATCH_AXES = 5  # of a batch of videos' frames
 Path = str | os.PathLike[str]
-Video = Path | np.ndarray  # a file, or its frames uint8 RGB [T, H, W, 3]
+# Encoded (a path, URL, open file or bytes), or frames uint8 RGB [T, H, W, 3] of any array library.
+Video = Source | np.ndarray | jax.Array
 
 
 class Predictor:
@@ -84,7 +88,7 @@ class Predictor:
         fps: float | None = None,
     ) -> Result | list[Result]:
         """Scores one video, or several in order; arguments and errors as `iter_scores`."""
-        if isinstance(videos, str | os.PathLike | np.ndarray):
+        if sources.is_source(videos) or (_is_array(videos) and np.ndim(videos) != _BATCH_AXES):
             return self.score_many([videos], config, fps=fps)[0]
         return self.score_many(videos, config, fps=fps)
 
@@ -110,7 +114,8 @@ class Predictor:
         Videos are read ahead until they fill a batch of the engine, and scored together.
 
         Args:
-          videos: files, or frames uint8 RGB [T, H, W, 3]; may be endless.
+          videos: encoded ones (paths, URLs, open binary files, bytes), or frames uint8 RGB
+            [T, H, W, 3]; an array [B, T, H, W, 3] is a batch of those. May be endless.
           config: how to score; default: every anchor, one order, solved exactly.
           fps: frames a second of all that are given as frames.
 
@@ -125,7 +130,7 @@ class Predictor:
             judge = self.judge  # a student that cannot score says so before the first file
         waiting: list[tuple[str, VideoInput | str]] = []
         for video in videos:
-            path = _path_of(video)
+            path = _name_of(video)
             try:
                 waiting.append((path, self.read(video, fps, config.limits)))
             except MediaError as error:
@@ -158,7 +163,7 @@ class Predictor:
         return results
 
     async def stream(
-        self, paths: Iterable[Path] | AsyncIterable[Path], config: ScoreConfig | None = None
+        self, paths: Iterable[Source] | AsyncIterable[Source], config: ScoreConfig | None = None
     ) -> AsyncIterator[Result]:
         """Yields what `iter_scores` yields, and leaves the event loop free meanwhile.
 
@@ -177,7 +182,7 @@ class Predictor:
         """Tells which of two videos is better; the student is asked in both orders.
 
         Args:
-          first, second: files, or frames uint8 RGB [T, H, W, 3].
+          first, second: see `Video`.
           fps: frames a second of what is given as frames.
 
         Raises:
@@ -242,21 +247,22 @@ class Predictor:
     def read(
         self, video: Video, fps: float | None = None, limits: DecodeLimits = DEFAULT_LIMITS
     ) -> VideoInput:
-        """What the student sees of a file, or of frames at hand.
+        """What the student sees of an encoded video, or of frames at hand.
 
-        A file is decoded in a child process, within the limits.
+        What is encoded is decoded in a child process, within the limits; what is no local file
+        becomes one meanwhile.
 
         Raises:
           MediaError: the file cannot be used.
           view.FramesError: frames that are no video, or without fps.
         """
         pre = self.engine.spec.preprocess
-        if isinstance(video, np.ndarray):
-            return self._input(*view.frames_input(video, fps, pre))
-        path = os.fspath(video)
-        views, clips, info = isolation.call(
-            limits, path, view.video_input, path, pre, limits.pixels
-        )
+        if not sources.is_source(video):
+            return self._input(*view.frames_input(np.asarray(video), fps, pre))
+        with sources.local(video) as path:
+            views, clips, info = isolation.call(
+                limits, path, view.video_input, path, pre, limits.pixels
+            )
         found = self._input(views, clips, info.notes)
         if view.is_image(path, info.num_frames):  # as in training (method 4)
             found = dataclasses.replace(found, motion=np.zeros_like(found.motion[:1]))
@@ -269,19 +275,19 @@ class Predictor:
     def _extractor(self) -> extractor.MotionExtractor:
         return extractor.load_for(self._folder, self.engine.spec, self._run.devices)
 
-    def encode(self, path: Path) -> EncodedVideo:
-        """Decodes and encodes one file.
+    def encode(self, video: Source) -> EncodedVideo:
+        """Decodes and encodes one video.
 
         Raises:
           MediaError: the file cannot be used.
         """
-        return next(self.engine.encode([self.read(path)]))
+        return next(self.engine.encode([self.read(video)]))
 
     def encode_frames(self, frames: np.ndarray, clips: np.ndarray) -> EncodedVideo:
         """Encodes frames and motion clips as `view.video_input` gives them."""
         return next(self.engine.encode([self._input(frames, clips)]))
 
-    def anchor_probabilities(self, paths: Iterable[Path]) -> tuple[np.ndarray, list[str]]:
+    def anchor_probabilities(self, paths: Iterable[Source]) -> tuple[np.ndarray, list[str]]:
         """Asks about every anchor: (probabilities [n, A] that a video is preferred, reasons).
 
         Files that cannot be used have a reason and no row.
@@ -347,13 +353,19 @@ class Predictor:
         )[0]
 
 
-def _path_of(video: Video) -> str:
-    """The path as given; empty for frames."""
-    if isinstance(video, str | os.PathLike):
-        return os.fspath(video)
-    if isinstance(video, np.ndarray):
+def _is_array(video: Video) -> bool:
+    return hasattr(video, "__array__")
+
+
+def _name_of(video: Video) -> str:
+    """What a result calls a video; empty for frames and bytes."""
+    if sources.is_source(video):
+        return sources.name_of(video)
+    if _is_array(video):
         return ""
-    raise view.FramesError(f"a video is a path or a numpy array of frames, not {type(video)}")
+    raise view.FramesError(
+        f"a video is a path, encoded bytes, a file or an array of frames, not {type(video)}"
+    )
 
 
 def _pad(values: np.ndarray, count: int) -> np.ndarray:

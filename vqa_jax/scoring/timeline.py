@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import written
-from vqa_jax.media import isolation, passages
+from vqa_jax.media import isolation, passages, sources
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo, probe
+from vqa_jax.media.sources import Source
 from vqa_jax.media.view import tile_frames, tile_positions
 from vqa_jax.scoring.engine import EncodedVideo
 from vqa_jax.scoring.predictor import Predictor
@@ -94,7 +95,7 @@ class Timeline:
 
 def score_passages(
     student: Predictor,
-    path: str,
+    video: Source,
     length: float,
     stride: float,
     limits: DecodeLimits = DEFAULT_LIMITS,
@@ -103,7 +104,7 @@ def score_passages(
 
     Args:
       student: with anchors.
-      path: of the video.
+      video: a path, URL, open binary file or bytes.
       length, stride: of the passages, seconds.
       limits: of the file; its seconds are each passage's, as films are long.
 
@@ -112,6 +113,15 @@ def score_passages(
       AnchorError: the student has no anchors.
       ValueError: passages of no length, or with gaps between them.
     """
+    with sources.local(video) as path:
+        return dataclasses.replace(
+            _timeline(student, path, length, stride, limits), path=sources.name_of(video)
+        )
+
+
+def _timeline(
+    student: Predictor, path: str, length: float, stride: float, limits: DecodeLimits
+) -> Timeline:
     info = isolation.call(limits, path, probe, path, limits.pixels)
     total = sum(1 for _ in passages.bounds(info.num_frames, info.fps, length, stride))
     if length < 2:
