@@ -193,15 +193,24 @@ class Predictor:
         inputs = [self.read(video, fps) for video in (first, second)]
         with self._lock:
             one, other = self.engine.encode(inputs)
-            forward, backward = self.engine.compare([(one, other), (other, one)])
-        probs = levels.posterior(forward[None], backward[None])[0]
-        second_wins, first_wins = levels.preference(np.stack([forward, backward]))
-        return PairResult(
-            dict(zip(levels.LEVELS, probs.tolist(), strict=True)),
-            float(probs @ np.asarray(levels.LEVEL_WEIGHTS)),
-            bool((second_wins > 0.5) == (first_wins > 0.5)),
-            self.fingerprint,
-        )
+            return self.compare_encoded([(one, other)])[0]
+
+    def compare_encoded(
+        self, pairs: Sequence[tuple[EncodedVideo, EncodedVideo]]
+    ) -> list[PairResult]:
+        """As `compare`, of pairs that this engine has encoded; all are asked about together."""
+        orders = [*pairs, *((second, first) for first, second in pairs)]
+        forward, backward = np.split(self.engine.compare(orders), 2)
+        wins = levels.preference(forward) > 0.5, levels.preference(backward) > 0.5
+        return [
+            PairResult(
+                dict(zip(levels.LEVELS, probs.tolist(), strict=True)),
+                float(probs @ np.asarray(levels.LEVEL_WEIGHTS)),
+                bool(second == first),
+                self.fingerprint,
+            )
+            for probs, second, first in zip(levels.posterior(forward, backward), *wins, strict=True)
+        ]
 
     @functools.cached_property
     def engine(self) -> Engine:
@@ -230,6 +239,11 @@ class Predictor:
                 raise AnchorError(f"{self._folder or 'this student'} has no anchors: {REMEDY}")
             self._judge = Judge(self.engine, self._anchors, self.fingerprint)
         return self._judge
+
+    @property
+    def has_anchors(self) -> bool:
+        """Whether it can score, and not only compare."""
+        return self._anchors is not None
 
     def use_anchors(self, table: Path) -> None:
         """Scores against other anchors: any videos of known quality.
@@ -283,9 +297,9 @@ class Predictor:
         """
         return next(self.engine.encode([self.read(video)]))
 
-    def encode_frames(self, frames: np.ndarray, clips: np.ndarray) -> EncodedVideo:
-        """Encodes frames and motion clips as `view.video_input` gives them."""
-        return next(self.engine.encode([self._input(frames, clips)]))
+    def encode_views(self, views: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[EncodedVideo]:
+        """Encodes (frames, motion clips) as `view.video_input` gives them, together."""
+        return list(self.engine.encode(self._input(*view) for view in views))
 
     def anchor_probabilities(self, paths: Iterable[Source]) -> tuple[np.ndarray, list[str]]:
         """Asks about every anchor: (probabilities [n, A] that a video is preferred, reasons).
