@@ -13,6 +13,8 @@ from vqa_jax.scoring.differences import Differences
 from vqa_jax.scoring.pictures import CROP_SIDE, FRAME_SIDE
 from vqa_jax.scoring.versions import Ranking
 
+_WHOLE = -0.1, 1.05  # of a probability's axis, with room for the numbers below the points
+
 
 def write(ranking: Ranking, over_time: Sequence[Differences], path: str) -> None:
     """Writes the page."""
@@ -95,7 +97,7 @@ def _curve(found: Differences) -> Figure:
     ]
     words = "minutes" if unit == 60 else "seconds", f"P({found.second} better)"
     wide, narrow = (
-        plots.passages(places, values, [0.0] * len(values), marks, *words, narrow)
+        plots.passages(places, values, [0.0] * len(values), marks, *words, narrow, _WHOLE)
         for narrow in (False, True)
     )
     title = f"Probability that {found.second} is better than {found.first}"
