@@ -12,6 +12,9 @@ from typing import Any
 
 from vqa_jax.errors import VqaError
 
+ATTENTION_KINDS = ("auto", "xla", "cudnn", "splash", "splash_interpreted")
+DTYPES = ("float32", "bfloat16", "float16")  # of weights and of arithmetic
+
 VIDEOS_A_RANGE = 64  # of a job's work; a restart repeats at most one range a process
 
 

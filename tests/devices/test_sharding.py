@@ -4,6 +4,7 @@ import dataclasses
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -67,3 +68,14 @@ def test_slices_are_parts_of_the_data_axis():
         assert len(set(mesh.devices.flat)) == 8
     with pytest.raises(ValueError, match=r"over 2 slices: .* as in 2,-1,1"):
         sharding.make_mesh((1, -1, 1), devices)
+
+
+def test_placed_tells_shape_dtype_and_shard_of_every_leaf():
+    mesh = sharding.make_mesh((2, 2, 2), jax.devices())
+    tree = {"a": np.zeros((4, 6), np.float32), "b": jnp.zeros(3, jnp.bfloat16)}
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp", "tensor"))
+    found = sharding.placed(tree, {"a": split, "b": sharding.replicated(mesh)})
+    assert found["a"].shape == (4, 6) and found["a"].sharding.shard_shape((4, 6)) == (2, 3)
+    assert (found["a"].dtype, found["b"].dtype) == (np.float32, jnp.bfloat16)
+    alike = sharding.placed(tree, sharding.replicated(mesh), jnp.bfloat16)
+    assert {x.dtype for x in alike.values()} == {jnp.dtype(jnp.bfloat16)}

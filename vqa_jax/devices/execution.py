@@ -27,13 +27,13 @@ from vqa_jax.devices.sharding import (
     GATHERED,
     LOGICAL_RULES,
     Rules,
+    batch_sharding,
     partition,
     ring_groups,
 )
+from vqa_jax.settings import ATTENTION_KINDS
 
 ATTENTION_OUTPUT = "attention"  # name of attention's outputs for remat policies
-
-ATTENTION_KINDS = ("auto", "xla", "cudnn", "splash", "splash_interpreted")
 
 # What the backward pass finds stored; everything else is computed again.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
@@ -74,6 +74,20 @@ class Execution:
         if self.mesh is None:
             return jax.default_backend()
         return self.mesh.devices.flat[0].platform
+
+    @property
+    def ways(self) -> int:
+        """Devices that split the rows of a batch."""
+        return self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
+
+    @property
+    def devices(self) -> tuple[jax.Device, ...]:
+        """The devices that compute."""
+        return tuple(self.mesh.devices.flat) if self.mesh else (jax.local_devices()[0],)
+
+    def rows(self, *arrays: Any) -> tuple[Any, ...]:
+        """Arrays whose first axis is the batch, on their devices; as they are without a mesh."""
+        return arrays if self.mesh is None else jax.device_put(arrays, batch_sharding(self.mesh))
 
     def spec(self, names: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
         """Mesh axes of an array with these logical axes; all whole without a mesh."""

@@ -163,6 +163,27 @@ def state_shardings(state: nnx.State, mesh: Mesh, rules: Rules = LOGICAL_RULES) 
     return jax.tree.map(one, state, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
+def placed(tree: Any, shardings: Any, dtype: Any = None) -> Any:
+    """Shapes, dtypes and shardings of arrays that are to be made or read, leaf by leaf.
+
+    Args:
+      tree: arrays or ShapeDtypeStructs.
+      shardings: of each leaf, or one for all.
+      dtype: of every leaf; None: each its own.
+
+    Returns:
+      ShapeDtypeStructs; what reads weights (`bundle.load_params(like=...)` and the others) streams
+      each array to its shards.
+    """
+
+    def one(leaf: Any, place: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype, sharding=place)
+
+    if isinstance(shardings, jax.sharding.Sharding):
+        return jax.tree.map(lambda leaf: one(leaf, shardings), tree)
+    return jax.tree.map(one, tree, shardings)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of a batch: its first axis over data and fsdp."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))

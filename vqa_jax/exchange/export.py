@@ -101,7 +101,7 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
             write_sealed(os.path.join(new, MANIFEST), manifest)
             exported.check_files(new)
             if form != "stablehlo":
-                exported.read(new)
+                exported.load_params(exported.read(new))  # its self-test
     size = sum(os.path.getsize(os.path.join(out, name)) for name in manifest["files"])
     return f"{out}: {form}, {size / 1e6:,.1f} MB, checked"
 

@@ -55,6 +55,17 @@ class FunctionalStudent:
         """NamedShardings of the parameters on `mesh`, from their logical axis names."""
         return nnx.to_pure_dict(sharding.state_shardings(self._abstract, mesh, rules))
 
+    def placed(self, run: Execution) -> Params:
+        """Shape, dtype and sharding of every parameter where `run` computes.
+
+        It is the `like` of what reads weights: each array is streamed to its shards, and no device
+        ever holds more than its part.
+        """
+        if run.mesh is None:
+            place = jax.sharding.SingleDeviceSharding(*run.devices)
+            return sharding.placed(self.abstract(), place)
+        return sharding.placed(self.abstract(), self.shardings(run.mesh, run.rules))
+
     def complete(self, params: Params, seed: int, like: Params | None = None) -> Params:
         """Parameters from those of a student with other additions or another auxiliary head.
 

@@ -192,11 +192,7 @@ def plan_scoring(
     """
     cfg, sharding = student.cfg, parallel.batch_sharding(mesh)
     dtype = jnp.dtype(cfg.compute_dtype)
-    params = jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=place),
-        student.abstract(),
-        student.shardings(mesh),
-    )
+    params = parallel.placed(student.abstract(), student.shardings(mesh), dtype)
 
     def make(kind: Any, *dims: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(dims, kind, sharding=sharding)

@@ -137,11 +137,8 @@ def state_shardings(student: FunctionalStudent, config: StepConfig, mesh: Mesh) 
 
 def abstract_state(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of a training state, nothing of which is allocated."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        jax.eval_shape(lambda p: state_of_params(p, config), student.abstract()),
-        state_shardings(student, config, mesh),
-    )
+    state = jax.eval_shape(lambda p: state_of_params(p, config), student.abstract())
+    return parallel.placed(state, state_shardings(student, config, mesh))
 
 
 def _severity_loss(logits: jax.Array, classes: jax.Array) -> tuple[jax.Array, jax.Array]:

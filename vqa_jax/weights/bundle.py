@@ -33,6 +33,7 @@ from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer, TokenizerError
+from vqa_jax.settings import DTYPES
 from vqa_jax.weights import companions, towers
 from vqa_jax.weights.named import load_named, misfits
 from vqa_jax.weights.reader import Checkpoint, WeightsError
@@ -63,7 +64,6 @@ BOUNDS: fields.Bounds = {
 }
 _MAX_TOKENS = 1 << 17  # of a video
 _MAX_VIEW = 1 << 30  # bytes of a video's tiles, and of its clips
-_DTYPES = ("float32", "bfloat16", "float16")
 
 
 class BundleError(VqaError):
@@ -138,8 +138,8 @@ class StudentSpec:
         if bool(self.tower) != isinstance(student.vision, CellTowerConfig):
             raise ValueError(f"tower is {self.tower!r}: pretrained towers have one, others none")
         for name in ("param_dtype", "compute_dtype"):
-            if getattr(student, name) not in _DTYPES:
-                raise ValueError(f"student.{name} is none of {', '.join(_DTYPES)}")
+            if getattr(student, name) not in DTYPES:
+                raise ValueError(f"student.{name} is none of {', '.join(DTYPES)}")
 
 
 def make_spec(
