@@ -13,7 +13,7 @@ BRINGS = {
     "array_record": ("train", "prep"),
     "cv2": ("prep", "train", "plan"),
     "flatbuffers": ("serve",),
-    "fsspec": ("prep",),
+    "fsspec": ("urls", "prep"),
     "google": ("train", "prep"),  # protobuf
     "grain": ("train",),
     "imageio_ffmpeg": ("vmaf",),

@@ -5,25 +5,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from flax import nnx
 from jax.sharding import Mesh
 
 from vqa_jax.devices import programs
+from vqa_jax.devices.execution import Execution
 from vqa_jax.exchange import exported, student_io
+from vqa_jax.exchange.sizes import student_config
 from vqa_jax.media.preprocess import Preprocess
-from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.models.functional import FunctionalStudent, Params
+from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
+from vqa_jax.scoring import placement
 from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.scoring.predictor import Path, Predictor, Video
 from vqa_jax.scoring.results import PairResult, Result
-from vqa_jax.settings import ScoreConfig
-from vqa_jax.weights import bundle
+from vqa_jax.settings import DTYPES, ScoreConfig, SettingsError
+from vqa_jax.weights import bundle, companions
 
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
 CONFIG_NAME = "config.json"  # of a published checkpoint
@@ -37,28 +42,64 @@ SHIPPED = NAMED[DEFAULT]
 
 
 def load(
-    path: Path | None = None, *, anchors: Path | None = None, mesh: Mesh | None = None
+    path: Path | None = None,
+    *,
+    anchors: Path | None = None,
+    mesh: Mesh | Sequence[int] | None = None,
+    attention: str = "auto",
+    dtype: str | None = None,
+    batch_size: int | None = None,
 ) -> Predictor:
-    """Loads a student.
+    """Loads a student; its weights are streamed to the devices that hold them.
 
     Args:
       path: a folder of ours (student.json), an export of one, or a checkpoint with the names of
         LLaVA-OneVision or of the authors (config.json and safetensors); one of `NAMED`, where there
         is no folder of that name; None is the shipped student.
       anchors: table of other anchors than its own (`Predictor.use_anchors`).
-      mesh: devices that share every batch (`sharding.make_mesh`); default: one device.
+      mesh: how many devices share data, fsdp and tensor, or the mesh itself; None: all local
+        devices, by the rule of `scoring.placement`.
+      attention: "auto", the platform's kernel, or another of `settings.ATTENTION_KINDS`.
+      dtype: of weights and arithmetic; None: the student's own. Scores by another one differ, and
+        `Result.model` says so.
+      batch_size: groups of frames, or pairs, in one call of all devices; None: 32, or the next
+        number that they can share.
 
     Raises:
       anchors.AnchorError: `anchors` cannot be used.
       bundle.BundleError: no student there.
       exported.ExportError: a damaged export.
+      settings.SettingsError: there are no such devices, or they cannot share a batch.
       weights.WeightsError: the checkpoint's keys do not fit; all of them are listed.
     """
     programs.keep()
-    found = _load(path, mesh)
+    if dtype not in (None, *DTYPES):
+        raise SettingsError(f"dtype {dtype!r}: one of {', '.join(DTYPES)}")
+    if batch_size is not None and batch_size < 1:
+        raise SettingsError(f"batch_size {batch_size} starts at 1")
+    found = _find(path)
+    cfg, spec, fingerprint = found.cfg, found.spec, found.fingerprint
+    if dtype and (cfg.param_dtype, cfg.compute_dtype) != (dtype, dtype):
+        cfg = dataclasses.replace(cfg, param_dtype=dtype, compute_dtype=dtype)
+        spec = dataclasses.replace(spec, student=cfg) if spec else None
+        fingerprint = f"{fingerprint}-{dtype}"
+    wanted = placement.need(cfg, spec, found.tokenizer, found.anchors)
+    run = placement.execution(mesh, attention, wanted, batch_size or 0)
+    student = FunctionalStudent(cfg)
+    predictor = Predictor(
+        student,
+        found.read(student, run),
+        fingerprint,
+        spec,
+        found.tokenizer,
+        found.anchors,
+        found.folder,
+        run,
+        batch_size,
+    )
     if anchors is not None:
-        found.use_anchors(anchors)
-    return found
+        predictor.use_anchors(anchors)
+    return predictor
 
 
 def score(
@@ -67,7 +108,8 @@ def score(
     """Scores one video, or several in order, with the shipped student; see `Predictor.score`.
 
     Args:
-      videos: a file or frames uint8 RGB [T, H, W, 3], or a sequence of such.
+      videos: one, or a sequence: encoded (a path, URL, open binary file or bytes), or frames uint8
+        RGB [T, H, W, 3]; an array [B, T, H, W, 3] is a sequence of those.
       config: how to score; default: every anchor, one order, solved exactly.
       fps: frames a second of what is given as frames.
 
@@ -84,7 +126,7 @@ def compare(first: Video, second: Video, *, fps: float | None = None) -> PairRes
     """Tells by the shipped student which of two videos is better; see `Predictor.compare`.
 
     Args:
-      first, second: files, or frames uint8 RGB [T, H, W, 3].
+      first, second: encoded, or frames, as for `score`.
       fps: frames a second of what is given as frames.
 
     Raises:
@@ -99,7 +141,19 @@ def _shipped(folder: str) -> Predictor:
     return load(folder)
 
 
-def _load(path: Path | None, mesh: Mesh | None) -> Predictor:
+class _Found(NamedTuple):
+    """A student on disk; `read(student, run)` streams its parameters to where `run` computes."""
+
+    cfg: StudentConfig
+    spec: bundle.StudentSpec | None
+    tokenizer: Tokenizer | None
+    anchors: AnchorSet | None
+    fingerprint: str
+    folder: str
+    read: Callable[[FunctionalStudent, Execution], Params]
+
+
+def _find(path: Path | None) -> _Found:
     folder = os.fspath(path) if path is not None else SHIPPED
     if not os.path.exists(folder):
         folder = NAMED.get(folder, folder)
@@ -107,50 +161,51 @@ def _load(path: Path | None, mesh: Mesh | None) -> Predictor:
         what = "is not a folder" if path is not None else "(the shipped student) is missing"
         raise bundle.BundleError(f"{folder} {what}: name a student's folder")
     if exported.is_export(folder):
-        found = exported.read(folder)
-        tokenizer = bundle.make_tokenizer(found.spec, folder)
-        return Predictor(
-            found.spec.student,
-            found.params,
-            found.fingerprint,
-            found.spec,
-            tokenizer,
-            found.anchors,
+        export = exported.read(folder)
+        return _Found(
+            export.spec.student,
+            export.spec,
+            bundle.make_tokenizer(export.spec, folder),
+            export.anchors,
+            export.fingerprint,
             folder,
-            mesh,
+            functools.partial(exported.load_params, export),
         )
     if bundle.is_complete(folder):
         spec = bundle.load_spec(folder)
-        return Predictor(
+        return _Found(
             spec.student,
-            bundle.load_params(folder, FunctionalStudent(spec.student)),
-            bundle.fingerprint(folder),
             spec,
             bundle.make_tokenizer(spec, folder),
             AnchorSet.beside(folder, spec),
+            bundle.fingerprint(folder),
             folder,
-            mesh,
+            lambda student, run: bundle.load_params(folder, student, student.placed(run)),
         )
     if os.path.exists(os.path.join(folder, CONFIG_NAME)):
-        return _load_official(folder, mesh)
+        return _find_official(folder)
     raise bundle.BundleError(
         f"{folder} holds no student (neither {bundle.CONFIG_FILE} nor {CONFIG_NAME}): "
         "name a student's folder"
     )
 
 
-def _load_official(folder: str, mesh: Mesh | None) -> Predictor:
-    student = student_io.load_student(folder)
+def _find_official(folder: str) -> _Found:
+    cfg = student_config(folder)
     tokenizer = None
-    if os.path.exists(os.path.join(folder, bundle.TOKENIZER_FILE)):
-        tokenizer = Tokenizer.read(os.path.join(folder, bundle.TOKENIZER_FILE))
+    if os.path.exists(os.path.join(folder, companions.TOKENIZER_FILE)):
+        tokenizer = Tokenizer.read(os.path.join(folder, companions.TOKENIZER_FILE))
     spec = None
-    if weights := extractor.beside(folder):
-        preprocess = Preprocess(image_size=student.cfg.vision.image_size)
+    if weights := companions.motion_beside(folder):
+        preprocess = Preprocess(image_size=cfg.vision.image_size)
         wanted = extractor.load_extractor(weights).fingerprint(preprocess)
-        most = PUBLISHED_NUM_FRAMES
-        spec = bundle.StudentSpec("", student.cfg, preprocess, most, wanted, ())
-    params = nnx.to_pure_dict(nnx.state(student))
-    fingerprint = bundle.files_fingerprint(sorted(glob.glob(os.path.join(folder, "*.safetensors"))))
-    anchors = AnchorSet.beside(folder, spec)
-    return Predictor(student.cfg, params, fingerprint, spec, tokenizer, anchors, folder, mesh)
+        spec = bundle.StudentSpec("", cfg, preprocess, PUBLISHED_NUM_FRAMES, wanted, ())
+    return _Found(
+        cfg,
+        spec,
+        tokenizer,
+        AnchorSet.beside(folder, spec),
+        bundle.files_fingerprint(sorted(glob.glob(os.path.join(folder, "*.safetensors")))),
+        folder,
+        lambda student, run: student_io.load_params(folder, student.cfg, like=student.placed(run)),
+    )

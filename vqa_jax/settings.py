@@ -12,6 +12,9 @@ from typing import Any
 
 from vqa_jax.errors import VqaError
 
+ATTENTION_KINDS = ("auto", "xla", "cudnn", "splash", "splash_interpreted")
+DTYPES = ("float32", "bfloat16", "float16")  # of weights and of arithmetic
+
 VIDEOS_A_RANGE = 64  # of a job's work; a restart repeats at most one range a process
 
 
@@ -292,9 +295,13 @@ class TrainConfig:
       mesh: sizes of data, fsdp, tensor; -1 takes what is left.
       log_every: steps between metric rows.
       checkpoint_every: steps between checkpoints.
-      keep_best, keep_every: see `checkpoint.Checkpointer`.
+      keep_best, keep_every: see `checkpoint.Checkpointer`; the best are those of lowest held-out
+        loss.
+      heldout_pairs: held-out pairs that are asked about before every checkpoint; 0: none.
       input, optim, loss: see InputConfig, OptimConfig, LossConfig.
       trainable, sharding, attention, remat: see `training.step.StepConfig`.
+      accumulate: parts of a batch that are computed one after the other, each in a part of the
+        memory; the step is the same. A device's rows must divide into them.
       lora_rank: rank of low-rank additions to the decoder, 0 for none; they are merged into the
         student that is written.
     """
@@ -314,8 +321,22 @@ class TrainConfig:
     attention: str = "auto"
     remat: str = "none"
     lora_rank: int = 0
+    accumulate: int = 1
     keep_best: int = 0
     keep_every: int = 0
+    heldout_pairs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.input.num_groups % self.accumulate:
+            raise SettingsError(
+                f"accumulate {self.accumulate} does not divide the {self.input.num_groups} rows of"
+                " a batch (batch_size / group_size)"
+            )
+        if self.keep_best and not self.heldout_pairs:
+            raise SettingsError(
+                f"keep_best {self.keep_best}: the best are known by held-out pairs, which "
+                "heldout_pairs asks for"
+            )
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainConfig:

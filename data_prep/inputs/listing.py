@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import glob
@@ -10,7 +9,6 @@ import json
 import os
 import posixpath
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
@@ -21,8 +19,9 @@ from absl import logging
 from vqa_jax.benchmarks.text_table import TABLES
 from vqa_jax.jobs import contents, csv_cells
 from vqa_jax.jobs.files import CorpusError, key_hash, read_json
-from vqa_jax.media.container import STILL_EXTENSIONS, VIDEO_EXTENSIONS, UnreadableFileError
+from vqa_jax.media.container import STILL_EXTENSIONS, VIDEO_EXTENSIONS
 from vqa_jax.media.find import find_videos
+from vqa_jax.media.sources import is_remote
 
 SPLITS = ("train", "heldout")
 SPLIT_FILE = "scenes.json"
@@ -51,11 +50,6 @@ class Input:
     source: str = ""
     licence: str = ""
     split: str = ""
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is a URL for fsspec rather than a local file."""
-    return "://" in path
 
 
 def absolute(path: str) -> str:
@@ -141,33 +135,6 @@ def content_hash(entries: Sequence[Input], stamps: Sequence[Stamp]) -> str:
     """
     told = [(entry.key, stamp.content) for entry, stamp in zip(entries, stamps, strict=True)]
     return f"{key_hash(repr(told)):016x}"
-
-
-@contextlib.contextmanager
-def local_copy(entry: Input) -> Iterator[str]:
-    """A local path of the file while the context lasts; a remote one is fetched and removed after.
-
-    Raises:
-      UnreadableFileError: (stage "fetch") a remote file is missing, refused or came incomplete.
-        Local files are not looked at.
-    """
-    if not is_remote(entry.path):
-        yield entry.path
-        return
-    with tempfile.TemporaryDirectory(prefix="vqa_fetch_") as folder:
-        # A fixed name: a listing must not choose where we write. The extension tells the format.
-        local = os.path.join(folder, "file" + os.path.splitext(entry.path)[1][:8])
-        try:
-            filesystem = _filesystem(entry.path)
-            filesystem.get_file(entry.path, local)
-            expected, got = filesystem.size(entry.path), os.path.getsize(local)
-        except Exception as error:  # every store's client has its own exceptions
-            reason = f"cannot be fetched ({type(error).__name__}: {error})"
-            raise UnreadableFileError(entry.path, "fetch", reason) from error
-        if expected is not None and got != expected:
-            reason = f"came incomplete: {got} of {expected} bytes"
-            raise UnreadableFileError(entry.path, "fetch", reason)
-        yield local
 
 
 def _filesystem(url: str) -> fsspec.AbstractFileSystem:

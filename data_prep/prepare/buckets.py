@@ -24,6 +24,7 @@ from data_prep.prepare.segments import prepare_source
 from data_prep.simulators.encode import EncodeError
 from vqa_jax.corpus import shards
 from vqa_jax.jobs import files
+from vqa_jax.media import sources as media_sources
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.probe import VideoInfo
 
@@ -173,7 +174,7 @@ def _write_shards(
             before = num_videos
             try:
                 entry = listing.Input(source.location, source.path)
-                with listing.local_copy(entry) as path:
+                with media_sources.local(entry.path) as path:
                     made = isolated(config, source.location, prepare_source, path, source, config)
                     for video in made:
                         videos.write(video.video)

@@ -14,7 +14,7 @@ from data_prep.inputs.deduplicate import Fingerprint, fingerprint
 from data_prep.prepare.beam import run_units
 from data_prep.prepare.config import PrepConfig
 from vqa_jax.jobs import files
-from vqa_jax.media import container, isolation
+from vqa_jax.media import container, isolation, sources
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.probe import VideoInfo, probe
 from vqa_jax.settings import DecodeLimits
@@ -126,7 +126,7 @@ def _probe_range(name: str, work: str, config: PrepConfig) -> None:
 def _probe_input(entry: listing.Input, config: PrepConfig) -> dict[str, Any]:
     """The fields `info`, `fingerprint` and `rejected` of an input's row."""
     try:
-        with listing.local_copy(entry) as path:
+        with sources.local(entry.path) as path:
             ((info, fingerprint),) = isolated(config, path, _probe, path, config)
     except MediaError as e:
         why = source.Rejected(entry.key, e.stage, e.reason)

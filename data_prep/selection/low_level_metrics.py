@@ -27,7 +27,6 @@ from data_prep.inputs.listing import (
     absolute,
     content_hash,
     file_stamps,
-    local_copy,
     read_listing,
 )
 from data_prep.prepare.beam import run_units
@@ -41,7 +40,7 @@ from vqa_jax.jobs.files import (
     remove_temporary,
     written,
 )
-from vqa_jax.media import isolation
+from vqa_jax.media import isolation, sources
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.probe import probe
@@ -247,7 +246,7 @@ def _measure_input(entry: Input, limits: DecodeLimits) -> dict[str, float] | sou
     except UnicodeEncodeError:
         return source.Rejected(entry.path, "listing", "its name is not UTF-8: rename the file")
     try:
-        with local_copy(entry) as path:
+        with sources.local(entry.path) as path:
             found = isolation.call(limits, path, measure, path, limits.pixels)
     except MediaError as error:
         return source.Rejected(entry.path, error.stage, error.reason)

@@ -108,7 +108,7 @@ def test_tables_that_scroll_say_so_and_scroll_by_keys(opened):
             assert region.evaluate(MOVED)
 
 
-@both_widths("run", "timeline", "anchors", "benchmark")
+@both_widths("run", "timeline", "versions", "anchors", "benchmark")
 def test_letters_of_charts_are_legible(opened):
     """At least 8 CSS pixels high, as far as the drawing's own size is scaled on the page."""
     page, _ = opened

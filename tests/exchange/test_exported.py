@@ -29,7 +29,7 @@ def test_damage_is_refused(untrained, tmp_path, capsys):
     facts["files"][exported.SELFTEST] = files.file_sha256(os.path.join(out, exported.SELFTEST))
     files.write_json(manifest, facts)
     with pytest.raises(exported.ExportError, match="self-test is 1"):
-        exported.read(out)
+        exported.load_params(exported.read(out))
     arguments[-1] = "stablehlo"
     assert main.main(arguments) == 1
     assert "has no anchors" in capsys.readouterr().err

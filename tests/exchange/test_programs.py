@@ -98,7 +98,7 @@ def test_programs_score_another_video_from_its_clips(programs, tmp_path):
     tiles = rng.integers(0, 200, (pre.num_tiles, *[pre.tile_size] * 2, 3), dtype=np.uint8)
     size = (pre.max_clips, pre.clip_len, pre.motion_size, pre.motion_size, 3)
     clips = rng.integers(0, 200, size, dtype=np.uint8)
-    encoded = student.encode_frames(tiles, clips)
+    encoded = student.encode_views([(tiles, clips)])[0]
     groups = scoring_groups(tiles, pre, student.engine.spec.num_frames)
     video = tmp_path / "video.npz"
     np.savez(

@@ -10,6 +10,7 @@ from tests.fixtures.known_qualities import anchors_of
 from vqa_jax.jobs import files
 from vqa_jax.jobs.ranges import Share
 from vqa_jax.scoring import job
+from vqa_jax.scoring.predictor import BATCH_SIZE
 from vqa_jax.scoring.results import Result
 from vqa_jax.settings import ScoreConfig
 
@@ -20,6 +21,7 @@ class Student:
     """Scores a file by its size; is killed at the file of a number, counted over its life."""
 
     fingerprint = "f" * 16
+    batch_size = BATCH_SIZE
 
     def __init__(self, dies_at: int = -1):
         self.judge = types.SimpleNamespace(anchors=anchors_of())

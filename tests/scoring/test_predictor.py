@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 
+import fsspec
 import jax
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import pytest
 from tests.fixtures import broken_files, isolated_work, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import loading
-from vqa_jax.devices import sharding
 from vqa_jax.errors import VqaError
 from vqa_jax.media import decode, probe, view
 from vqa_jax.media.container import MediaError
@@ -164,14 +164,6 @@ def test_batches_that_fill_up_keep_order_and_scores(student, tmp_path, monkeypat
         assert one.path == other.path and one.score == pytest.approx(other.score, abs=1e-3)
 
 
-@pytest.mark.slow
-def test_a_mesh_gives_the_scores_of_one_device(student, known, tmp_path):
-    mesh = sharding.make_mesh((3, 1, 1), jax.devices()[:3])  # 32 does not divide by three
-    path = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
-    shared = loading.load(known, mesh=mesh).score(path)
-    assert shared.score == pytest.approx(student.score(path).score, abs=1e-2)
-
-
 def test_any_videos_of_known_quality_are_anchors(known, tmp_path, monkeypatch):
     monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
     student = loading.load(known)  # its own: anchors stay
@@ -220,6 +212,26 @@ def test_frames_at_hand_score_as_their_file(student, tmp_path):
     assert single.comparisons == 10 and single.error is None
 
 
+def test_a_batch_of_frames_bytes_files_and_urls_score_as_their_file(student, tmp_path):
+    path = tiny_corpus.write_video(str(tmp_path / "clip.mp4"), 1)
+    frames, fps = _decoded(path)
+    store = fsspec.filesystem("memory")
+    store.put_file(path, "/videos/clip.mp4")
+    with open(path, "rb") as file, open(path, "rb") as one:
+        data, url = one.read(), "memory://videos/clip.mp4"
+        one.seek(0)
+        found = student.score_many([path, data, file, url, data[:100]])
+        alone = [student.score(given) for given in (data, one)]
+    batch = student.score(jax.numpy.stack([frames, frames]), fps=fps)
+    assert [r.path for r in found] == [path, "", path, url, ""]
+    assert len(batch) == 2 and found[4].error is not None and "vqa_fetch" not in found[4].error
+    for result in (*found[1:4], *alone, *batch):
+        assert result.score == pytest.approx(found[0].score, abs=1e-4)
+    assert student.compare(data, url).second_better == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(MediaError, match=r"^memory://videos/gone\.mp4: cannot be fetched"):
+        student.compare(data, "memory://videos/gone.mp4")
+
+
 @pytest.mark.parametrize(
     ("video", "fps", "message"),
     [
@@ -230,7 +242,7 @@ def test_frames_at_hand_score_as_their_file(student, tmp_path):
         (np.zeros((2, 8, 8, 3), np.uint8), None, "fps"),
         (np.zeros((2, 8, 8, 3), np.uint8), 0, "fps"),
         (np.zeros((2, 8, 8, 3), np.uint8), float("nan"), "fps"),
-        ([[1, 2]], 10, "numpy array"),
+        ([[1, 2]], 10, "array of frames"),
     ],
 )
 def test_what_is_no_video_says_what_is_asked_for(student, video, fps, message):

@@ -102,7 +102,7 @@ def test_the_darkest_tile_is_the_worst(student):
     for tile in range(pre.num_tiles):
         tiles = bright.copy()
         tiles[tile] //= 3
-        assert timeline._worst_tile(student, student.encode_frames(tiles, clips)) == tile
+        assert timeline._worst_tile(student, *student.encode_views([(tiles, clips)])) == tile
 
 
 @pytest.mark.parametrize(("height", "width"), [(720, 1280), (1280, 720), (300, 400), (100, 90)])

@@ -17,6 +17,7 @@ def add(commands: Any) -> None:
     source = sub.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", help="corpus folder: simulated versions become anchors")
     source.add_argument("--table", help="videos or pictures with scores (path, mos) become anchors")
+    command.add_devices(sub)
 
     sub = command.add(
         commands, "calibrate", _calibrate, "Tell scores how far people are from them."
@@ -44,13 +45,14 @@ def add(commands: Any) -> None:
     sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--anchors", metavar="FILE", help="table of other anchors: path, mos or score")
     command.add_output(sub, "--out", "folder", "folder for the report", required=True)
+    command.add_devices(sub)
 
 
 def _anchors(args: argparse.Namespace) -> command.Result:
     from vqa_jax import loading
     from vqa_jax.loop import anchors
 
-    student = loading.load(args.student)
+    student = loading.load(args.student, **command.devices_of(args))
     if args.table:
         return anchors.adopt_anchors(student, args.student, args.table), 0
     return anchors.make_anchors(student, args.student, args.data), 0
@@ -76,7 +78,7 @@ def _sensitivity(args: argparse.Namespace) -> command.Result:
     from vqa_jax.media.find import find_videos
     from vqa_jax.report import anchors as page
 
-    student = loading.load(args.student, anchors=args.anchors)
+    student = loading.load(args.student, anchors=args.anchors, **command.devices_of(args))
     probabilities, failed = student.anchor_probabilities(find_videos(args.paths, stills=True))
     rows = [f"no score: {terminal.name(error)}" for error in failed]
     try:

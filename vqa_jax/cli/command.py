@@ -20,7 +20,7 @@ from vqa_jax import extras, terminal
 from vqa_jax.cli import config
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs
-from vqa_jax.settings import DecodeLimits, SettingsError
+from vqa_jax.settings import ATTENTION_KINDS, DTYPES, DecodeLimits, SettingsError
 
 LEFT = "this process has done its part; the rest is left to other processes"
 RESUMES = "what is finished is kept; the same command goes on from there"
@@ -174,6 +174,37 @@ def add_limits(command: Parser) -> None:
     command.add_argument(
         "--limit_pixels", type=int, default=DecodeLimits.pixels, help="of a frame; 8K fits"
     )
+
+
+def add_devices(command: Parser) -> None:
+    """Adds the options of where and how a student computes; `devices_of` reads them."""
+    text = "devices that share data,fsdp,tensor, as 4,2,1 (-1: the rest); default: all local ones"
+    command.add_argument("--mesh", metavar="D,F,T", help=text)
+    command.add_argument(
+        "--attention", choices=ATTENTION_KINDS, default="auto", help="kernel (default: platform's)"
+    )
+    command.add_argument(
+        "--dtype", choices=DTYPES, help="of weights and arithmetic (default: the student's)"
+    )
+    text = "groups of frames, or pairs, in one call of all devices (default: 32)"
+    command.add_argument("--batch_size", type=int, help=text)
+
+
+def devices_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_devices` was given, as `vqa_jax.load` takes it.
+
+    Raises:
+      SettingsError: a mesh that is not three numbers.
+    """
+    mesh = args.mesh and args.mesh.split(",")
+    if mesh and not (len(mesh) == 3 and all(re.fullmatch(r"-?\d+", size) for size in mesh)):
+        raise SettingsError(f"--mesh {args.mesh}: give three numbers, as 4,2,1")
+    return {
+        "mesh": mesh and tuple(map(int, mesh)),
+        "attention": args.attention,
+        "dtype": args.dtype,
+        "batch_size": args.batch_size,
+    }
 
 
 def limits_of(args: argparse.Namespace) -> DecodeLimits:

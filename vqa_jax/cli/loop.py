@@ -16,6 +16,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--student", required=True, help="student's folder")
     sub.add_argument("--data", required=True, help="corpus folder")
     command.add_output(sub, "--out", "folder", "folder to write", required=True)
+    command.add_devices(sub)
     command.add_shares(sub)
 
     sub = command.add(
@@ -28,6 +29,7 @@ def add(commands: Any) -> None:
     )
     sub.add_argument("--student", required=True, help="folder of the student that relabels")
     command.add_output(sub, "--data", "folder", "corpus folder; gets the pairs", required=True)
+    command.add_devices(sub)
     command.add_shares(sub)
     sub.add_argument("--iteration", type=int, required=True, help="number of the new pairs")
     sub.add_argument(
@@ -49,7 +51,7 @@ def _evaluate(args: argparse.Namespace) -> command.Result:
     from vqa_jax.report import run as report
 
     share = ranges.Share(args.process, args.processes)
-    student = loading.load(args.student)
+    student = loading.load(args.student, **command.devices_of(args))
     found = evaluate.evaluate(student.judge, args.data, args.out, share)
     return report.evaluation_table(found) if found else command.LEFT, 0
 
@@ -64,7 +66,7 @@ def _relabel(args: argparse.Namespace) -> command.Result:
     share = ranges.Share(args.process, args.processes)
     with command.told_as_settings("--config: "):
         settings = vqa_jax_settings.RelabelConfig(**args.config.relabel.to_dict())
-    student = loading.load(args.student)
+    student = loading.load(args.student, **command.devices_of(args))
     facts = relabel.relabel(
         student.judge,
         args.data,

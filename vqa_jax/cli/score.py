@@ -47,6 +47,7 @@ def add(commands: Any) -> None:
     )
     text = "fail if any file has no score (default: if none has)"
     sub.add_argument("--strict", action="store_true", help=text)
+    command.add_devices(sub)
     command.add_shares(sub)
     command.add_limits(sub)
     command.add_output(sub, "--csv", "text", "write one row a file; - for the terminal")
@@ -63,6 +64,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--window", type=float, default=2.0, help="seconds of a passage")
     sub.add_argument("--stride", type=float, default=1.0, help="seconds between passages' starts")
+    command.add_devices(sub)
     command.add_limits(sub)
 
 
@@ -89,7 +91,7 @@ def _score(args: argparse.Namespace) -> command.Result:
             args.protocol,
             limits=command.limits_of(args),
         )
-    student = loading.load(args.student, anchors=args.anchors)
+    student = loading.load(args.student, anchors=args.anchors, **command.devices_of(args))
     columns, failed = score_table.columns_of(Result), []
 
     def publish(results: list[Result]) -> None:
@@ -151,7 +153,7 @@ def _timeline(args: argparse.Namespace) -> command.Result:
     from vqa_jax.report import timeline as page
     from vqa_jax.scoring import timeline
 
-    student = loading.load(args.student)
+    student = loading.load(args.student, **command.devices_of(args))
     with command.told_as_settings():
         limits = command.limits_of(args)
         found = timeline.score_passages(student, args.video, args.window, args.stride, limits)

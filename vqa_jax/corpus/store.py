@@ -26,6 +26,7 @@ from vqa_jax.media import view
 
 TOKENS_MANIFEST = "tokens.json"
 _SIDECARS = {"motion.json": "motion", TOKENS_MANIFEST: "tokens"}
+_AT_ONCE = 64  # records read together; a video's takes a megabyte
 
 
 class VideoStore:
@@ -137,6 +138,13 @@ class PairCorpus:
             self.pairs.extend(RecordStore(root, name, "vqa_pairs", split).records())
 
 
+def heldout_pairs(root: str, name: str) -> list[dict[str, Any]]:
+    """Pairs of a dataset whose sources are held out; relabelled pairs have none."""
+    if not any("-heldout." in os.path.basename(path) for path in dataset_shards(root, name)):
+        return []
+    return list(RecordStore(root, name, "vqa_pairs", "heldout").records())
+
+
 class RecordStore:
     """Random access by key to all records of a published dataset (any thread)."""
 
@@ -180,7 +188,17 @@ class RecordStore:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """All records in stored order; errors as `__getitem__`."""
-        return map(self._record, range(len(self.ids)))
+        for start in range(0, len(self.ids), _AT_ONCE):
+            places = range(start, min(start + _AT_ONCE, len(self.ids)))
+            try:
+                found = self._source.__getitems__(places)  # a sixth of the time of one by one
+            except Exception:
+                yield from map(self._record, places)  # which names the shard that is damaged
+                continue
+            for place, data in zip(places, found, strict=True):
+                with _naming(self._paths[self._shard(place)]):
+                    record = deserialize(self.kind, data)
+                yield record
 
     def digest(self) -> str:
         """Hash of what the shards' sidecars and a few blocks of each tell."""

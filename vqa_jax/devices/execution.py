@@ -20,13 +20,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vqa_jax.devices.sharding import BATCH_AXES, LOGICAL_RULES, Rules, partition, ring_groups
+from vqa_jax.devices.sharding import (
+    BATCH_AXES,
+    GATHERED,
+    LOGICAL_RULES,
+    Rules,
+    batch_sharding,
+    partition,
+    ring_groups,
+)
+from vqa_jax.settings import ATTENTION_KINDS
 
 ATTENTION_OUTPUT = "attention"  # name of attention's outputs for remat policies
-
-ATTENTION_KINDS = ("auto", "xla", "cudnn", "splash", "splash_interpreted")
 
 # What the backward pass finds stored; everything else is computed again.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
@@ -68,11 +75,29 @@ class Execution:
             return jax.default_backend()
         return self.mesh.devices.flat[0].platform
 
+    @property
+    def ways(self) -> int:
+        """Devices that split the rows of a batch."""
+        return self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
+
+    @property
+    def devices(self) -> tuple[jax.Device, ...]:
+        """The devices that compute."""
+        return tuple(self.mesh.devices.flat) if self.mesh else (jax.local_devices()[0],)
+
+    def rows(self, *arrays: Any) -> tuple[Any, ...]:
+        """Arrays whose first axis is the batch, on their devices; as they are without a mesh."""
+        return arrays if self.mesh is None else jax.device_put(arrays, batch_sharding(self.mesh))
+
     def spec(self, names: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
         """Mesh axes of an array with these logical axes; all whole without a mesh."""
         if self.mesh is None:
             return PartitionSpec()
         return partition(names, shape, self.mesh, self.rules)
+
+    def place(self, names: Sequence[str | None], shape: Sequence[int]) -> NamedSharding | None:
+        """Where an array with these logical axes lives; None: wherever JAX puts it."""
+        return NamedSharding(self.mesh, self.spec(names, shape)) if self.mesh else None
 
 
 _ALONE = Execution()
@@ -108,14 +133,14 @@ def _is_single() -> bool:
     return mesh is None or mesh.size == 1
 
 
-def _gather(value: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """The whole of a parameter along the axes that also split the batch.
+def _gather(value: jax.Array, names: Sequence[str | None], spec: PartitionSpec) -> jax.Array:
+    """The whole of a parameter along the axes that also split the batch, and those of a low rank.
 
     One torus axis at a time: over several at once, XLA for TPU turns the gradient's reduce-scatter
     into an all-reduce of the whole gradient.
     """
-    for axis, mesh_axis in enumerate(spec):
-        if mesh_axis in BATCH_AXES:
+    for axis, (name, mesh_axis) in enumerate(zip(names, spec, strict=True)):
+        if mesh_axis in BATCH_AXES or (mesh_axis and name in GATHERED):
             for groups in ring_groups(current().mesh, mesh_axis):
                 value = jax.lax.all_gather(
                     value, mesh_axis, axis=axis, tiled=True, axis_index_groups=groups
@@ -152,7 +177,7 @@ def on_shards(
     param_specs = {k: run.spec(names[k], v.shape) for k, v in params.items()}
 
     def local(params: dict[str, jax.Array], *arrays: Any) -> Any:
-        return fn({k: _gather(v, param_specs[k]) for k, v in params.items()}, *arrays)
+        return fn({k: _gather(v, names[k], param_specs[k]) for k, v in params.items()}, *arrays)
 
     return jax.shard_map(
         local,

@@ -15,8 +15,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.errors import VqaError
-from vqa_jax.exchange.student_io import load_params
+from vqa_jax.exchange import student_io
 from vqa_jax.jobs import fields
 from vqa_jax.jobs.files import file_sha256
 from vqa_jax.models.functional import FunctionalStudent, Params
@@ -37,12 +38,17 @@ class ExportError(VqaError):
 
 
 class Exported(NamedTuple):
-    """A student from an export; `fingerprint` is that of the folder that it was made from."""
+    """A student in an export, its parameters not yet read.
 
+    `fingerprint` is that of the folder that it was made from, `tolerance` of its self-test.
+    """
+
+    folder: str
+    form: str
     spec: StudentSpec
-    params: Params
     anchors: AnchorSet | None
     fingerprint: str
+    tolerance: float
 
 
 def is_export(folder: str) -> bool:
@@ -68,10 +74,10 @@ def check_files(folder: str) -> dict[str, Any]:
 
 
 def read(folder: str) -> Exported:
-    """Loads an export of format orbax or safetensors, and runs its self-test.
+    """Opens an export of format orbax or safetensors; `load_params` reads its parameters.
 
     Raises:
-      ExportError: a file is damaged, the self-test fails, or it is a program to be run without us.
+      ExportError: a file is damaged, or it is a program to be run without us.
     """
     manifest, place = check_files(folder), os.path.join(folder, MANIFEST)
 
@@ -85,36 +91,57 @@ def read(folder: str) -> Exported:
     tolerance = part(part(manifest, "selftest", dict), "selftest.atol", float)
     fingerprint = part(model, "model.fingerprint", str)
     spec = StudentSpec.from_dict(part(model, "model.spec", dict), place)
-    student = FunctionalStudent(spec.student)
-    if kind == "orbax":
+    anchors = AnchorSet.beside(os.path.join(folder, CALIBRATION), spec)
+    return Exported(folder, kind, spec, anchors, fingerprint, tolerance)
+
+
+def load_params(
+    found: Exported, student: FunctionalStudent | None = None, run: Execution = Execution()
+) -> Params:
+    """Streams an export's parameters to where they belong, and runs its self-test.
+
+    Args:
+      found: by `read`.
+      student: the spec's in another dtype, for which there is no self-test; None: the spec's.
+      run: where it computes.
+
+    Raises:
+      ExportError: the self-test fails.
+      WeightsError: keys do not fit.
+    """
+    student = student or FunctionalStudent(found.spec.student)
+    folder, like = found.folder, student.placed(run)
+    if found.form == "orbax":
         import orbax.checkpoint as ocp  # slow to import, and other students need none of it
 
         with ocp.StandardCheckpointer() as reader:
-            place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-            like = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), student.abstract()
-            )
             params = reader.restore(os.path.abspath(os.path.join(folder, PARAMS)), like)
     else:
-        params = load_params(folder, spec.student)
+        params = student_io.load_params(folder, student.cfg, like=like)
+    if student.cfg != found.spec.student:
+        return params
     try:
         test = load_file(os.path.join(folder, SELFTEST))
         inputs, logits = [test[name] for name in INPUTS], test["logits"]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         path = os.path.join(folder, SELFTEST)
         raise ExportError(f"{path} is damaged ({error}): copy or export it again") from error
-    found = level_logits(student, params, *inputs)
-    error = float(np.abs(found - logits).max())
-    if not error <= tolerance:
+    error = float(np.abs(level_logits(student, params, *inputs, run=run) - logits).max())
+    if not error <= found.tolerance:
         raise ExportError(
             f"{folder}: the self-test is {error:.3g} off: this installation does not compute what "
             "the exporting one did"
         )
-    anchors = AnchorSet.beside(os.path.join(folder, CALIBRATION), spec)
-    return Exported(spec, params, anchors, fingerprint)
+    return params
 
 
-def level_logits(student: FunctionalStudent, params: Params, *inputs: np.ndarray) -> np.ndarray:
+def level_logits(
+    student: FunctionalStudent, params: Params, *inputs: np.ndarray, run: Execution = Execution()
+) -> np.ndarray:
     """`Student.level_logits` of INPUTS: float32 [B, 5]."""
-    function = jax.jit(lambda params, *inputs: student.bind(params).level_logits(*inputs))
-    return np.asarray(function(params, *inputs))
+
+    def function(params: Params, *inputs: np.ndarray) -> jax.Array:
+        with executing(run):
+            return student.bind(params).level_logits(*inputs)
+
+    return np.asarray(jax.jit(function)(params, *inputs))

@@ -248,15 +248,28 @@ def _why_not_listed(folder: str) -> str | None:
     return None
 
 
+def still_extension(head: bytes) -> str:
+    """An extension under which contents without a name are read as a still picture; "" for others.
+
+    head: their first 12 bytes.
+    """
+    if head[4:8] == b"ftyp" and head[8:12].decode("latin-1") in _STILL_BRANDS:
+        return ".heic"
+    return ".png" if _reader_of(head) else ""
+
+
+def _reader_of(head: bytes) -> str | None:
+    if head.startswith(b"RIFF") and head[8:12] != b"WEBP":
+        return None
+    return next((r for magic, r in _STILL_READERS.items() if head.startswith(magic)), None)
+
+
 def _still_reader(path: str) -> str | None:
     """FFmpeg's reader of a still picture, None for everything else."""
     if not path.lower().endswith(STILL_EXTENSIONS):
         return None
     with open(path, "rb") as file:
-        head = file.read(12)
-    if head.startswith(b"RIFF") and head[8:] != b"WEBP":
-        return None
-    return next((r for magic, r in _STILL_READERS.items() if head.startswith(magic)), None)
+        return _reader_of(file.read(12))
 
 
 def _why_not_opened(path: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.models.functional import FunctionalStudent, Params
 
-FRAMES_AT_ONCE = 4  # of one shape, so that a shape of frames is one program
+FRAMES_AT_ONCE = 4  # of one shape a device, so that a shape of frames is one program
 
 
 class FrozenTower:
@@ -35,7 +35,7 @@ class FrozenTower:
             with executing(run):
                 return statistics(params, frames)
 
-        self._statistics, self._params = jax.jit(placed), params
+        self._statistics, self._params, self._run = jax.jit(placed), params, run
 
     @classmethod
     def of_student(
@@ -62,10 +62,11 @@ class FrozenTower:
         return found
 
     def _tokens(self, frames: np.ndarray) -> np.ndarray:
-        found = []
-        for start in range(0, len(frames), FRAMES_AT_ONCE):
-            chunk = frames[start : start + FRAMES_AT_ONCE]
-            filler = np.zeros((FRAMES_AT_ONCE - len(chunk), *chunk.shape[1:]), np.uint8)
-            tokens = self._statistics(self._params, np.concatenate([chunk, filler]))
+        found, size = [], FRAMES_AT_ONCE * self._run.ways
+        for start in range(0, len(frames), size):
+            chunk = frames[start : start + size]
+            filler = np.zeros((size - len(chunk), *chunk.shape[1:]), np.uint8)
+            (padded,) = self._run.rows(np.concatenate([chunk, filler]))
+            tokens = self._statistics(self._params, padded)
             found.append(np.asarray(tokens)[: len(chunk)])
         return np.concatenate(found)

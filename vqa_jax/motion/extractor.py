@@ -17,10 +17,11 @@ from absl import logging
 from vqa_jax.devices import programs
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion import network, weights
+from vqa_jax.weights import companions
 from vqa_jax.weights.bundle import BundleError, StudentSpec
 
 TINY_WEIGHTS = pathlib.Path(__file__).parents[1] / "assets" / "motion_tiny.safetensors"
-MOTION_WEIGHTS = "slowfast.safetensors"  # beside a student that was trained with others than ours
+_CLIPS_AT_ONCE = 16  # in one call: a video has ten at most
 _VERSION = 1  # raise it when the same weights and clips would give other features
 
 
@@ -31,7 +32,7 @@ class MotionExtractor:
         self,
         features: network.MotionFeatures,
         weights_sha256: str,
-        batch_size: int = 16,
+        batch_size: int = _CLIPS_AT_ONCE,
         devices: Sequence[jax.Device] | None = None,
     ):
         """See `load_extractor`, which makes one from a file."""
@@ -85,7 +86,7 @@ class MotionExtractor:
 
 def load_extractor(
     path: str | os.PathLike | None = None,
-    batch_size: int = 16,
+    batch_size: int = _CLIPS_AT_ONCE,
     devices: Sequence[jax.Device] | None = None,
 ) -> MotionExtractor:
     """The shipped small extractor, or the one in a pytorchvideo-named safetensors file.
@@ -112,25 +113,24 @@ def load_extractor(
     return MotionExtractor(features, digest, batch_size, devices)
 
 
-def beside(folder: str) -> str | None:
-    """Path of the motion weights in a student's folder; None where the shipped ones serve."""
-    path = os.path.join(folder, MOTION_WEIGHTS)
-    return path if os.path.exists(path) else None
-
-
-def load_for(folder: str, spec: StudentSpec) -> MotionExtractor:
+def load_for(
+    folder: str, spec: StudentSpec, devices: Sequence[jax.Device] | None = None
+) -> MotionExtractor:
     """The extractor that a student was trained with: the one beside it, or the shipped one.
 
     Args:
         folder: the student's.
         spec: the student.
+        devices: share the clips of a video; None: the first local one.
 
     Raises:
         BundleError: neither is the one that it was trained with.
     """
-    extractor = load_extractor(beside(folder))
+    clips = -(-_CLIPS_AT_ONCE // len(devices)) if devices else _CLIPS_AT_ONCE
+    extractor = load_extractor(companions.motion_beside(folder), clips, devices)
     if extractor.fingerprint(spec.preprocess) != spec.extractor:
         raise BundleError(
-            f"{folder}: trained with other motion weights: put them there as {MOTION_WEIGHTS}"
+            f"{folder}: trained with other motion weights: put them there as "
+            f"{companions.MOTION_FILE}"
         )
     return extractor

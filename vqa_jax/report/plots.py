@@ -148,6 +148,7 @@ def passages(
     x_label: str,
     y_label: str,
     narrow: bool = False,
+    y_range: tuple[float, float] | None = None,
 ) -> str:
     """A wide curve over time with its band, and numbered points on it.
 
@@ -156,6 +157,7 @@ def passages(
       marks: (x, y) of the points numbered 1, 2, 3 ...
       x_label, y_label: labels of the axes.
       narrow: as wide as a phone, so that the text stays legible on it.
+      y_range: limits of the vertical axis; None lets the data decide.
 
     Returns:
       Data URI of an SVG.
@@ -178,6 +180,8 @@ def passages(
             color=mark_colour,
         )
     axes.margins(x=0.01, y=0.12)
+    if y_range is not None:
+        axes.set_ylim(*y_range)
     axes.set_xlabel(x_label, color=_role("ink"), fontsize=9)
     axes.set_ylabel(y_label, color=_role("ink"), fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(5))

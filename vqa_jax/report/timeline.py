@@ -9,7 +9,8 @@ import numpy as np
 
 from vqa_jax.report import html, plots
 from vqa_jax.report.html import Figure
-from vqa_jax.scoring.timeline import CROP_SIDE, FRAME_SIDE, Moment, Timeline
+from vqa_jax.scoring.pictures import CROP_SIDE, FRAME_SIDE
+from vqa_jax.scoring.timeline import Moment, Timeline
 
 PAGE_FILE = "timeline.html"
 _MAX_POINTS = 600  # of the curve; more cannot be seen

@@ -16,6 +16,7 @@ from vqa_jax.benchmarks.labels import LabelsError, read_labels
 from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import written
 from vqa_jax.media.container import MediaError
+from vqa_jax.media.sources import is_remote
 from vqa_jax.scoring.anchors import AnchorError, AnchorSet
 from vqa_jax.scoring.engine import VideoInput
 
@@ -44,7 +45,7 @@ def read_anchors(path: str | os.PathLike[str], read: Callable[[str], VideoInput]
     folder, inputs, problems = os.path.dirname(path), {}, []
     for name in sorted(found, key=lambda name: (found[name], name)):
         try:
-            inputs[name] = read(os.path.join(folder, name))
+            inputs[name] = read(name if is_remote(name) else os.path.join(folder, name))
         except MediaError as error:
             problems.append(str(error))
     if problems:

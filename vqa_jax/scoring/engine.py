@@ -143,12 +143,12 @@ class Engine:
     ):
         self.spec, self.batch_size = spec, batch_size
         self._run = execution or Execution()
-        mesh = self._run.mesh
-        self._ways = mesh.shape["data"] * mesh.shape["fsdp"] if mesh else 1
+        self._ways = self._run.ways
         if batch_size % self._ways:
             raise ValueError(f"batch of {batch_size} does not divide over {self._ways} devices")
-        rules = self._run.rules
-        self._params = jax.device_put(params, student.shardings(mesh, rules)) if mesh else params
+        if mesh := self._run.mesh:  # where they are already, nothing moves
+            params = jax.device_put(params, student.shardings(mesh, self._run.rules))
+        self._params = params
         self._per_frame = student.cfg.tokens_per_frame
         self._bank = spec.bank
         self._ids = prompt.scoring_ids(tokenizer)
@@ -180,11 +180,6 @@ class Engine:
                 return function(*inputs)
 
         return jax.jit(run)
-
-    def _put(self, *arrays: np.ndarray) -> tuple[Any, ...]:
-        if self._run.mesh is None:
-            return arrays
-        return tuple(jax.device_put(arrays, sharding.batch_sharding(self._run.mesh)))
 
     def _padded(self, count: int) -> int:
         """Rows that `count` rows are padded to: a quarter more at most, few different ones.
@@ -269,7 +264,7 @@ class Engine:
                 video = videos[row.pair]
                 frames[r, : video.frames.shape[1]] = video.frames[row.group]
                 motion[r, : len(video.motion)] = video.motion
-            found = np.asarray(self._encode(self._params, *self._put(frames, motion)))
+            found = np.asarray(self._encode(self._params, *self._run.rows(frames, motion)))
             real = size * self._per_frame  # then newline and motion, as in the whole bank
             gap = np.zeros(
                 (len(found), self._bank.frame_tokens - real, found.shape[2]), found.dtype
@@ -315,7 +310,7 @@ class Engine:
                 answer_pos[r] = layout.answer_pos
             first = np.stack([_group(pairs[row.pair][0], row.group) for row in padded])
             second = np.stack([_group(pairs[row.pair][1], row.group) for row in padded])
-            inputs = self._put(first, second, tokens, answer_pos)
+            inputs = self._run.rows(first, second, tokens, answer_pos)
             logits = np.asarray(self._compare(self._params, *inputs))
             for row, values in zip(chunk, logits, strict=False):
                 sums[row.pair] += values
@@ -338,7 +333,7 @@ class Engine:
             row[: layout.prefix_len] = layout.tokens[: layout.prefix_len]
         lengths = np.array([x.prefix_len for x in layouts], np.int32)
         first = np.stack([a.visual[g] for a, g in rows])
-        cache = self._prefix(self._params, *self._put(first, tokens, lengths))
+        cache = self._prefix(self._params, *self._run.rows(first, tokens, lengths))
         if mesh := self._run.mesh:
             names = (None, None, None, "kv_heads", None)
             heads = NamedSharding(mesh, self._run.spec(names, cache.keys.shape))
@@ -384,7 +379,7 @@ class Engine:
                 answer_pos[r] = layout.answer_pos - start
                 cached[r] = self._cache_rows[pairs[row.pair][0]] + row.group % len(anchor.visual)
             second = np.stack([_group(videos[row.pair][1], row.group) for row in padded])
-            inputs = self._put(cached, second, tokens, positions, answer_pos)
+            inputs = self._run.rows(cached, second, tokens, positions, answer_pos)
             logits = np.asarray(self._suffix(self._params, self._cache, *inputs))
             for row, values in zip(chunk, logits, strict=False):
                 sums[row.pair] += values

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -21,11 +22,11 @@ from tqdm import tqdm
 
 from vqa_jax.jobs import contents, files, outputs, ranges
 from vqa_jax.jobs.files import CorpusError
-from vqa_jax.scoring.predictor import Predictor
+from vqa_jax.scoring.predictor import BATCH_SIZE, Predictor
 from vqa_jax.scoring.results import Result
 from vqa_jax.settings import ScoreConfig
 
-UNIT = 32  # files of a range: those of a call of the devices, at least
+UNIT = 32  # files of a range for every BATCH_SIZE groups of a call of the devices
 WORK = ".work"  # what is finished lies beside the table, under its name and this
 _IDENTITY = re.compile("[0-9a-f]{16}")
 
@@ -46,7 +47,7 @@ def score(
     """
     results = []
     with tqdm(total=len(paths), desc="score", unit="video", mininterval=1) as bar:
-        for unit in _units(paths):
+        for unit in _units(student, paths):
             for result in student.iter_scores(unit, config):
                 tell(result)
                 results.append(result)
@@ -78,7 +79,7 @@ def run(
     Raises:
       CorpusError: another job is at work on this table.
     """
-    units, work = _units(paths), table + WORK
+    units, work = _units(student, paths), table + WORK
     folder = os.path.join(work, _identity(student, paths, config))
     kept = [os.path.join(folder, f"range-{k:06d}.json") for k in range(len(units))]
     unsaved: dict[int, list[Result]] = {}
@@ -113,8 +114,14 @@ def run(
     return published
 
 
-def _units(paths: Sequence[str]) -> list[Sequence[str]]:
-    return [paths[k : k + UNIT] for k in range(0, len(paths), UNIT)]
+def _units(student: Predictor, paths: Sequence[str]) -> list[Sequence[str]]:
+    size = _unit(student)
+    return [paths[k : k + size] for k in range(0, len(paths), size)]
+
+
+def _unit(student: Predictor) -> int:
+    """Files of a range: those that fill a call of the devices, at least."""
+    return UNIT * math.ceil(student.batch_size / BATCH_SIZE)
 
 
 def _identity(student: Predictor, paths: Sequence[str], config: ScoreConfig) -> str:
@@ -125,7 +132,7 @@ def _identity(student: Predictor, paths: Sequence[str], config: ScoreConfig) -> 
         digest.update(video.frames.tobytes() + video.motion.tobytes())
     columns = [field.name for field in dataclasses.fields(Result)]
     told = [student.fingerprint, digest.hexdigest(), config, columns]
-    told += [list(paths), contents.stamps(paths)]
+    told += [list(paths), contents.stamps(paths), _unit(student)]
     return f"{files.key_hash(repr(told)):016x}"
 
 

@@ -2,7 +2,8 @@
 
 p = vqa_jax.load()                              # the shipped student
 p.score("clip.mp4")                             # -> Result(path=..., score=..., std=..., ...)
-p.score(frames, fps=30.0)                       # the same of uint8 [T, H, W, 3]
+p.score(frames, fps=30.0)                       # the same of uint8 [T, H, W, 3]; [B, T, ...]
+p.score(data)                                   # encoded bytes, an open file, a URL
 p.score(["a.mp4", "b.mkv"])                     # -> [Result, Result], batched, in order
 p.compare("a.mp4", "b.mp4")                     # -> PairResult(second_better=..., ...)
 async for result in p.stream(["a.mp4", ...]):   # without blocking the event loop
@@ -22,14 +23,13 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Se
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from vqa_jax.devices.execution import Execution
-from vqa_jax.media import isolation, view
+from vqa_jax.devices.execution import Execution, executing
+from vqa_jax.media import isolation, sources, view
 from vqa_jax.media.container import MediaError
+from vqa_jax.media.sources import Source
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
-from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.pairs import levels
@@ -40,35 +40,45 @@ from vqa_jax.scoring.results import PairResult, Result
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits, ScoreConfig
 from vqa_jax.weights.bundle import BundleError, StudentSpec
 
-BATCH_SIZE = 32  # groups of frames, or pairs, in one call of the devices, at least
+BATCH_SIZE = 32  # groups of frames, or pairs, in one call of the devices, unless told otherwise
 W2S_SCALE = (
     "the authors' rule: percent of the range that video and anchors span, higher is better; "
     "for comparison with published numbers only"
 )
+_BATCH_AXES = 5  # of a batch of videos' frames
 Path = str | os.PathLike[str]
-Video = Path | np.ndarray  # a file, or its frames uint8 RGB [T, H, W, 3]
+# Encoded (a path, URL, open file or bytes), or frames uint8 RGB [T, H, W, 3] of any array library.
+Video = Source | np.ndarray | jax.Array
 
 
 class Predictor:
-    """A student ready to score and compare videos; made by `vqa_jax.load`."""
+    """A student ready to score and compare videos; made by `vqa_jax.load`.
+
+    Attributes:
+      fingerprint: of its weights, and of their dtype where that is not its own.
+      spec, tokenizer: None where its folder had none.
+      batch_size: groups of frames, or pairs, in one call of all devices.
+    """
 
     def __init__(
         self,
-        cfg: StudentConfig,
+        student: FunctionalStudent,
         params: Params,
         fingerprint: str,
         spec: StudentSpec | None = None,
         tokenizer: Tokenizer | None = None,
         anchors: AnchorSet | None = None,
         folder: str = "",
-        mesh: Mesh | None = None,
+        run: Execution = Execution(),
+        batch_size: int | None = None,
     ):
         self.fingerprint, self.spec, self.tokenizer = fingerprint, spec, tokenizer
-        self._student, self._params = FunctionalStudent(cfg), params
-        self._anchors, self._folder, self._mesh = anchors, folder, mesh
+        self._student, self._params, self._run = student, params, run
+        self._anchors, self._folder = anchors, folder
+        self.batch_size = batch_size or run.ways * math.ceil(BATCH_SIZE / run.ways)
         self._lock = threading.Lock()  # streams share the engine and its anchors
         self._judge: Judge | None = None
-        self._level_logits = jax.jit(lambda p, *inputs: self._student.bind(p).level_logits(*inputs))
+        self._level_logits = jax.jit(self._bound_level_logits)
 
     def score(
         self,
@@ -78,7 +88,7 @@ class Predictor:
         fps: float | None = None,
     ) -> Result | list[Result]:
         """Scores one video, or several in order; arguments and errors as `iter_scores`."""
-        if isinstance(videos, str | os.PathLike | np.ndarray):
+        if sources.is_source(videos) or (_is_array(videos) and np.ndim(videos) != _BATCH_AXES):
             return self.score_many([videos], config, fps=fps)[0]
         return self.score_many(videos, config, fps=fps)
 
@@ -104,7 +114,8 @@ class Predictor:
         Videos are read ahead until they fill a batch of the engine, and scored together.
 
         Args:
-          videos: files, or frames uint8 RGB [T, H, W, 3]; may be endless.
+          videos: encoded ones (paths, URLs, open binary files, bytes), or frames uint8 RGB
+            [T, H, W, 3]; an array [B, T, H, W, 3] is a batch of those. May be endless.
           config: how to score; default: every anchor, one order, solved exactly.
           fps: frames a second of all that are given as frames.
 
@@ -119,7 +130,7 @@ class Predictor:
             judge = self.judge  # a student that cannot score says so before the first file
         waiting: list[tuple[str, VideoInput | str]] = []
         for video in videos:
-            path = _path_of(video)
+            path = _name_of(video)
             try:
                 waiting.append((path, self.read(video, fps, config.limits)))
             except MediaError as error:
@@ -152,7 +163,7 @@ class Predictor:
         return results
 
     async def stream(
-        self, paths: Iterable[Path] | AsyncIterable[Path], config: ScoreConfig | None = None
+        self, paths: Iterable[Source] | AsyncIterable[Source], config: ScoreConfig | None = None
     ) -> AsyncIterator[Result]:
         """Yields what `iter_scores` yields, and leaves the event loop free meanwhile.
 
@@ -171,7 +182,7 @@ class Predictor:
         """Tells which of two videos is better; the student is asked in both orders.
 
         Args:
-          first, second: files, or frames uint8 RGB [T, H, W, 3].
+          first, second: see `Video`.
           fps: frames a second of what is given as frames.
 
         Raises:
@@ -182,15 +193,24 @@ class Predictor:
         inputs = [self.read(video, fps) for video in (first, second)]
         with self._lock:
             one, other = self.engine.encode(inputs)
-            forward, backward = self.engine.compare([(one, other), (other, one)])
-        probs = levels.posterior(forward[None], backward[None])[0]
-        second_wins, first_wins = levels.preference(np.stack([forward, backward]))
-        return PairResult(
-            dict(zip(levels.LEVELS, probs.tolist(), strict=True)),
-            float(probs @ np.asarray(levels.LEVEL_WEIGHTS)),
-            bool((second_wins > 0.5) == (first_wins > 0.5)),
-            self.fingerprint,
-        )
+            return self.compare_encoded([(one, other)])[0]
+
+    def compare_encoded(
+        self, pairs: Sequence[tuple[EncodedVideo, EncodedVideo]]
+    ) -> list[PairResult]:
+        """As `compare`, of pairs that this engine has encoded; all are asked about together."""
+        orders = [*pairs, *((second, first) for first, second in pairs)]
+        forward, backward = np.split(self.engine.compare(orders), 2)
+        wins = levels.preference(forward) > 0.5, levels.preference(backward) > 0.5
+        return [
+            PairResult(
+                dict(zip(levels.LEVELS, probs.tolist(), strict=True)),
+                float(probs @ np.asarray(levels.LEVEL_WEIGHTS)),
+                bool(second == first),
+                self.fingerprint,
+            )
+            for probs, second, first in zip(levels.posterior(forward, backward), *wins, strict=True)
+        ]
 
     @functools.cached_property
     def engine(self) -> Engine:
@@ -203,14 +223,8 @@ class Predictor:
             raise BundleError(
                 "this model's folder has no student.json or tokenizer: only level_logits works"
             )
-        ways = self._mesh.shape["data"] * self._mesh.shape["fsdp"] if self._mesh else 1
         return Engine(
-            self._student,
-            self._params,
-            self.spec,
-            self.tokenizer,
-            ways * math.ceil(BATCH_SIZE / ways),
-            Execution(self._mesh),
+            self._student, self._params, self.spec, self.tokenizer, self.batch_size, self._run
         )
 
     @property
@@ -225,6 +239,11 @@ class Predictor:
                 raise AnchorError(f"{self._folder or 'this student'} has no anchors: {REMEDY}")
             self._judge = Judge(self.engine, self._anchors, self.fingerprint)
         return self._judge
+
+    @property
+    def has_anchors(self) -> bool:
+        """Whether it can score, and not only compare."""
+        return self._anchors is not None
 
     def use_anchors(self, table: Path) -> None:
         """Scores against other anchors: any videos of known quality.
@@ -242,21 +261,22 @@ class Predictor:
     def read(
         self, video: Video, fps: float | None = None, limits: DecodeLimits = DEFAULT_LIMITS
     ) -> VideoInput:
-        """What the student sees of a file, or of frames at hand.
+        """What the student sees of an encoded video, or of frames at hand.
 
-        A file is decoded in a child process, within the limits.
+        What is encoded is decoded in a child process, within the limits; what is no local file
+        becomes one meanwhile.
 
         Raises:
           MediaError: the file cannot be used.
           view.FramesError: frames that are no video, or without fps.
         """
         pre = self.engine.spec.preprocess
-        if isinstance(video, np.ndarray):
-            return self._input(*view.frames_input(video, fps, pre))
-        path = os.fspath(video)
-        views, clips, info = isolation.call(
-            limits, path, view.video_input, path, pre, limits.pixels
-        )
+        if not sources.is_source(video):
+            return self._input(*view.frames_input(np.asarray(video), fps, pre))
+        with sources.local(video) as path:
+            views, clips, info = isolation.call(
+                limits, path, view.video_input, path, pre, limits.pixels
+            )
         found = self._input(views, clips, info.notes)
         if view.is_image(path, info.num_frames):  # as in training (method 4)
             found = dataclasses.replace(found, motion=np.zeros_like(found.motion[:1]))
@@ -267,21 +287,21 @@ class Predictor:
 
     @functools.cached_property
     def _extractor(self) -> extractor.MotionExtractor:
-        return extractor.load_for(self._folder, self.engine.spec)
+        return extractor.load_for(self._folder, self.engine.spec, self._run.devices)
 
-    def encode(self, path: Path) -> EncodedVideo:
-        """Decodes and encodes one file.
+    def encode(self, video: Source) -> EncodedVideo:
+        """Decodes and encodes one video.
 
         Raises:
           MediaError: the file cannot be used.
         """
-        return next(self.engine.encode([self.read(path)]))
+        return next(self.engine.encode([self.read(video)]))
 
-    def encode_frames(self, frames: np.ndarray, clips: np.ndarray) -> EncodedVideo:
-        """Encodes frames and motion clips as `view.video_input` gives them."""
-        return next(self.engine.encode([self._input(frames, clips)]))
+    def encode_views(self, views: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[EncodedVideo]:
+        """Encodes (frames, motion clips) as `view.video_input` gives them, together."""
+        return list(self.engine.encode(self._input(*view) for view in views))
 
-    def anchor_probabilities(self, paths: Iterable[Path]) -> tuple[np.ndarray, list[str]]:
+    def anchor_probabilities(self, paths: Iterable[Source]) -> tuple[np.ndarray, list[str]]:
         """Asks about every anchor: (probabilities [n, A] that a video is preferred, reasons).
 
         Files that cannot be used have a reason and no row.
@@ -297,6 +317,10 @@ class Predictor:
                     failed.append(str(error))
 
         return judge.comparisons.every(list(judge.engine.encode(inputs()))), failed
+
+    def _bound_level_logits(self, params: Params, *inputs: jax.Array) -> jax.Array:
+        with executing(self._run):
+            return self._student.bind(params).level_logits(*inputs)
 
     def level_logits(
         self,
@@ -343,13 +367,19 @@ class Predictor:
         )[0]
 
 
-def _path_of(video: Video) -> str:
-    """The path as given; empty for frames."""
-    if isinstance(video, str | os.PathLike):
-        return os.fspath(video)
-    if isinstance(video, np.ndarray):
+def _is_array(video: Video) -> bool:
+    return hasattr(video, "__array__")
+
+
+def _name_of(video: Video) -> str:
+    """What a result calls a video; empty for frames and bytes."""
+    if sources.is_source(video):
+        return sources.name_of(video)
+    if _is_array(video):
         return ""
-    raise view.FramesError(f"a video is a path or a numpy array of frames, not {type(video)}")
+    raise view.FramesError(
+        f"a video is a path, encoded bytes, a file or an array of frames, not {type(video)}"
+    )
 
 
 def _pad(values: np.ndarray, count: int) -> np.ndarray:

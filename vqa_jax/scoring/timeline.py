@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
-from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import written
-from vqa_jax.media import isolation, passages
+from vqa_jax.media import isolation, passages, sources
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo, probe
+from vqa_jax.media.sources import Source
 from vqa_jax.media.view import tile_frames, tile_positions
+from vqa_jax.scoring import pictures
 from vqa_jax.scoring.engine import EncodedVideo
 from vqa_jax.scoring.predictor import Predictor
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits
 
 CSV_FILE = "timeline.csv"
 WORST = 6  # moments that are shown
-FRAME_SIDE = 640  # pixels of a shown frame's longer side, at most
-CROP_SIDE = 240  # pixels of the crop
-_FRAME_QUALITY, _CROP_QUALITY = 85, 95  # JPEG; the crop must not hide the distortion
-_MARK = (255, 176, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +58,7 @@ class Look:
     Attributes:
       moment: the passage.
       time: seconds from the first frame to the one shown.
-      frame: JPEG, the longer side FRAME_SIDE pixels at most, the crop's place marked.
+      frame: JPEG, the longer side pictures.FRAME_SIDE pixels at most, the crop's place marked.
       crop: JPEG of a square of the frame around its worst tile, pixel for pixel.
     """
 
@@ -94,7 +90,7 @@ class Timeline:
 
 def score_passages(
     student: Predictor,
-    path: str,
+    video: Source,
     length: float,
     stride: float,
     limits: DecodeLimits = DEFAULT_LIMITS,
@@ -103,7 +99,7 @@ def score_passages(
 
     Args:
       student: with anchors.
-      path: of the video.
+      video: a path, URL, open binary file or bytes.
       length, stride: of the passages, seconds.
       limits: of the file; its seconds are each passage's, as films are long.
 
@@ -112,6 +108,15 @@ def score_passages(
       AnchorError: the student has no anchors.
       ValueError: passages of no length, or with gaps between them.
     """
+    with sources.local(video) as path:
+        return dataclasses.replace(
+            _timeline(student, path, length, stride, limits), path=sources.name_of(video)
+        )
+
+
+def _timeline(
+    student: Predictor, path: str, length: float, stride: float, limits: DecodeLimits
+) -> Timeline:
     info = isolation.call(limits, path, probe, path, limits.pixels)
     total = sum(1 for _ in passages.bounds(info.num_frames, info.fps, length, stride))
     if length < 2:
@@ -125,7 +130,7 @@ def score_passages(
     for passage in tqdm(found, total=total, desc="timeline", unit="passage"):
         moment = Moment(passage.start, passage.stop, error=passage.error, notes=info.notes)
         if passage.error is None:
-            video = student.encode_frames(passage.frames, passage.clips)
+            (video,) = student.encode_views([(passage.frames, passage.clips)])
             verdict = judge.score([video])[0]
             notes = "; ".join(filter(None, (info.notes, verdict.note)))
             moment = dataclasses.replace(moment, **dataclasses.asdict(verdict.score), notes=notes)
@@ -177,8 +182,7 @@ def _looks(
     looks: dict[int, Look] = {}
     for number, frame in isolation.run(limits, info.path, iter_frames, info.path, [*shown], info):
         for place, tile in shown[number]:
-            pictures = _pictures(frame, tile, pre)
-            looks[place] = Look(kept[place][0], number / info.fps, *pictures)
+            looks[place] = Look(kept[place][0], number / info.fps, *_pictures(frame, tile, pre))
     return [looks[place] for place in sorted(looks)]
 
 
@@ -204,20 +208,4 @@ def _pictures(frame: np.ndarray, tile: int | None, pre: Preprocess) -> tuple[byt
         size = (round(side * enlarged) for side in (height, width))
         y, x = tile_positions(*size, pre)[tile]
         centre_y, centre_x = ((k + pre.tile_size / 2) / enlarged for k in (y, x))
-    side_y, side_x = min(CROP_SIDE, height), min(CROP_SIDE, width)
-    top = int(np.clip(centre_y - side_y / 2, 0, height - side_y))
-    left = int(np.clip(centre_x - side_x / 2, 0, width - side_x))
-    crop = Image.fromarray(frame[top : top + side_y, left : left + side_x])
-    scale = min(1.0, FRAME_SIDE / max(height, width))
-    small = Image.fromarray(frame).resize(
-        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS
-    )
-    box = [scale * k for k in (left, top, left + side_x, top + side_y)]
-    ImageDraw.Draw(small).rectangle([*box[:2], box[2] - 1, box[3] - 1], outline=_MARK, width=2)
-    return _jpeg(small, _FRAME_QUALITY), _jpeg(crop, _CROP_QUALITY)
-
-
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
+    return pictures.framed(frame, (centre_y, centre_x))

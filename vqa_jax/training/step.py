@@ -16,6 +16,7 @@ from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import Student, StudentOutput
 from vqa_jax.settings import EVERYTHING, LossConfig, OptimConfig, Trainable, TrainConfig
+from vqa_jax.training import accumulate
 from vqa_jax.training import optim as training_optim
 from vqa_jax.training.batch import GROUPS
 from vqa_jax.training.losses import pair_loss
@@ -41,6 +42,7 @@ class StepConfig:
       sharding: changes to `sharding.LOGICAL_RULES`.
       attention: kernel, see `execution.Execution`.
       remat: what the backward pass recomputes, see `execution.Execution`.
+      accumulate: parts of a batch that are computed one after the other, see `accumulate`.
     """
 
     optim: OptimConfig
@@ -53,6 +55,7 @@ class StepConfig:
     sharding: tuple[tuple[str, str], ...] = ()
     attention: str = "auto"
     remat: str = "none"
+    accumulate: int = 1
 
     @classmethod
     def of(cls, config: TrainConfig, level_ids: Sequence[int], level_index: int) -> StepConfig:
@@ -67,6 +70,7 @@ class StepConfig:
             sharding=config.sharding,
             attention=config.attention,
             remat=config.remat,
+            accumulate=config.accumulate,
         )
 
     def execution(self, mesh: Mesh) -> Execution:
@@ -75,20 +79,43 @@ class StepConfig:
         return Execution(mesh, rules, self.attention, self.remat)
 
 
-def init_state(student: FunctionalStudent, config: StepConfig, seed: int) -> TrainState:
-    """Fresh training state from random weights."""
-    return state_of_params(student.init(seed), config)
+def init_state(
+    student: FunctionalStudent, config: StepConfig, seed: int, mesh: Mesh | None = None
+) -> TrainState:
+    """Fresh training state from random weights; on a mesh all of it is made in its shards."""
+    if mesh is None:
+        return state_of_params(student.init(seed), config)
+    shardings = state_shardings(student, config, mesh)
+    return state_of_params(student.init(seed, config.execution(mesh)), config, shardings)
 
 
-def state_of_params(params: Params, config: StepConfig) -> TrainState:
-    """Training state at step 0 from given weights: frozen ones in `frozen_dtype`, no moments."""
+def state_of_params(
+    params: Params, config: StepConfig, shardings: TrainState | None = None
+) -> TrainState:
+    """Training state at step 0 from given weights: frozen ones in `frozen_dtype`, no moments.
+
+    Args:
+      params: the weights, where they are to stay.
+      config: of the step.
+      shardings: of the state (`state_shardings`): where step and moments are made; None: on one
+        device.
+    """
     trained, frozen = training_optim.split(params, config.trainable)
     frozen = jax.tree.map(lambda x: x.astype(config.frozen_dtype), frozen)
-    return {
-        "step": jnp.zeros((), jnp.int32),
-        "params": training_optim.join(trained, frozen),
-        "opt_state": make_optimizer(config.optim).init(trained),
-    }
+    optimizer = make_optimizer(config.optim)
+
+    def rest(trained: Params) -> TrainState:
+        return {"step": jnp.zeros((), jnp.int32), "opt_state": optimizer.init(trained)}
+
+    if shardings is not None:
+        places = {name: shardings[name] for name in ("step", "opt_state")}
+        rest = jax.jit(rest, out_shardings=places)
+    return {**rest(trained), "params": training_optim.join(trained, frozen)}
+
+
+def kept(state: TrainState, trainable: Trainable) -> TrainState:
+    """What a checkpoint holds of a state: all but frozen weights, which follow from the start."""
+    return {**state, "params": training_optim.split(state["params"], trainable)[0]}
 
 
 def state_shardings(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:
@@ -110,11 +137,8 @@ def state_shardings(student: FunctionalStudent, config: StepConfig, mesh: Mesh) 
 
 def abstract_state(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of a training state, nothing of which is allocated."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        jax.eval_shape(lambda p: state_of_params(p, config), student.abstract()),
-        state_shardings(student, config, mesh),
-    )
+    state = jax.eval_shape(lambda p: state_of_params(p, config), student.abstract())
+    return parallel.placed(state, state_shardings(student, config, mesh))
 
 
 def _severity_loss(logits: jax.Array, classes: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -157,6 +181,56 @@ def _by_pair(
     return out, {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in labels}
 
 
+def _loss_of(
+    out: StudentOutput,
+    batch: dict[str, jax.Array],
+    config: StepConfig,
+    progress: jax.Array | float,
+    weight: jax.Array | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """`pair_loss` of a student's output."""
+    return pair_loss(
+        out.logits,
+        batch["answer_ids"],
+        batch["loss_mask"],
+        batch["level_probs"],
+        jnp.asarray(config.level_ids),
+        config.level_index,
+        batch["example_mask"],
+        progress,
+        config.loss,
+        weight,
+    )
+
+
+def make_eval_step(
+    student: FunctionalStudent, config: StepConfig, mesh: Mesh
+) -> Callable[[Params, dict[str, jax.Array]], dict[str, jax.Array]]:
+    """Jitted: (parameters as a training state holds them, batch) -> what the student says of it.
+
+    Returns:
+      A function that gives loss (the cross-entropy, as before the entropy term is phased in),
+      level_acc, pairs (that are not padding), and by pair level_logits and level_probs [B, 5], on
+      every process.
+    """
+    run, level_ids = config.execution(mesh), jnp.asarray(config.level_ids)
+
+    def step(params: Params, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        with executing(run):
+            out, batch = _by_pair(student.bind(params), batch)
+            loss, metrics = _loss_of(out, batch, config, 0.0)
+        return {
+            "loss": loss,
+            "level_acc": metrics["level_acc"],
+            "pairs": batch["example_mask"].sum(),
+            "level_logits": out.logits[:, config.level_index][:, level_ids],
+            "level_probs": batch["level_probs"],
+        }
+
+    places = state_shardings(student, config, mesh)["params"], parallel.batch_sharding(mesh)
+    return jax.jit(step, in_shardings=places, out_shardings=parallel.replicated(mesh))
+
+
 def make_train_step(
     student: FunctionalStudent, config: StepConfig, mesh: Mesh
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
@@ -180,19 +254,15 @@ def make_train_step(
     schedule = learning_rate(config.optim)
     level_ids = jnp.asarray(config.level_ids)
 
-    def loss_fn(trained: Params, frozen: Params, batch: dict[str, jax.Array], progress: jax.Array):
+    def loss_fn(
+        trained: Params,
+        frozen: Params,
+        batch: dict[str, jax.Array],
+        progress: jax.Array,
+        weight: jax.Array | None = None,
+    ):
         out, batch = _by_pair(student.bind(training_optim.join(trained, frozen)), batch)
-        loss, metrics = pair_loss(
-            out.logits,
-            batch["answer_ids"],
-            batch["loss_mask"],
-            batch["level_probs"],
-            level_ids,
-            config.level_index,
-            batch["example_mask"],
-            progress,
-            config.loss,
-        )
+        loss, metrics = _loss_of(out, batch, config, progress, weight)
         metrics |= _right_by_group(out.logits[:, config.level_index], level_ids, batch)
         if config.severity_weight:
             severity, accuracy = _severity_loss(out.severity, batch["severity"])
@@ -202,14 +272,16 @@ def make_train_step(
 
     shardings = state_shardings(student, config, mesh)
     grad_shardings, _ = training_optim.split(shardings["params"], config.trainable)
+    gradients = jax.value_and_grad(loss_fn, has_aux=True)
+    if config.accumulate > 1:
+        of = mesh, grad_shardings, config.loss
+        gradients = accumulate.in_parts(loss_fn, config.accumulate, *of)
 
     def step(state: TrainState, batch: dict[str, jax.Array]):
         progress = state["step"] / config.optim.total_steps
         trained, frozen = training_optim.split(state["params"], config.trainable)
         with executing(run):
-            (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-                trained, frozen, batch, progress
-            )
+            (loss, metrics), grads = gradients(trained, frozen, batch, progress)
         # Where gradients live is where they are reduced to: in shards, never whole.
         grads = jax.lax.with_sharding_constraint(grads, grad_shardings)
         updates, opt_state = optimizer.update(grads, state["opt_state"], trained)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 
 import fsspec
 import pyarrow
@@ -10,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from data_prep.inputs import listing
-from data_prep.inputs.listing import Input, ListingError, local_copy, read_listing
-from tests.fixtures import broken_files
+from data_prep.inputs.listing import Input, ListingError, read_listing
+from vqa_jax.media import sources
 from vqa_jax.media.container import UnreadableFileError
 from vqa_jax.media.probe import probe
 
@@ -193,45 +192,6 @@ def test_a_remote_table_is_relative_to_itself(bucket):
     assert [i.path for i in inputs] == ["memory://bucket/b.mp4", "memory://bucket/deep/a.webm"]
 
 
-def test_a_remote_file_is_fetched_and_removed(bucket, tmp_path):
-    video = broken_files.encode(tmp_path / "a.mp4").read_bytes()
-    bucket.pipe("/bucket/deep/video.mp4", video)
-    with local_copy(Input("memory://bucket/deep/video.mp4", "k")) as path:
-        assert path.endswith(".mp4") and pathlib.Path(path).read_bytes() == video
-    assert not os.path.exists(path)
-
-
-def test_a_local_file_stays_where_it_is(folder):
-    with local_copy(Input(f"{folder}/b.mp4", "b.mp4")) as path:
-        assert path == f"{folder}/b.mp4"
-    assert os.path.exists(path)
-
-
-def test_fetching_fails_by_a_typed_error(bucket, monkeypatch):
-    missing = Input("memory://bucket/none.mp4", "none.mp4")
-    with (
-        pytest.raises(UnreadableFileError, match="cannot be fetched") as error,
-        local_copy(missing),
-    ):
-        pass
-    assert (error.value.path, error.value.stage) == (missing.path, "fetch")
-    whole = bucket.get_file
-    monkeypatch.setattr(
-        type(bucket), "get_file", lambda self, a, b: (whole(a, b), os.truncate(b, 3))
-    )
-    cut = Input("memory://bucket/b.mp4", "b.mp4")
-    with pytest.raises(UnreadableFileError, match="3 of 13 bytes"), local_copy(cut):
-        pass
-
-
-def test_an_error_inside_the_context_is_not_taken_for_a_failed_fetch(bucket):
-    with (
-        pytest.raises(KeyError),
-        local_copy(Input("memory://bucket/b.mp4", "b.mp4")),
-    ):
-        raise KeyError("of the caller")
-
-
 def test_stamps_tell_files_of_one_size_apart(tmp_path, bucket):
     local, remote = Input(str(tmp_path / "a.mp4"), "a.mp4"), Input("memory://bucket/b.mp4", "b")
     (tmp_path / "a.mp4").write_bytes(b"one")
@@ -264,7 +224,7 @@ def test_one_bad_address_among_good_ones_is_its_rows(folder, bucket):
             assert listing.file_stamp(entry).size == len("/bucket/b.mp4")
             continue
         assert listing.file_stamp(entry) == listing.Stamp(-1, -1, "missing")
-        with pytest.raises(UnreadableFileError) as caught, local_copy(entry) as path:
+        with pytest.raises(UnreadableFileError) as caught, sources.local(entry.path) as path:
             probe(path)
         assert caught.value.reason
 
