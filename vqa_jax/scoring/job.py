@@ -26,7 +26,7 @@ from vqa_jax.scoring.predictor import BATCH_SIZE, Predictor
 from vqa_jax.scoring.results import Result
 from vqa_jax.settings import ScoreConfig
 
-UNIT = 32  # files of a range for every BATCH_SIZE groups of a call of the devices
+UNIT = 128  # files of a range for every BATCH_SIZE groups of a call of the devices
 WORK = ".work"  # what is finished lies beside the table, under its name and this
 _IDENTITY = re.compile("[0-9a-f]{16}")
 
