@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from typing import Any
 
@@ -57,13 +58,18 @@ def add(commands: Any) -> None:
         commands,
         "timeline",
         _timeline,
-        "Score a video's passages, show the worst.",
+        "Score videos' passages, show the worst.",
     )
-    sub.add_argument("video", metavar="VIDEO")
-    command.add_output(sub, "--out", "folder", "folder for table and page", required=True)
+    sub.add_argument("videos", nargs="+", metavar="VIDEO", help="files or URLs")
+    text = "folder for table and page; of several videos each has a folder in it"
+    command.add_output(sub, "--out", "folder", text)
+    command.add_output(sub, "--json", "text", "write all numbers; - for the terminal")
     sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--window", type=float, default=2.0, help="seconds of a passage")
     sub.add_argument("--stride", type=float, default=1.0, help="seconds between passages' starts")
+    sub.add_argument("--start", type=float, default=0.0, help="look at the video from this second")
+    text = "look at so many seconds of it (default: the rest)"
+    sub.add_argument("--length", type=float, default=0.0, help=text)
     command.add_devices(sub)
     command.add_limits(sub)
 
@@ -150,14 +156,43 @@ def _listed(names: list[str]) -> list[str]:
 
 def _timeline(args: argparse.Namespace) -> command.Result:
     from vqa_jax import loading
+    from vqa_jax.media.container import MediaError
+    from vqa_jax.scoring import timeline
+
+    if not (args.out or args.json):
+        return "name a folder by --out, a file by --json, or both", 2
+    student = loading.load(args.student, **command.devices_of(args))
+    limits, told, good = command.limits_of(args), [], 0
+    for number, video in enumerate(args.videos, 1):
+        try:
+            with command.told_as_settings():
+                parts = args.window, args.stride
+                found = timeline.score_passages(
+                    student, video, *parts, limits, args.start, args.length
+                )
+        except MediaError as error:
+            if len(args.videos) == 1:
+                raise
+            command.say(args, f"{video}: {error.reason} [{error.stage}]")
+            told.append({"path": video, "error": f"{error.reason} [{error.stage}]"})
+            continue
+        out = args.out
+        if out and len(args.videos) > 1:  # names may come twice, and hold anything
+            out = os.path.join(out, f"{number:04d}-{os.path.basename(video)[:100]}")
+        _show(args, found, out)
+        told.append(timeline.numbers(found))
+        good += any(moment.error is None for moment in found.moments)
+    if args.json:
+        write_json(args.json, told)
+    return 0 if good else 1
+
+
+def _show(args: argparse.Namespace, found: Any, out: str | None) -> None:
+    """Prints a timeline and writes its files."""
     from vqa_jax.report import timeline as page
     from vqa_jax.scoring import timeline
 
-    student = loading.load(args.student, **command.devices_of(args))
-    with command.told_as_settings():
-        limits = command.limits_of(args)
-        found = timeline.score_passages(student, args.video, args.window, args.stride, limits)
-    command.say(args, page.render(found, args.out))  # before the files, which may fail
-    timeline.write_table(found, args.out)
-    page.write(found, args.out)
-    return 0 if any(m.error is None for m in found.moments) else 1
+    command.say(args, page.render(found, out))  # before the files, which may fail
+    if out:
+        timeline.write_table(found, out)
+        page.write(found, out)
