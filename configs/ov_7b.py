@@ -43,6 +43,7 @@ def get_config(preset: str = "authors") -> ConfigDict:
     train.lora_rank = 64 if preset == "lora" else 0
     train.remat = "full"
     train.checkpoint_every = 500
+    train.heldout_pairs = 256
     train.input.batch_size = _BATCH
     train.input.num_frames = 10
     train.input.answer = "sentence"

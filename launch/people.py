@@ -3,9 +3,11 @@
     python launch/people.py --labels LABELS.csv --pictures DIR --scores A.csv [--scores B.csv ...] \
         --runs RUNS.txt
 
-LABELS has path, mos and kind; a table of scores has path, score and, if known, std, as `vqa_jax
-score --csv` writes it, or path and one column a teacher. Every run adds a line to RUNS, so that it
-can be told how often the set was looked at; nothing is chosen by it.
+LABELS has path, mos and, if known, kind; a table of scores has path, score and, if known, std, as
+`vqa_jax score --csv` writes it, or the path or video and one column a teacher, whose mean of ranks
+is told as well. The first table is compared with each further one, in the same resamples of
+pictures. Every run adds a line to RUNS, so that it can be told how often the set was looked at;
+nothing is chosen by it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from vqa_jax.benchmarks import bootstrap, metrics
 
 _INTERVAL = (2.5, 97.5)
 _SEED = 0
+_MEAN = "mean of ranks"
 
 
 def read_scores(path: str) -> dict[str, dict[str, float]]:
@@ -32,7 +35,7 @@ def read_scores(path: str) -> dict[str, dict[str, float]]:
         rows = list(csv.DictReader(text))
     found: dict[str, dict[str, float]] = {}
     for row in rows:
-        name = os.path.basename(row.pop("path"))
+        name = os.path.basename(row.pop("path", None) or row.pop("video"))
         for column, cell in row.items():
             try:
                 found.setdefault(column, {})[name] = float(cell)
@@ -87,12 +90,33 @@ def report(
     return found
 
 
+def mean_of_ranks(columns: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean rank of every file that all columns know."""
+    known = sorted(set.intersection(*map(set, columns)))
+    ranks = [stats.rankdata([column[name] for name in known]) for column in columns]
+    return dict(zip(known, np.mean(ranks, axis=0).tolist(), strict=True))
+
+
+def difference(a: np.ndarray, b: np.ndarray, mos: np.ndarray) -> str:
+    """SRCC of a minus that of b with its interval, of the pictures that both know."""
+    known = np.isfinite(a) & np.isfinite(b)
+    drawn = [
+        bootstrap.distributions(x[known], mos[known], seed=_SEED, which=("srcc",))["srcc"]
+        for x in (a, b)
+    ]
+    whole = [metrics.correlate(x[known], mos[known], ("srcc",))["srcc"] for x in (a, b)]
+    low, high = np.nanpercentile(drawn[0] - drawn[1], _INTERVAL)
+    return f"first minus this {whole[0] - whole[1]:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def _tables(paths: Sequence[str]) -> Mapping[str, tuple[dict[str, float], dict[str, float]]]:
     """Name -> (scores, std) of every column that is a score."""
     found = {}
     for path in paths:
         columns = read_scores(path)
         own = [c for c in ("score",) if c in columns] or sorted(columns)
+        if len(own) > 1:
+            columns[_MEAN], own = mean_of_ranks([columns[c] for c in own]), [*own, _MEAN]
         for column in own:
             name = f"{os.path.splitext(os.path.basename(path))[0]}:{column}"
             found[name] = (columns[column], columns.get("std", {}) if column == "score" else {})
@@ -115,12 +139,16 @@ def main() -> None:
     with open(args.runs, "a", encoding="utf-8") as log:
         log.write(f"{datetime.datetime.now().isoformat(timespec='seconds')} {args.scores}\n")
     tables = _tables(args.scores)
+    asked = None
     for name, (scores, std) in tables.items():
         ours = np.array([scores.get(n, np.nan) for n in names])
         known = np.isfinite(ours)
         spread = np.array([std.get(n, np.nan) for n in names])
         found = report(ours[known], mos[known], kinds[known], facts[known], spread[known])
-        print(name, f"{known.sum()} pictures", *(f"{k} {v:.3f}" for k, v in found.items()))
+        asked = ours if asked is None else asked
+        told = [f"{k} {v:.3f}" for k, v in found.items()]
+        told += [] if asked is ours else [difference(asked, ours, mos)]
+        print(name, f"{known.sum()} pictures", *told)
     first, _ = next(iter(tables.values()))
     error = np.array([first.get(n, np.nan) for n in names]) - mos
     for title, order in (("over-rated", np.argsort(-error)), ("under-rated", np.argsort(error))):

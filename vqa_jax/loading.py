@@ -28,7 +28,7 @@ from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.scoring.predictor import Path, Predictor, Video
 from vqa_jax.scoring.results import PairResult, Result
 from vqa_jax.settings import DTYPES, ScoreConfig, SettingsError
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, companions
 
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
 CONFIG_NAME = "config.json"  # of a published checkpoint
@@ -193,10 +193,10 @@ def _find(path: Path | None) -> _Found:
 def _find_official(folder: str) -> _Found:
     cfg = student_config(folder)
     tokenizer = None
-    if os.path.exists(os.path.join(folder, bundle.TOKENIZER_FILE)):
-        tokenizer = Tokenizer.read(os.path.join(folder, bundle.TOKENIZER_FILE))
+    if os.path.exists(os.path.join(folder, companions.TOKENIZER_FILE)):
+        tokenizer = Tokenizer.read(os.path.join(folder, companions.TOKENIZER_FILE))
     spec = None
-    if weights := extractor.beside(folder):
+    if weights := companions.motion_beside(folder):
         preprocess = Preprocess(image_size=cfg.vision.image_size)
         wanted = extractor.load_extractor(weights).fingerprint(preprocess)
         spec = bundle.StudentSpec("", cfg, preprocess, PUBLISHED_NUM_FRAMES, wanted, ())

@@ -295,7 +295,9 @@ class TrainConfig:
       mesh: sizes of data, fsdp, tensor; -1 takes what is left.
       log_every: steps between metric rows.
       checkpoint_every: steps between checkpoints.
-      keep_best, keep_every: see `checkpoint.Checkpointer`.
+      keep_best, keep_every: see `checkpoint.Checkpointer`; the best are those of lowest held-out
+        loss.
+      heldout_pairs: held-out pairs that are asked about before every checkpoint; 0: none.
       input, optim, loss: see InputConfig, OptimConfig, LossConfig.
       trainable, sharding, attention, remat: see `training.step.StepConfig`.
       lora_rank: rank of low-rank additions to the decoder, 0 for none; they are merged into the
@@ -319,6 +321,14 @@ class TrainConfig:
     lora_rank: int = 0
     keep_best: int = 0
     keep_every: int = 0
+    heldout_pairs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.keep_best and not self.heldout_pairs:
+            raise SettingsError(
+                f"keep_best {self.keep_best}: the best are known by held-out pairs, which "
+                "heldout_pairs asks for"
+            )
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainConfig:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from vqa_jax.corpus.shards import MANIFEST
 from vqa_jax.corpus.video_table import VideoTable, read_video_table, table_path, table_sha256
 from vqa_jax.jobs import files
 from vqa_jax.pairs.across import sample_across_pairs
+from vqa_jax.pairs.known_order import share_in_order
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.pairs.simulators import SimulatedSets, all_simulator_pairs, sample_simulator_pairs
 from vqa_jax.pairs.table import TEACHERS, PairTable
@@ -44,8 +45,9 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
       score_files: scores of further teachers, see `score_tables.read_scores`.
 
     Returns:
-      The manifest of `pair_shards.write` with `teachers` (see `Votes.facts`) and `drawn` (training
-      pairs by who labels them and by label, those across sources by themselves).
+      The manifest of `pair_shards.write` with `teachers` (see `Votes.facts`), `drawn` (training
+      pairs by who labels them and by label, those across sources and on sources by themselves)
+      and, where it decides, `teachers_order` (see `known_order.share_in_order`).
 
     Raises:
       files.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
@@ -76,17 +78,17 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
         imported = score_tables.read_scores(score_files, config.lower_is_better)
     united = corpus_scores.united_votes(usable, imported, config.unite)
     sets = video_table.simulated_sets(table, "train")
+    means = _means(usable, united.scores)
+    if config.voted_only:
+        base = sets.video_id[np.cumsum(sets.lengths) - sets.lengths]
+        sets = sets[np.array([key in means for key in base], bool)]
+    order = share_in_order(sets, means) if config.teachers_order else {}
+    votes = _known_votes(usable, united.scores, order, config)
     by_simulators = _simulator_pairs(sets, config)
-    across = _across_pairs(sets, usable, united.scores, config)
-    by_teachers = _teacher_pairs(usable, united.scores, config.teachers_per_label, config)
-    voted = [by_simulators, across, by_teachers]
-    if config.teachers_on_sources:
-        whole = usable.column("level") == 0
-        sources = usable.take(np.flatnonzero(whole))
-        found = _teacher_pairs(sources, united.scores[whole], config.teachers_on_sources, config)
-        named = np.full(len(found), ON_SOURCES, object)
-        voted.append(dataclasses.replace(found, label_source=named))
-    train = PairTable.concatenate(voted)
+    across = _across_pairs(sets, means, config)
+    by_teachers = _teacher_pairs(usable, votes, config.teachers_per_label, config)
+    on_sources = _pairs_of_sources(usable, votes, config)
+    train = PairTable.concatenate([by_simulators, across, by_teachers, on_sources])
     if not train:
         raise files.CorpusError(
             f"{data}: no training pair can be drawn: ask for more per label, or add inputs"
@@ -95,9 +97,32 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     drawn = {"simulator": _count(by_simulators), "teachers": _count(by_teachers)}
     if config.across:
         drawn["across"] = _count(across)
+    if config.teachers_on_sources:
+        drawn["sources"] = _count(on_sources)
     facts = {"teachers": united.facts(), "drawn": drawn}
+    if order:
+        facts["teachers_order"] = order
     splits = {"train": train, "heldout": heldout}
     return pair_shards.write(data, 1, splits, config.num_shards, identity, facts)
+
+
+def _known_votes(
+    videos: VideoTable, scores: np.ndarray, order: Mapping[str, float], config: PairConfig
+) -> np.ndarray:
+    """Votes without those on versions by simulators that the teachers have out of order."""
+    unknown = sorted(name for name, share in order.items() if share < config.teachers_order)
+    if unknown:
+        logging.info("no votes on versions by %s", ", ".join(unknown))
+    versions = np.isin(np.array(videos.column("simulator"), object), unknown)
+    return np.where(versions[:, None], np.nan, scores)
+
+
+def _pairs_of_sources(videos: VideoTable, scores: np.ndarray, config: PairConfig) -> PairTable:
+    """Pairs of undistorted sources that the teachers label."""
+    whole = videos.column("level") == 0
+    wanted = config.teachers_on_sources
+    found = _teacher_pairs(videos.take(np.flatnonzero(whole)), scores[whole], wanted, config)
+    return dataclasses.replace(found, label_source=np.full(len(found), ON_SOURCES, object))
 
 
 def _teacher_pairs(
@@ -132,17 +157,19 @@ def _simulator_pairs(sets: SimulatedSets, config: PairConfig) -> PairTable:
     )
 
 
-def _across_pairs(
-    sets: SimulatedSets, usable: VideoTable, scores: np.ndarray, config: PairConfig
-) -> PairTable:
-    """Pairs across sources; a set's content is its source, whatever the segment."""
+def _means(usable: VideoTable, scores: np.ndarray) -> dict[str, float]:
+    """Teachers' mean score of every video that one of them scored, by its key."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a video that no teacher scored: NaN
         means = np.nanmean(scores, axis=1) if scores.shape[1] else np.full(len(usable), np.nan)
     known = np.isfinite(means)
-    by_video = dict(zip(usable.column("video_id")[known], means[known].tolist(), strict=True))
+    return dict(zip(usable.column("video_id")[known], means[known].tolist(), strict=True))
+
+
+def _across_pairs(sets: SimulatedSets, means: dict[str, float], config: PairConfig) -> PairTable:
+    """Pairs across sources; a set's content is its source, whatever the segment."""
     contents = [segment.rpartition("-")[0] for segment in sets.source_id]
-    return sample_across_pairs(sets, contents, by_video, config.across, config.seed)
+    return sample_across_pairs(sets, contents, means, config.across, config.seed)
 
 
 def _count(pairs: PairTable) -> dict[str, int]:

@@ -177,7 +177,7 @@ def _pool(fields: Mapping[str, Any]) -> Pool:
 
 
 Wanted = int | Mapping[str, float]
-_LATER = ("across", "teachers_on_sources")  # settings of pairs that earlier versions lacked
+_LATER = ("across", "teachers_on_sources", "teachers_order", "voted_only")  # came later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +196,11 @@ class PairConfig:
         alone: most pairs of sources and versions compare distortions, not contents.
       across: training pairs of a source that the teachers call good and another's worst version,
         see `vqa_jax.pairs.across` [beyond method 3.2].
+      teachers_order: share of pairs of versions that the teachers must order as a simulator's
+        levels do; they have no vote on versions by the others, see `vqa_jax.pairs.known_order`
+        [beyond method 3.1]. 0: they vote on all.
+      voted_only: sources that no teacher scored, such as those of a kind that is left out of the
+        teachers' fit, are in no pair at all.
       unite: "rank" or "logistic": how the teachers' scales become one.
       std_floor: lowest s_D in united score units (0..100); see method 3.1.
       num_shards: pair shards of a split.
@@ -211,6 +216,8 @@ class PairConfig:
     lower_is_better: tuple[str, ...] = ()
     across: int = 0
     teachers_on_sources: Wanted = 0
+    teachers_order: float = 0.0
+    voted_only: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a JSON file gives them back.

@@ -1,11 +1,24 @@
 """The commands that make a student: what `plan` says, refuses and prints."""
 
+import dataclasses
 import json
+import pathlib
+import shutil
 import sys
 
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from tests.fixtures import tiny_corpus
 from vqa_jax.cli import main
 from vqa_jax.devices import topology as topology_lib
+from vqa_jax.exchange import student_io
+from vqa_jax.models import presets, prompt
+from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.motion import extractor
 from vqa_jax.planning import plan
+from vqa_jax.weights import bundle, companions
 
 
 def test_command_says_what_to_install(monkeypatch, capsys):
@@ -46,3 +59,98 @@ def test_command_prints_what_was_planned(monkeypatch, capsys):
     main.main([*arguments, "--json"])
     plain = json.loads(capsys.readouterr().out)
     assert plain["steps"]["train"]["fits"] is False and plain["chips"] == 8
+
+
+# A run at published settings but for sizes, on the corpus of the tests.
+_CONFIG = """
+from ml_collections import ConfigDict
+
+from configs import ov_7b
+
+
+def get_config(preset="authors"):
+    config = ov_7b.get_config(preset)
+    config.prep.preprocess = ConfigDict({preprocess})
+    train = config.train
+    train.checkpoint_every, train.log_every, train.heldout_pairs = 1, 1, 0
+    train.input.num_frames = 2
+    train.optim.total_steps, train.optim.warmup_steps = 2, 0
+    config.relabel.misordered_pools = ()
+    config.relabel.misordered_quota = config.relabel.gmad_quota = 4
+    return config
+"""
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch) -> dict[str, str]:
+    """A checkpoint with the authors' names that knows the corpus, the corpus, a configuration.
+
+    The preset `ov_7b` is small here and its motion network the shipped one, in a file of its own.
+    """
+    motion = str(tmp_path / "motion.safetensors")
+    shutil.copy(extractor.TINY_WEIGHTS, motion)
+    found = extractor.load_extractor(motion)
+    monkeypatch.setattr(tiny_corpus, "EXTRACTOR", found.fingerprint(tiny_corpus.PREPROCESS))
+    monkeypatch.setattr(tiny_corpus, "MOTION_DIM", found.motion_dim)
+    cfg = dataclasses.replace(
+        tiny_corpus.student_spec().student, num_severity_classes=0, compute_dtype="bfloat16"
+    )
+    monkeypatch.setitem(presets.PRESETS, "ov_7b", cfg)
+    folder = tmp_path / "published"
+    folder.mkdir()
+    student = FunctionalStudent(cfg)
+    known = student.bind(tiny_corpus.known_params(student))
+    student_io.save_student(known, folder / "model.safetensors")
+    prompt.tiny_tokenizer().save(folder / "tokenizer.json")
+    config = tmp_path / "my_run.py"
+    settings = dataclasses.asdict(tiny_corpus.PREPROCESS)
+    config.write_text(_CONFIG.replace("{preprocess}", repr(settings)))
+    data = tiny_corpus.write_corpus(str(tmp_path / "corpus"))
+    return {"from": str(folder), "motion": motion, "config": str(config), "data": data}
+
+
+@pytest.mark.slow
+def test_published_weights_are_trained_and_what_is_written_goes_on_to_pairs(published, tmp_path):
+    """Every command as the pages tell it, on the default mesh of eight devices."""
+
+    def run(*arguments):
+        assert main.main(list(arguments)) == 0, arguments
+
+    given, data = str(tmp_path / "given"), published["data"]
+    run("convert", "--from", published["from"], "--to", given, "--dtype=bfloat16", "--preset=ov_7b",
+        "--extractor", published["motion"])  # fmt: skip
+    for preset in ("authors", "lora", "paper"):
+        workdir = str(tmp_path / preset)
+        command = ["train", "--config", f"{published['config']}:{preset}", "--data", data]
+        command += [f"--config.train.init_from={given}", "--workdir", workdir]
+        run(*command, "--config.train.optim.peak_lr=1e-6")
+        student = str(tmp_path / preset / "student")
+        names = {path.name for path in pathlib.Path(student).iterdir()}
+        assert names >= {companions.TOKENIZER_FILE, companions.MOTION_FILE}
+        assert bundle.load_spec(student).student == dataclasses.replace(
+            bundle.load_spec(given).student, param_dtype="bfloat16"
+        )
+        with safe_open(f"{student}/{bundle.WEIGHTS_FILE}", framework="np") as file:
+            assert {file.get_slice(key).get_dtype() for key in file.keys()} == {"BF16"}  # noqa: SIM118
+    run("anchors", "--student", student, "--data", data)
+    out = str(tmp_path / "evaluation")
+    run("evaluate", "--student", student, "--data", data, "--out", out)
+    found = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    assert found["accuracy"] > 0.9 and np.isfinite(found["srcc"])
+    run("relabel", "--config", published["config"], "--student", student, "--data", data,
+        "--iteration=2")  # fmt: skip
+
+
+def test_what_a_student_starts_from_is_named(published, tmp_path, capsys):
+    command = ["train", "--config", published["config"], "--data", published["data"]]
+    command += ["--workdir", str(tmp_path / "run")]
+    assert main.main(command) == 1
+    assert "ov_7b takes its tokenizer from the student that it starts from" in (
+        capsys.readouterr().err
+    )
+    wide = dataclasses.replace(presets.PRESETS["ov_7b"], motion_dim=256)
+    presets.PRESETS["ov_7b"] = wide  # the fixture puts it back
+    assert main.main(command) == 1
+    assert "takes 256 motion features a clip, the shipped extractor gives 128: name a conv" in (
+        capsys.readouterr().err
+    )

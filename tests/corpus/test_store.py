@@ -59,6 +59,19 @@ def test_a_missing_split_is_named_by_the_manifest(tmp_path):
         store_lib.VideoStore(data, tiny_corpus.EXTRACTOR)
 
 
+@pytest.mark.parametrize("command", ["motion", "tokens"])
+def test_what_networks_made_of_an_earlier_build_is_told(tmp_path, command):
+    data = tiny_corpus.write_corpus(str(tmp_path))
+    corpus = {"datasets": {}, "video_table_sha256": "of this build"}
+    files.write_json(os.path.join(data, shards.MANIFEST), corpus)
+    path = os.path.join(data, f"{command}.json")
+    files.write_json(path, {"identity": {"corpus": "of this build"}})
+    store_lib.VideoStore(data, tiny_corpus.EXTRACTOR)
+    files.write_json(path, {"identity": {"corpus": "of another"}})
+    with pytest.raises(files.CorpusError, match=f"another build.*vqa_jax {command}"):
+        store_lib.VideoStore(data, tiny_corpus.EXTRACTOR)
+
+
 def test_damaged_records_name_their_shard(tmp_path):
     """Every flipped bit of a shard is noticed, or changes no record."""
     entry = published(tmp_path, {"train": [["c"], ["a", "b"]]})

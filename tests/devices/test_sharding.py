@@ -1,5 +1,6 @@
 """Rings of a mesh on a torus."""
 
+import dataclasses
 import types
 
 import jax
@@ -44,6 +45,29 @@ def test_batches_must_divide_and_meshes_must_fit():
         sharding.put_batch({"x": np.zeros((6, 1))}, mesh)
     with pytest.raises(ValueError, match="devices"):
         sharding.make_mesh((3, 1, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfSlice:
+    """A device of one of several slices."""
+
+    id: int
+    slice_index: int
+    platform: str = "cpu"
+    device_kind: str = "cpu"
+    process_index: int = 0
+
+
+def test_slices_are_parts_of_the_data_axis():
+    devices = [_OfSlice(number, number % 2) for number in range(8)]  # in no order of theirs
+    for shape in ((2, 4, 1), (4, 1, 2), (-1, 2, 1)):
+        mesh = sharding.make_mesh(shape, devices)
+        of_slice = np.vectorize(lambda device: device.slice_index)(mesh.devices)
+        half = len(of_slice) // 2
+        assert (of_slice[:half] == 0).all() and (of_slice[half:] == 1).all(), shape
+        assert len(set(mesh.devices.flat)) == 8
+    with pytest.raises(ValueError, match=r"over 2 slices: .* as in 2,-1,1"):
+        sharding.make_mesh((1, -1, 1), devices)
 
 
 def test_placed_tells_shape_dtype_and_shard_of_every_leaf():

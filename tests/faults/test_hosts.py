@@ -10,26 +10,54 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.fixtures import fake_devices, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.weights import bundle
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEVICES = 8
 TIMEOUT = 20  # seconds without a sign of life
 
 PROGRAM = """
+import collections
 import sys
-from vqa_jax.devices import hosts
-from vqa_jax.training import train
-from tests.fixtures import tiny_corpus
 
-coordinator, processes, process, data, workdir, steps, every, mesh = sys.argv[1:]
+import jax
+
+from tests.fixtures import tiny_corpus
+from vqa_jax.devices import hosts
+from vqa_jax.planning.shapes import shard_bytes
+from vqa_jax.training import start, train
+from vqa_jax.training import step as step_lib
+
+coordinator, processes, process, data, workdir, steps, every, mesh, init_from = sys.argv[1:]
 if int(processes) > 1:
     hosts.connect(coordinator, int(processes), int(process), {timeout})
 config = tiny_corpus.train_config(
     int(steps), checkpoint_every=int(every), mesh=tuple(map(int, mesh.split(",")))
 )
+if init_from:
+    parts = ("vision/*", "*_projector/*")
+    config = tiny_corpus.train_config(
+        *(int(steps),),
+        **dict(checkpoint_every=int(every), mesh=config.mesh, init_from=init_from),
+        **dict(trainable=tuple((part, 1.0) for part in parts)),
+    )
+    state_of = start.Start.state
+
+    def state(begun, checkpoints):
+        made = state_of(begun, checkpoints)
+        held = collections.Counter()
+        for leaf in jax.tree.leaves(made):
+            for shard in leaf.addressable_shards:
+                held[shard.device] += shard.data.nbytes
+        share = shard_bytes(step_lib.abstract_state(begun.student, begun.step_config, begun.mesh))
+        assert set(held.values()) == {{share}} and len(held) == jax.local_device_count(), held
+        return made
+
+    start.Start.state = state
 try:
     train.train(config, tiny_corpus.student_spec(), data, workdir)
 except hosts.HostsError as error:
@@ -37,7 +65,7 @@ except hosts.HostsError as error:
 """
 
 
-def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVICES):
+def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVICES, init_from=""):
     """Processes that share fake devices."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -47,7 +75,7 @@ def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVI
         "XLA_FLAGS": fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), devices // processes),
         "PYTHONPATH": str(ROOT),
     }
-    rest = [str(x) for x in (data, workdir, steps, every, mesh)]
+    rest = [str(x) for x in (data, workdir, steps, every, mesh, init_from)]
     return [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM.format(timeout=TIMEOUT)]
@@ -95,6 +123,34 @@ def test_processes_train_as_one(corpus, tmp_path, processes, mesh):
         assert statuses == [0] * count, errors
     _agree(tiny_corpus.losses(str(together)), tiny_corpus.losses(str(alone)))
     assert os.listdir(together / "student") == os.listdir(alone / "student")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "mesh"), [(2, "1,8,1"), (4, "2,2,2")])
+def test_processes_start_from_a_student_each_with_its_shards(
+    corpus, known, tmp_path, processes, mesh
+):
+    """Killed between two checkpoints, which hold no frozen weights, and started on one process."""
+    run = {"steps": 9, "every": 3, "mesh": mesh, "init_from": known}
+    statuses, errors = _ended(_start(corpus, tmp_path / "alone", 1, **run))
+    assert statuses == [0], errors
+    running = _start(corpus, tmp_path / "together", processes, **run)
+    _wait_for_steps(tmp_path / "together", 5, running)
+    for process in running:
+        process.kill()
+    _ended(running)
+    for count in (processes, 1):  # the second one finds it finished, or ends it
+        statuses, errors = _ended(_start(corpus, tmp_path / "together", count, **run))
+        assert statuses == [0] * count, errors
+    alone, together = (tiny_corpus.losses(str(tmp_path / name)) for name in ("alone", "together"))
+    _agree(together, alone)
+    one, other = (
+        load_file(tmp_path / name / "student" / bundle.WEIGHTS_FILE)
+        for name in ("alone", "together")
+    )
+    assert one.keys() == other.keys()
+    for name in one:  # Adam divides by the root of tiny second moments
+        np.testing.assert_allclose(other[name], one[name], atol=2e-3, err_msg=name)
 
 
 @pytest.mark.slow

@@ -58,3 +58,25 @@ def test_every_run_is_counted(people, tmp_path, monkeypatch, capsys):
         people["main"]()
     assert "30 pictures srcc 0.9" in capsys.readouterr().out
     assert len((tmp_path / "runs.txt").read_text().splitlines()) == 2
+
+
+def test_teachers_are_told_with_their_mean_and_the_lead_over_them(people, tmp_path):
+    """Two teachers that err on different pictures, a student that does not: the lead by hand."""
+    mos = np.arange(40.0)
+    first, second = mos.copy(), mos.copy()
+    first[:10], second[-10:] = first[:10][::-1], second[-10:][::-1]
+    names = [f"{k}.png" for k in range(40)]
+    columns = [dict(zip(names, values.tolist(), strict=True)) for values in (first, second)]
+    ranks = stats.rankdata(first) + stats.rankdata(second)
+    mean = people["mean_of_ranks"](columns)
+    np.testing.assert_allclose([mean[name] for name in names], ranks / 2)
+    told = people["difference"](mos, first, mos)
+    lead = 1 - stats.spearmanr(first, mos)[0]
+    assert f"{lead:+.3f} [" in told
+    low, high = map(float, told.partition("[")[2].rstrip("]").split(", "))
+    assert 0 < low < lead < high
+    table = [("video", "one", "two", "error"), *((n, 1, 2, "") for n in names)]
+    with open(tmp_path / "scores.csv", "w", newline="") as text:
+        csv.writer(text).writerows(table)
+    found = people["read_scores"](str(tmp_path / "scores.csv"))
+    assert found.keys() == {"one", "two"} and found["two"]["3.png"] == 2

@@ -140,3 +140,14 @@ def test_scripts_pass_shellcheck():
     scripts = sorted(str(path) for path in (ROOT / "launch").glob("*.sh"))
     done = subprocess.run(["shellcheck", "-x", *scripts], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", ["small.sh", "leave_out.sh"])
+def test_trainings_on_photographs_name_what_is_missing(script, tmp_path):
+    """Before anything is installed or written."""
+    (tmp_path / "scores.csv").write_text("path,mos\n")
+    assert "--photographs" in _run(script, "--photographs", "/no such folder").stderr
+    known = ("--photographs", str(tmp_path), "--scores", str(tmp_path / "scores.csv"))
+    missing = {"small.sh": "--out", "leave_out.sh": "no tokens"}[script]
+    assert missing in _run(script, *known).stderr
+    assert "unknown argument: --nonsense" in _run(script, "--nonsense").stderr

@@ -14,7 +14,7 @@ def test_videos_of_several_shapes_get_their_own_tokens_and_a_shape_is_one_progra
     shapes = [(3, 8, 8), (1, 8, 12), (7, 8, 8), (2, 12, 8), (4, 8, 12)]
     videos = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
     student = cell_student.MeanTower()
-    tower = FrozenTower(student, PARAMS)
+    tower = FrozenTower.of_student(student, PARAMS)
     found = tower(iter(videos))
     for video, tokens in zip(videos, found, strict=True):
         assert tokens.shape == (len(video), 2, 5) and tokens.dtype == np.float16

@@ -1,6 +1,7 @@
 """Low-rank additions: they start as nothing and merge into what was trained."""
 
 import dataclasses
+import importlib
 
 import jax
 import numpy as np
@@ -11,6 +12,8 @@ from tests.fixtures import micro_student
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.devices import sharding
 from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.models.presets import PRESETS
+from vqa_jax.settings import TrainConfig
 from vqa_jax.training import step as train_step
 
 STUDENT = FunctionalStudent(micro_student.CONFIG)
@@ -44,7 +47,7 @@ def plain():
 @pytest.fixture(scope="module")
 def attached(plain):
     """On the host, as steps donate what they are given."""
-    return jax.device_get(TRAINED.attach(plain, seed=1))
+    return jax.device_get(TRAINED.complete(plain, seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +87,16 @@ def test_additions_start_as_nothing_and_merge_into_what_was_trained(plain, attac
     np.testing.assert_allclose(_logits(STUDENT, merged), after, **TOLERANCES["cached_logits"])
     unmerged = dataclasses.replace(student.cfg.llm, lora_rank=0)
     assert unmerged == micro_student.CONFIG.llm
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 4, 1), (2, 2, 2)])
+@pytest.mark.parametrize("size", ["ov_0_5b", "ov_7b"])
+def test_the_published_preset_is_shared_by_devices(size, shape):
+    """At full size, of which nothing is made: no mesh is refused, and none has a copy too many."""
+    config = TrainConfig.from_dict(
+        importlib.import_module(f"configs.{size}").get_config("lora").train.to_dict()
+    )
+    student = FunctionalStudent(with_additions(PRESETS[size], config.lora_rank))
+    mesh = sharding.make_mesh(shape)
+    step = train_step.StepConfig.of(config, (3, 4, 5, 6, 7), 0)
+    sharding.check_replication(train_step.abstract_state(student, step, mesh), mesh)

@@ -9,12 +9,14 @@ import time
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
 from vqa_jax.corpus import shards as records
 from vqa_jax.corpus import store as store_lib
+from vqa_jax.corpus.video_table import VideoTable
 from vqa_jax.jobs import files
 from vqa_jax.motion import extractor as motion
 from vqa_jax.motion import job as motion_job
@@ -32,6 +34,8 @@ class MeanExtractor:
 
     def __init__(self, log: str | None = None, seconds: float = 0.0):
         self._log, self._seconds = log, seconds
+
+    motion_dim = 3
 
     def fingerprint(self, pre) -> str:
         return f"mean-{pre.motion_size}"
@@ -98,6 +102,32 @@ def test_features_are_those_of_the_clips_and_costs_are_told(data):
     assert published(data)["bytes_per_video"]["clips"] > 0
     cost = files.read_json(os.path.join(data, "motion_cost.json"))
     assert cost["timed"] == found.videos and cost["seconds_per_video"] > 0
+
+
+def test_pictures_cost_nothing_and_get_zeros(data, monkeypatch):
+    """What a still shows is not motion (method 4); the videos around it keep their features."""
+    path = os.path.join(data, records.MANIFEST)
+    manifest = files.read_json(path)
+    manifest["settings"]["stills"] = True
+    files.write_json(path, manifest)
+    rows = [
+        {"video_id": "train-0-0", "path": "a.jpg", "num_frames": 1},
+        {"video_id": "train-0-1", "path": "a.mp4", "num_frames": 1},
+        {"video_id": "train-1-1", "path": "b.png", "num_frames": 1},
+        {"video_id": "train-2-0", "path": "b.png", "num_frames": 9},
+    ]
+    table = VideoTable(pa.Table.from_pylist(rows))
+    monkeypatch.setattr(motion_job.video_table, "read_video_table", lambda *asked: table)
+    log = os.path.join(data, "log")
+    motion_job.run(data, MeanExtractor(log))
+    store = store_lib.RecordStore(data, "vqa_motion")
+    for split, count in SPLITS.items():
+        for shard, number in np.ndindex(count, VIDEOS_PER_SHARD):
+            key = f"{split}-{shard}-{number}"
+            wanted = clips_of(split, shard, number).mean(axis=(1, 2, 3))
+            if key in ("train-0-0", "train-1-1"):
+                wanted = np.zeros_like(wanted)
+            np.testing.assert_allclose(store[key]["features"], wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])

@@ -6,32 +6,31 @@ import numpy as np
 import pytest
 
 from tests.fixtures import cell_student
+from tests.fixtures import light_teachers as made
 from vqa_jax.corpus import store
-from vqa_jax.models.efficientnet_lite import EfficientNetLiteConfig
 from vqa_jax.teachers import corpus_job, job
 from vqa_jax.teachers.light import features
 from vqa_jax.training import tower_tokens
 
 SPEC = cell_student.spec()
-WIDTHS = EfficientNetLiteConfig(0).widths
 
 
 class FirstNumber:
-    """A teacher whose score is the mean of the first of its features."""
+    """A teacher whose score is the mean of the first of its features; it tells where it looked."""
 
     name, higher_is_better, fingerprint = "first", True, "first-1"
 
-    def __init__(self):
-        self.extractor = features.Extractor()
-        self.asked = 0
-        self.extractor.tower(0)._moments = self._network
-
-    def _network(self, state, pictures):
-        self.asked += 1
-        return np.full((len(pictures), 2 * sum(WIDTHS)), -1.0, np.float32)
+    def __init__(self, family="lite0_all"):
+        self.card = made.card(family=family)
+        self.looked = set()
 
     def score(self, kept, folds=None):
-        return np.array([self.extractor.moments(0, list(f))[:, 0].mean() for f in kept])
+        self.looked.add("frames")
+        return np.full(len(kept), -1.0)
+
+    def score_tokens(self, tokens, folds):
+        self.looked.add("tokens")
+        return np.array([features.of_tokens("lite0_all", rows)[:, 0].mean() for rows in tokens])
 
 
 class GreyTower:
@@ -51,26 +50,47 @@ class GreyTower:
 
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> str:
-    monkeypatch.setattr(tower_tokens, "FrozenTower", GreyTower)
+    monkeypatch.setattr(tower_tokens.FrozenTower, "of_student", GreyTower)
     return cell_student.write_corpus(str(tmp_path / "corpus"), num_train=2)
 
 
-def _scores(data, teacher, out) -> dict[str, float]:
-    corpus_job.run(data, [teacher], str(out))
+def _scores(data, out, *teachers) -> dict[str, float]:
+    corpus_job.run(data, teachers, str(out))
     with open(out / job.TABLE_CSV, encoding="utf-8", newline="") as text:
         return {row["video"]: float(row["first"]) for row in csv.DictReader(text)}
 
 
 def test_tokens_of_the_same_tower_are_taken_and_of_another_are_not(data, tmp_path, monkeypatch):
     asked = FirstNumber()
-    assert set(_scores(data, asked, tmp_path / "before").values()) == {-1.0} and asked.asked
+    found = _scores(data, tmp_path / "before", asked)
+    assert set(found.values()) == {-1.0} and asked.looked == {"frames"}
     tower_tokens.run(data, SPEC)
-    told = FirstNumber()
-    found = _scores(data, told, tmp_path / "after")
-    assert told.asked == 0 and len(found) == 12
     videos = store.RecordStore(data, "vqa_videos")
-    for key, score in found.items():
-        assert score == pytest.approx(videos[key]["frames"].mean(), rel=1e-3)
+    for others in ((), (_named("second", "colour"),)):  # alone no frame is read
+        told = FirstNumber()
+        with pytest.MonkeyPatch.context() as patch:
+            if not others:
+                patch.setattr(store, "shard_records", _only_tokens)
+            found = _scores(data, tmp_path / f"beside_{len(others)}", told, *others)
+        assert told.looked == {"tokens"} and len(found) == 12
+        assert all(other.looked == {"frames"} for other in others)
+        for key, score in found.items():
+            assert score == pytest.approx(videos[key]["frames"].mean(), rel=1e-3)
     monkeypatch.setattr(corpus_job.towers, "fingerprint", lambda path: "another")
     other = FirstNumber()
-    assert set(_scores(data, other, tmp_path / "other").values()) == {-1.0} and other.asked
+    assert set(_scores(data, tmp_path / "other", other).values()) == {-1.0}
+    assert other.looked == {"frames"}
+
+
+def _named(name, family):
+    teacher = FirstNumber(family)
+    teacher.name = name
+    return teacher
+
+
+def _only_tokens(path, kind):
+    assert kind == "vqa_tokens"
+    return _SHARD_RECORDS(path, kind)
+
+
+_SHARD_RECORDS = store.shard_records

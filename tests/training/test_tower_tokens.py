@@ -60,7 +60,7 @@ def data(fitted, tmp_path) -> str:
 
 @pytest.fixture
 def stub(monkeypatch) -> None:
-    monkeypatch.setattr(tower_tokens, "FrozenTower", BrightnessTower)
+    monkeypatch.setattr(tower_tokens.FrozenTower, "of_student", BrightnessTower)
 
 
 def test_records_are_the_videos_with_tokens_in_place_of_frames(data, stub):
@@ -141,7 +141,7 @@ def test_fresh_students_standardize_tokens_over_the_corpus(data, stub):
     student = _student()
     corpus = store.PairCorpus(data, ("vqa_pairs_1",), "train", SPEC.extractor, SPEC.tower)
     fresh = cell_student.params(student, tower=False)
-    begun = tower_tokens.start(fresh, student, SPEC.tower, corpus)
+    begun = tower_tokens.start(fresh, student, SPEC.tower, corpus, student.abstract())
     assert begun["llm"] is fresh["llm"]
     used = {pair[side] for pair in corpus.pairs for side in ("first_id", "second_id")}
     tokens = np.concatenate([corpus.videos[key][0]["frames"] for key in sorted(used)])
@@ -153,7 +153,8 @@ def test_fresh_students_standardize_tokens_over_the_corpus(data, stub):
     assert expected[1] == 0 and vision["scale"][1] == pytest.approx(least, rel=1e-3)
     expected = np.maximum(expected, vision["scale"].min())
     np.testing.assert_allclose(vision["scale"], expected, **TOLERANCES["direct_sum"])
-    # No number is lost in another: after it, all but the constant one have deviation 1.
+    # No number is lost in another: but for the stages' weights, all but the constant one have
+    # deviation 1.
     seen = student.bind({"vision": vision}).vision.standardized(tokens)
     deviations = np.asarray(seen).reshape(-1, tokens.shape[-1]).std(0)
     assert np.abs(deviations[[0, 2, 3]] - 1).max() < 0.05 and deviations[1] < 0.05

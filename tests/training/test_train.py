@@ -120,27 +120,34 @@ def test_a_changed_pair_shard_is_named(corpus, tmp_path):
         train.train(CONFIG, SPEC, data, str(tmp_path / "run"))
 
 
-def test_step_that_is_not_finite_stops_and_keeps_the_weights_before(
+def test_step_that_is_not_finite_is_saved_before_and_drawn_anew(
     corpus, finished, tmp_path, monkeypatch
 ):
-    real, calls = sharding.put_batch, []
+    """The batch of step 5 is poison whenever it comes; the same command ends the run without it."""
+    real, seen, poison = sharding.put_batch, [], []
 
     def put(batch, mesh, size):
-        calls.append(1)
-        if len(calls) == 5:
+        seen.append(batch["motion"].copy())
+        if len(seen) == 5 and not poison:
+            poison.append(seen[-1])
+        if any(np.array_equal(batch["motion"], bad) for bad in poison):
             batch = {**batch, "motion": batch["motion"] * np.float32(np.nan)}
         return real(batch, mesh, size)
 
     monkeypatch.setattr(sharding, "put_batch", put)
-    with pytest.raises(train.TrainingError, match=r"step 5.*last_good.*init_from"):
+    with pytest.raises(train.TrainingError, match=r"step 5.*step 4 is saved.*same.*last_good"):
         train.train(CONFIG, SPEC, corpus, str(tmp_path))
     kept = bundle.load_params(str(tmp_path / "last_good"), FunctionalStudent(SPEC.student))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept))
     assert not os.path.exists(tmp_path / "student")
-    # The checkpoint is that of step 3, so the same command reaches the same end once it can.
-    monkeypatch.setattr(sharding, "put_batch", real)
+    # Of itself it would be saved every third step: moments and all of step 4 are there.
+    assert (tmp_path / "checkpoints" / "4").is_dir()
+    seen.clear()
     train.train(CONFIG, SPEC, corpus, str(tmp_path))
-    assert tiny_corpus.losses(str(tmp_path)) == tiny_corpus.losses(finished)
+    assert not any(np.array_equal(batch, poison[0]) for batch in seen)
+    losses, wanted = tiny_corpus.losses(str(tmp_path)), tiny_corpus.losses(finished)
+    assert losses.keys() == wanted.keys()
+    assert [losses[step] == wanted[step] for step in range(1, 6)] == [True] * 4 + [False]
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +189,12 @@ def test_warm_start_from_a_student_with_another_auxiliary_head(
     config = dataclasses.replace(
         CONFIG, seed=CONFIG.seed + 1, severity_weight=0.0, optim=optim, init_from=first_weights
     )
-    assert bundle.load_spec(train.train(config, spec, corpus, str(tmp_path))).student == student
+    for name in ("tokenizer.json", "slowfast.safetensors"):  # what this student does not need
+        pathlib.Path(first_weights, name).write_text(name)
+    folder = train.train(config, spec, corpus, str(tmp_path))
+    assert bundle.load_spec(folder).student == student
+    for name in ("tokenizer.json", "slowfast.safetensors"):
+        assert pathlib.Path(folder, name).read_text() == name
     # The head says nothing about levels: their loss is that of the run which began alike.
     warm, wanted = (_first_row(run, "train/ce") for run in (tmp_path, finished))
     np.testing.assert_allclose(warm, wanted, **TOLERANCES["scores_and_losses"])

@@ -117,11 +117,22 @@ def _train(args: argparse.Namespace) -> command.Result:
     from vqa_jax.devices import hosts
     from vqa_jax.motion import extractor as motion
     from vqa_jax.training import train
+    from vqa_jax.weights import companions
 
     profile = _span_of(args.profile)
     hosts.connect(args.coordinator, args.num_processes, args.process, args.host_timeout)
-    settings, spec = _run_of(args.config, motion.load_extractor(args.config.extractor).fingerprint)
-    student = train.train(settings, spec, args.data, args.workdir, profile)
+    start = args.config.train.init_from
+    weights = args.config.extractor or (start and companions.motion_beside(start)) or ""
+    extractor = motion.load_extractor(weights)
+    settings, spec = _run_of(args.config, extractor.fingerprint)
+    if extractor.motion_dim != spec.student.motion_dim:
+        raise command.SettingsError(
+            f"{spec.preset} takes {spec.student.motion_dim} motion features a clip, "
+            f"{weights or 'the shipped extractor'} gives {extractor.motion_dim}: name a converted"
+            " SlowFast-R50 (--config.extractor=FILE), or put it beside the student of init_from as"
+            f" {companions.MOTION_FILE}"
+        )
+    student = train.train(settings, spec, args.data, args.workdir, profile, weights)
     return student or f"told to end: saved in {args.workdir}; the same command resumes", 0
 
 

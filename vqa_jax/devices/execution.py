@@ -20,10 +20,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vqa_jax.devices.sharding import (
     BATCH_AXES,
+    GATHERED,
     LOGICAL_RULES,
     Rules,
     batch_sharding,
@@ -94,6 +95,10 @@ class Execution:
             return PartitionSpec()
         return partition(names, shape, self.mesh, self.rules)
 
+    def place(self, names: Sequence[str | None], shape: Sequence[int]) -> NamedSharding | None:
+        """Where an array with these logical axes lives; None: wherever JAX puts it."""
+        return NamedSharding(self.mesh, self.spec(names, shape)) if self.mesh else None
+
 
 _ALONE = Execution()
 _CURRENT: contextvars.ContextVar[Execution] = contextvars.ContextVar("execution")
@@ -128,14 +133,14 @@ def _is_single() -> bool:
     return mesh is None or mesh.size == 1
 
 
-def _gather(value: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """The whole of a parameter along the axes that also split the batch.
+def _gather(value: jax.Array, names: Sequence[str | None], spec: PartitionSpec) -> jax.Array:
+    """The whole of a parameter along the axes that also split the batch, and those of a low rank.
 
     One torus axis at a time: over several at once, XLA for TPU turns the gradient's reduce-scatter
     into an all-reduce of the whole gradient.
     """
-    for axis, mesh_axis in enumerate(spec):
-        if mesh_axis in BATCH_AXES:
+    for axis, (name, mesh_axis) in enumerate(zip(names, spec, strict=True)):
+        if mesh_axis in BATCH_AXES or (mesh_axis and name in GATHERED):
             for groups in ring_groups(current().mesh, mesh_axis):
                 value = jax.lax.all_gather(
                     value, mesh_axis, axis=axis, tiled=True, axis_index_groups=groups
@@ -172,7 +177,7 @@ def on_shards(
     param_specs = {k: run.spec(names[k], v.shape) for k, v in params.items()}
 
     def local(params: dict[str, jax.Array], *arrays: Any) -> Any:
-        return fn({k: _gather(v, param_specs[k]) for k, v in params.items()}, *arrays)
+        return fn({k: _gather(v, names[k], param_specs[k]) for k, v in params.items()}, *arrays)
 
     return jax.shard_map(
         local,

@@ -8,19 +8,23 @@ the same step.
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
 
 from vqa_jax.errors import VqaError
 
 AUTO = "auto"  # the coordinator is found from the environment
+PIECE_BYTES = 1 << 26  # of an array that is gathered
 TIMEOUT = 100  # seconds without a sign of life after which a process counts as lost
 
 
@@ -103,20 +107,55 @@ def anywhere(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.int32(flag))))
 
 
-def gathered(tree: Any) -> Any:
-    """Whole arrays in host memory on process 0, leaf by leaf; None elsewhere.
+def told_by_first(make: Callable[[], Any]) -> Any:
+    """What process 0 makes, as JSON gives it back, on every process; the others make nothing.
 
-    Every process must call it.
+    Raises:
+      HostsError: process 0 failed; there its own error is raised.
     """
     if jax.process_count() == 1:
-        return jax.device_get(tree)
+        return json.loads(json.dumps(make()))
+    told, error = {}, None
+    if jax.process_index() == 0:
+        try:
+            told = {"made": make()}
+        except Exception as caught:  # whatever it is, the others must not wait for it
+            told, error = {"failed": f"{type(caught).__name__}: {caught}"}, caught
+    words = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    room = np.zeros(same_everywhere(len(words)), np.uint8)
+    if jax.process_index() == 0:
+        room[:] = words
+    told = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(room))))
+    if error is not None:
+        raise error
+    if "failed" in told:
+        raise HostsError(f"process 0 failed: {told['failed']}")
+    return told["made"]
 
-    def one(leaf: jax.Array) -> np.ndarray | None:
-        whole = multihost_utils.process_allgather(leaf, tiled=True)
-        return np.asarray(whole) if jax.process_index() == 0 else None
 
-    whole = jax.tree.map(one, tree)
-    return whole if jax.process_index() == 0 else None
+@functools.partial(jax.jit, static_argnames=("rows", "everywhere"))
+def _cut(array: jax.Array, start: int, rows: int, everywhere: NamedSharding) -> jax.Array:
+    piece = jax.lax.dynamic_slice_in_dim(array, start, rows)
+    return jax.lax.with_sharding_constraint(piece, everywhere)
+
+
+def pieces(array: jax.Array | np.ndarray) -> Iterator[np.ndarray]:
+    """The array in host memory, piece after piece along its first axis.
+
+    Devices and host hold no more than a piece (PIECE_BYTES, or a row) beside what they hold
+    already. Every process must run through it, and each is given every piece.
+    """
+    if not isinstance(array, jax.Array) or array.is_fully_replicated:
+        yield np.asarray(array)
+        return
+    if array.is_fully_addressable and array.nbytes <= PIECE_BYTES:
+        yield np.asarray(array)
+        return
+    everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())
+    rows = max(1, PIECE_BYTES * len(array) // array.nbytes)
+    for start in range(0, len(array), rows):
+        taken = min(rows, len(array) - start)
+        yield np.asarray(_cut(array, start, taken, everywhere).addressable_data(0))
 
 
 class EndRequest:

@@ -32,12 +32,15 @@ LOGICAL_RULES: Rules = MappingProxyType(
         "heads": "tensor",
         "kv_heads": "tensor",
         "vocab": "tensor",
+        "rank": "fsdp",
+        "rank_by_embed": "tensor",
         "head_dim": None,
         "layers": None,
     }
 )
 
 _SPLIT = ("mlp", "heads", "kv_heads", "vocab")  # axes whose parts layers compute apart
+GATHERED = ("rank", "rank_by_embed")  # axes that layers want whole, whatever splits them
 
 
 class ReplicationError(VqaError, ValueError):
@@ -69,11 +72,15 @@ def changed_rules(changes: Sequence[tuple[str, str]]) -> Rules:
 def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mesh:
     """Mesh over `devices` (default: all) with axes MESH_AXES.
 
+    Where the devices are several slices of TPUs, which a slower network connects, `data` goes over
+    the slices first: along it nothing travels but sums of gradient shards, once a step.
+
     Args:
       shape: sizes of data, fsdp and tensor; one of them may be -1 and takes what is left.
 
     Raises:
-      ValueError: the sizes do not multiply to the number of devices.
+      ValueError: the sizes do not multiply to the number of devices, or `data` is no multiple of
+        the number of slices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = list(shape)
@@ -84,8 +91,20 @@ def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mes
         raise ValueError(
             f"mesh {tuple(shape)} needs {math.prod(sizes)} devices, not {len(devices)}"
         )
-    grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-    return Mesh(grid, MESH_AXES)
+    slices: dict[int, list[Any]] = {}
+    for device in devices:
+        slices.setdefault(getattr(device, "slice_index", 0), []).append(device)
+    if sizes[0] % len(slices):
+        raise ValueError(
+            f"mesh {tuple(sizes)} over {len(slices)} slices: data must be a multiple of their "
+            f"number, as in {len(slices)},-1,1"
+        )
+    sizes[0] //= len(slices)
+    grids = [
+        mesh_utils.create_device_mesh(sizes, slices[index], allow_split_physical_axes=True)
+        for index in sorted(slices)
+    ]
+    return Mesh(np.concatenate(grids), MESH_AXES)
 
 
 def ring_groups(mesh: Mesh, axis: str) -> list[list[list[int]] | None]:

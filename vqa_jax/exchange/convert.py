@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,26 +12,18 @@ from tqdm import tqdm
 
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import StudentSource, match_student, scratch_params
-from vqa_jax.jobs.files import exclusive, remove_temporary, replacing
+from vqa_jax.jobs.files import exclusive, remove_temporary
 from vqa_jax.jobs.replaced import replacing_set
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.motion import extractor as motion
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, companions
 from vqa_jax.weights.stream import read_blocks
 from vqa_jax.weights.writer import write_safetensors
 
 _OTHER_FORMATS = ("manifest.json", "config.json")  # of an export or a corpus, of a checkpoint
 NUM_FRAMES = 10  # key frames of a video that the published students are given at most
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-)
 
 
 def convert(
@@ -51,7 +42,8 @@ def convert(
         paths: checkpoint folders or files: a whole student, or its parts (SigLIP and Qwen2).
         folder: is made; an older student in it is replaced once the new one is whole.
         preset: sizes by name; "": from the checkpoints' config.json.
-        dtype: of the stored weights, "float32" or "bfloat16".
+        dtype: of the stored weights, "float32" or "bfloat16", and of what is computed with them
+            unless a preset says otherwise.
         scratch: parts that the checkpoints lack and that start from random numbers.
         seed: of those.
         extractor: SlowFast safetensors, which is copied beside the student; "": the one in the
@@ -70,12 +62,15 @@ def convert(
     if preset and preset not in PRESETS:
         raise ValueError(f"unknown student {preset!r}: one of {sorted(PRESETS)}")
     cfg = PRESETS[preset] if preset else student_config(paths)
-    source = match_student(paths, dataclasses.replace(cfg, param_dtype=dtype), scratch)
-    spec = _spec(source.cfg, preset or _preset_of(cfg), paths, extractor)
+    preset = preset or _preset_of(cfg)
+    compute = PRESETS[preset].compute_dtype if preset else dtype
+    cfg = dataclasses.replace(cfg, param_dtype=dtype, compute_dtype=compute)
+    source = match_student(paths, cfg, scratch)
+    spec = _spec(cfg, preset, paths, extractor)
     with exclusive(folder):
         remove_temporary(folder)
         with replacing_set(folder, bundle.CONFIG_FILE, _set_before(folder)) as new:
-            copy_beside(paths, new, _extractor_file(paths, extractor))
+            companions.copy(paths, new, extractor or None)
             _write_weights(source, seed, os.path.join(new, bundle.WEIGHTS_FILE))
             facts = {"converted_from": [os.path.basename(os.path.abspath(p)) for p in paths]}
             facts |= {"scratch": sorted({"/".join(path) for path in source.scratch})}
@@ -96,7 +91,7 @@ def _set_before(folder: str) -> dict[str, None]:
             raise bundle.BundleError(f"{folder} holds another format ({name}): name another folder")
     if not bundle.is_complete(folder):
         return {}
-    names = (bundle.CONFIG_FILE, bundle.WEIGHTS_FILE, *TOKENIZER_FILES, motion.MOTION_WEIGHTS)
+    names = (bundle.CONFIG_FILE, bundle.WEIGHTS_FILE, *companions.FILES)
     return dict.fromkeys(names)
 
 
@@ -118,7 +113,12 @@ def _write_weights(source: StudentSource, seed: int, file: str) -> None:
 
 
 def _preset_of(cfg: StudentConfig) -> str:
-    return next((name for name, sizes in PRESETS.items() if sizes == cfg), "")
+    """Name of the preset with these sizes, whatever it is stored and computed in; or ""."""
+
+    def sizes(student: StudentConfig) -> StudentConfig:
+        return dataclasses.replace(student, param_dtype="", compute_dtype="")
+
+    return next((name for name, known in PRESETS.items() if sizes(known) == sizes(cfg)), "")
 
 
 def _spec(
@@ -129,8 +129,8 @@ def _spec(
     features = motion.load_extractor(weights)
     if features.motion_dim != cfg.motion_dim:
         logging.warning(
-            "the student wants motion features of %d numbers, %s makes %d: score and train need "
-            "--extractor with a converted SlowFast-R50",
+            "the student wants motion features of %d numbers, %s makes %d: convert again with "
+            "--extractor and a converted SlowFast-R50, before it scores or is trained",
             cfg.motion_dim,
             weights or "the shipped extractor",
             features.motion_dim,
@@ -143,16 +143,4 @@ def _spec(
 def _extractor_file(paths: Sequence[str], extractor: str) -> str | None:
     if extractor:
         return extractor
-    return next(filter(None, map(motion.beside, paths)), None)
-
-
-def copy_beside(paths: Sequence[str], folder: str, weights: str | None) -> None:
-    """Copies the tokenizer and the motion weights; the first folder that has a file gives it."""
-    wanted = {weights: motion.MOTION_WEIGHTS} if weights else {}
-    for name in TOKENIZER_FILES:
-        found = [os.path.join(path, name) for path in paths]
-        if file := next(filter(os.path.isfile, found), None):
-            wanted[file] = name
-    for file, name in wanted.items():
-        with replacing(os.path.join(folder, name)) as temporary:
-            shutil.copyfile(file, temporary)
+    return next(filter(None, map(companions.motion_beside, paths)), None)

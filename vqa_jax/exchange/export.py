@@ -15,7 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from safetensors.numpy import save_file
 
-from vqa_jax.exchange import convert, exported, llava_folder, programs
+from vqa_jax.devices import programs as compiled
+from vqa_jax.exchange import exported, llava_folder, programs
 from vqa_jax.exchange.exported import CALIBRATION, MANIFEST, PARAMS, SELFTEST, ExportError
 from vqa_jax.extras import MissingExtraError
 from vqa_jax.jobs.files import (
@@ -35,7 +36,7 @@ from vqa_jax.pairs.levels import LEVEL_WEIGHTS, LEVELS
 from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.scoring.engine import Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, companions
 
 FORMATS = ("orbax", "safetensors", "stablehlo")
 OTHER_FORMATS = {"student.json": "a student", "config.json": "a published checkpoint"}
@@ -78,6 +79,7 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
     """
     if form not in FORMATS or names not in llava_folder.NAMES:
         raise ValueError(f"{form}, {names}: formats are {FORMATS}, names {[*llava_folder.NAMES]}")
+    compiled.keep()
     source = _open(folder)
     if form == "stablehlo" and source.anchors is None:
         raise ExportError(f"{folder} has no anchors: run `python -m vqa_jax anchors` for it")
@@ -156,7 +158,7 @@ def _write_params(source: _Source, out: str, form: str, names: str) -> None:
             writer.save(os.path.abspath(os.path.join(out, PARAMS)), source.params)
     else:
         llava_folder.write(out, cfg, source.params, names)
-    convert.copy_beside([source.folder], out, motion.beside(source.folder))
+    companions.copy([source.folder], out)
     if source.anchors is not None:
         os.makedirs(os.path.join(out, CALIBRATION), exist_ok=True)
         source.anchors.save(os.path.join(out, CALIBRATION))

@@ -95,7 +95,10 @@ def match_student(
             where = " and ".join(str(checkpoint.path) for checkpoint, _ in found)
             problems.setdefault("duplicate", []).append(f"{name} (our name), in {where}")
     if any(problems.values()):
-        remedy = "Check the config against the file; parts to leave untrained go to keep_initial."
+        remedy = (
+            "Check the config against the file; parts that start from random numbers are named by "
+            "--scratch (keep_initial in Python)."
+        )
         raise WeightsError(pathlib.Path(", ".join(map(str, paths))), problems, remedy)
     return StudentSource(
         cfg, leaves, {path: found[0] for path, found in holders.items()}, tuple(scratch)

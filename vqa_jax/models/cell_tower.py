@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -81,11 +82,7 @@ class CellTower(nnx.Module):
         Returns:
             float16 [N, P, W], P = cells**2, row by row; W: means of all stages, then deviations.
         """
-        moments = [
-            cell_moments(maps, self.cfg.cells) for maps in self.network.stage_outputs(frames)
-        ]
-        parts = [m for m, _ in moments] + [s for _, s in moments]
-        return jnp.concatenate(parts, -1).astype(TOKEN_DTYPE)
+        return stage_statistics(self.network, frames, self.cfg.cells)
 
     def standardized(self, statistics: jax.Array) -> jax.Array:
         """[..., P, W] of `statistics`: each by its mean and deviation over a corpus, clipped."""
@@ -96,6 +93,30 @@ class CellTower(nnx.Module):
     def __call__(self, frames: jax.Array) -> jax.Array:
         """Tokens [N, P, W] in the compute dtype of frames uint8 [N, H, W, 3]."""
         return self.standardized(self.statistics(frames))
+
+
+def stage_balance(widths: Sequence[int]) -> np.ndarray:
+    """Weights of channels, float32 [sum of widths], with which stages of any width weigh the same.
+
+    The head has more channels than all other stages together. The mean of the squares is 1.
+    """
+    return np.sqrt(np.repeat(np.mean(widths) / np.array(widths), widths)).astype(np.float32)
+
+
+def stage_statistics(network: EfficientNetLite, frames: jax.Array, cells: int) -> jax.Array:
+    """Means of all stages' channels over every cell, then their deviations.
+
+    Args:
+        network: whose stages they are.
+        frames: uint8 RGB [N, H, W, 3], of any size.
+        cells: cells along each side.
+
+    Returns:
+        float16 [N, cells**2, W], row by row.
+    """
+    moments = [cell_moments(maps, cells) for maps in network.stage_outputs(frames)]
+    parts = [m for m, _ in moments] + [s for _, s in moments]
+    return jnp.concatenate(parts, -1).astype(TOKEN_DTYPE)
 
 
 @functools.cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,25 +15,38 @@ FRAMES_AT_ONCE = 4  # of one shape a device, so that a shape of frames is one pr
 
 
 class FrozenTower:
-    """What a pretrained tower makes of frames once and for all (`CellTower.statistics`).
+    """What a pretrained tower makes of frames once and for all (`stage_statistics`).
 
     Args:
-      student: that looks through it.
-      params: its parameters; those of the tower suffice.
+      statistics: (parameters, uint8 [N, H, W, 3]) -> float16 [N, P, W], a pure function.
+      params: its parameters.
       execution: where it runs.
     """
 
     def __init__(
-        self, student: FunctionalStudent, params: Params, execution: Execution | None = None
+        self,
+        statistics: Callable[[Any, jax.Array], jax.Array],
+        params: Any,
+        execution: Execution | None = None,
     ):
         run = execution or Execution()
 
-        def statistics(network: Params, frames: jax.Array) -> jax.Array:
+        def placed(params: Any, frames: jax.Array) -> jax.Array:
             with executing(run):
-                return student.bind({"vision": {"network": network}}).vision.statistics(frames)
+                return statistics(params, frames)
 
-        self._statistics, self._run = jax.jit(statistics), run
-        self._network = params["vision"]["network"]
+        self._statistics, self._params, self._run = jax.jit(placed), params, run
+
+    @classmethod
+    def of_student(
+        cls, student: FunctionalStudent, params: Params, execution: Execution | None = None
+    ) -> FrozenTower:
+        """The tower of a student; of its parameters, those of the tower suffice."""
+
+        def statistics(network: Params, frames: jax.Array) -> jax.Array:
+            return student.bind({"vision": {"network": network}}).vision.statistics(frames)
+
+        return cls(statistics, params["vision"]["network"], execution)
 
     def __call__(self, videos: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Tokens float16 [F, P, W] of videos' frames uint8 [F, H, W, 3]; those of one size share
@@ -53,6 +67,6 @@ class FrozenTower:
             chunk = frames[start : start + size]
             filler = np.zeros((size - len(chunk), *chunk.shape[1:]), np.uint8)
             (padded,) = self._run.rows(np.concatenate([chunk, filler]))
-            tokens = self._statistics(self._network, padded)
+            tokens = self._statistics(self._params, padded)
             found.append(np.asarray(tokens)[: len(chunk)])
         return np.concatenate(found)

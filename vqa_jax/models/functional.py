@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 import jax
-from flax import nnx
+import numpy as np
+from flax import nnx, traverse_util
 from jax.sharding import Mesh
 
 from vqa_jax.devices import sharding
-from vqa_jax.devices.execution import Execution
+from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.models import lora
 from vqa_jax.models.student import Student, StudentConfig
 
@@ -31,10 +34,18 @@ class FunctionalStudent:
         abstract = nnx.eval_shape(lambda: Student(cfg, nnx.Rngs(0)))
         self._graphdef, self._abstract = nnx.split(abstract)
 
-    def init(self, seed: int) -> Params:
-        """Fresh parameters as a nested dict of arrays."""
-        student = Student(self.cfg, nnx.Rngs(seed))
-        return nnx.to_pure_dict(nnx.state(student))
+    def init(self, seed: int, run: Execution | None = None) -> Params:
+        """Fresh parameters as a nested dict of arrays.
+
+        Args:
+          seed: of the numbers, which do not depend on where they are made.
+          run: says where; each parameter is made in its shards. None: on one device.
+        """
+        with executing(run) if run else contextlib.nullcontext():
+            return self._drawn(nnx.Rngs(seed))
+
+    def _drawn(self, rngs: nnx.Rngs) -> Params:
+        return nnx.to_pure_dict(nnx.state(Student(self.cfg, rngs)))
 
     def abstract(self) -> Params:
         """The parameters' shapes and dtypes."""
@@ -55,33 +66,48 @@ class FunctionalStudent:
             return sharding.placed(self.abstract(), place)
         return sharding.placed(self.abstract(), self.shardings(run.mesh, run.rules))
 
-    def attach(self, params: Params, seed: int) -> Params:
-        """Parameters of a student without low-rank additions, with fresh ones if it has any."""
-        if not self.cfg.llm.lora_rank:
-            return params
-        # Jitted, so that nothing but the additions is ever made.
-        fresh = jax.jit(lambda: lora.additions(self.init(seed)))()
-        return lora.attach(params, fresh)
-
-    def fit_head(self, params: Params, seed: int) -> Params:
-        """Parameters whose auxiliary head is this config's: left out, kept, or fresh.
+    def complete(self, params: Params, seed: int, like: Params | None = None) -> Params:
+        """Parameters from those of a student with other additions or another auxiliary head.
 
         Args:
-          params: of a student that differs in nothing but the head.
-          seed: of a fresh head.
+          params: of a student that differs in nothing else.
+          seed: of what is fresh: what is missing, or of another shape.
+          like: ShapeDtypeStructs of the wanted ones, with the sharding where there is one; None:
+            all of this student's.
         """
-        wanted = {k: v.shape for k, v in self.abstract().items() if k.startswith(HEAD)}
-        given = {k: v.shape for k, v in params.items() if k.startswith(HEAD)}
-        if given == wanted:
-            return params
-        rest = {k: v for k, v in params.items() if k not in given}
-        # Jitted, so that nothing but the head is ever made.
-        return rest | jax.jit(lambda: {k: self.init(seed)[k] for k in wanted})()
+        wanted = traverse_util.flatten_dict(self.abstract() if like is None else like)
+        given = traverse_util.flatten_dict(params)
+        lacking = {
+            path: leaf
+            for path, leaf in wanted.items()
+            if path not in given or given[path].shape != leaf.shape
+        }
+        found = {path: given[path] for path in wanted.keys() - lacking.keys()}
+        if lacking:
 
-    def merge(self, params: Params) -> Params:
-        """Parameters with the low-rank additions, if there are any, summed into their weights."""
+            def fresh(words: jax.Array) -> dict[tuple[str, ...], jax.Array]:
+                key = jax.random.wrap_key_data(words)
+                drawn = traverse_util.flatten_dict(self._drawn(nnx.Rngs(key)))
+                return {path: drawn[path].astype(leaf.dtype) for path, leaf in lacking.items()}
+
+            # Jitted, so that nothing else is ever made, and each where it belongs.
+            places = {path: leaf.sharding for path, leaf in lacking.items()}
+            words = np.asarray(jax.random.key_data(jax.random.key(seed)))
+            found |= jax.jit(fresh, out_shardings=places)(words)
+        return traverse_util.unflatten_dict({path: found[path] for path in wanted})
+
+    def merge(self, params: Params, places: Params | None = None) -> Params:
+        """Parameters with the low-rank additions, if there are any, summed into their weights.
+
+        Args:
+          params: this student's.
+          places: shardings of the result; None: whatever follows from those of `params`.
+        """
         llm = self.cfg.llm
-        return lora.merge(params, llm.lora_scale) if llm.lora_rank else params
+        if not llm.lora_rank:
+            return params
+        summed = functools.partial(lora.merge, scale=llm.lora_scale)
+        return jax.jit(summed, out_shardings=places)(params) if places else summed(params)
 
     def bind(self, params: Params) -> Student:
         """The module that computes with `params`; cheap, and usable inside jit."""

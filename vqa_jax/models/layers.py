@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from vqa_jax.devices.execution import on_shards, total
+from vqa_jax.devices.execution import current, on_shards, total
 
 Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
 
@@ -41,7 +42,7 @@ def param(
     names: tuple[str | None, ...],
     dtype: str,
 ) -> nnx.Param:
-    """A parameter whose axes are named.
+    """A parameter whose axes are named, made where the current execution puts it.
 
     Args:
         rngs: stream `params` is used.
@@ -55,8 +56,34 @@ def param(
     """
     if len(names) != len(shape):
         raise ValueError(f"{len(shape)} axes {shape} but {len(names)} names {names}")
-    value = init(rngs.params(), shape, jnp.dtype(dtype))
-    return nnx.Param(value, out_sharding=names, eager_sharding=False)
+    return nnx.Param(
+        _drawn(init, rngs.params(), shape, names, jnp.dtype(dtype)),
+        out_sharding=names,
+        eager_sharding=False,
+    )
+
+
+def _drawn(
+    init: Initializer,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    names: tuple[str | None, ...],
+    dtype: jnp.dtype,
+) -> jax.Array:
+    """An array's first numbers; on a mesh every device makes its shards and nothing else."""
+    place = current().place(names, shape)
+    if place is None:
+        return init(key, shape, dtype)
+    if place.is_fully_replicated:  # every process makes what all of its devices hold
+        return jax.make_array_from_callback(
+            shape, place, np.asarray(init(key, shape, dtype)).__getitem__
+        )
+    # The key's numbers, which every process has, and not an array of this process's device.
+    words = np.asarray(jax.random.key_data(key))
+    make = jax.jit(
+        lambda words: init(jax.random.wrap_key_data(words), shape, dtype), out_shardings=place
+    )
+    return make(words)
 
 
 def stacked(module: nnx.Module, dtype: jnp.dtype) -> dict[str, jax.Array]:

@@ -7,7 +7,7 @@ are trained while W is not; `merge` adds them into W at the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,8 +38,15 @@ def add(layers: nnx.Module, rank: int, make: Callable[..., nnx.Param]) -> None:
         shape, names = target.shape[1:], target.get_metadata()["out_sharding"][1:]
         first, second = names_of(weight)
         init = fan_in(math.prod(shape[:inputs]))
-        setattr(layers, first, make(init, (*shape[:inputs], rank), *names[:inputs], None))
-        setattr(layers, second, make(zeros, (rank, *shape[inputs:]), None, *names[inputs:]))
+        taken = *names[:inputs], _rank(names[:inputs])
+        setattr(layers, first, make(init, (*shape[:inputs], rank), *taken))
+        outputs = _rank(names[inputs:]), *names[inputs:]
+        setattr(layers, second, make(zeros, (rank, *shape[inputs:]), *outputs))
+
+
+def _rank(others: Sequence[str | None]) -> str:
+    """Logical name of the rank, which splits over that mesh axis over which the others do not."""
+    return "rank_by_embed" if "embed" in others else "rank"
 
 
 def dense(
@@ -65,17 +72,6 @@ def dense(
     rows = "".join(c for c in left if c not in contracted)
     low = jnp.einsum(f"{left},{contracted}r->{rows}r", x, p[first])
     return out + scale * jnp.einsum(f"{rows}r,r{kept}->{result}", low, p[second])
-
-
-def additions(params: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The additions in a student's parameters, by name."""
-    return {k: v for k, v in params["llm"]["layers"].items() if k.startswith("lora_")}
-
-
-def attach(params: Mapping[str, Any], added: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Parameters of a student without additions, with these."""
-    llm = {**params["llm"], "layers": {**params["llm"]["layers"], **added}}
-    return {**params, "llm": llm}
 
 
 def merge(params: Mapping[str, Any], scale: float) -> dict[str, Any]:

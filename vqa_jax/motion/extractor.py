@@ -17,10 +17,10 @@ from absl import logging
 from vqa_jax.devices import programs
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion import network, weights
+from vqa_jax.weights import companions
 from vqa_jax.weights.bundle import BundleError, StudentSpec
 
 TINY_WEIGHTS = pathlib.Path(__file__).parents[1] / "assets" / "motion_tiny.safetensors"
-MOTION_WEIGHTS = "slowfast.safetensors"  # beside a student that was trained with others than ours
 CLIPS_AT_ONCE = 16  # in one call; a video has ten at most
 _VERSION = 1  # raise it when the same weights and clips would give other features
 
@@ -113,12 +113,6 @@ def load_extractor(
     return MotionExtractor(features, digest, batch_size, devices)
 
 
-def beside(folder: str) -> str | None:
-    """Path of the motion weights in a student's folder; None where the shipped ones serve."""
-    path = os.path.join(folder, MOTION_WEIGHTS)
-    return path if os.path.exists(path) else None
-
-
 def load_for(
     folder: str, spec: StudentSpec, devices: Sequence[jax.Device] | None = None
 ) -> MotionExtractor:
@@ -133,9 +127,10 @@ def load_for(
         BundleError: neither is the one that it was trained with.
     """
     clips = -(-CLIPS_AT_ONCE // len(devices)) if devices else CLIPS_AT_ONCE
-    extractor = load_extractor(beside(folder), clips, devices)
+    extractor = load_extractor(companions.motion_beside(folder), clips, devices)
     if extractor.fingerprint(spec.preprocess) != spec.extractor:
         raise BundleError(
-            f"{folder}: trained with other motion weights: put them there as {MOTION_WEIGHTS}"
+            f"{folder}: trained with other motion weights: put them there as "
+            f"{companions.MOTION_FILE}"
         )
     return extractor

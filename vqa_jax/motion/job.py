@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from vqa_jax.corpus import shards as records
-from vqa_jax.corpus import store
+from vqa_jax.corpus import store, video_table
 from vqa_jax.corpus.sidecar_job import Outcome, Records, Sidecar, SidecarJob
 from vqa_jax.jobs import files, ranges
+from vqa_jax.media import view
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion.extractor import MotionExtractor
 
@@ -49,8 +50,10 @@ def run(
     corpus = files.read_json(os.path.join(data, records.MANIFEST))
     fingerprint = extractor.fingerprint(Preprocess(**corpus["settings"]["preprocess"]))
 
+    stills = _stills(data) if corpus["settings"].get("stills") else frozenset()
+
     def features(videos: Records) -> Records:
-        return _features(videos, extractor, fingerprint)
+        return _features(videos, extractor, fingerprint, stills)
 
     identity = {"extractor": fingerprint}
     sizes = ("clips", "features")
@@ -69,12 +72,29 @@ def run(
     return outcome
 
 
-def _features(clips: Records, extractor: MotionExtractor, fingerprint: str) -> Records:
+def _stills(data: str) -> frozenset[str]:
+    """Keys of a corpus's pictures, whose motion is zero by rule (method 4)."""
+    fields = ("video_id", "path", "num_frames")
+    table = video_table.read_video_table(data, fields)
+    rows = zip(*(table.column(name) for name in fields), strict=True)
+    return frozenset(key for key, path, frames in rows if view.is_image(path, int(frames)))
+
+
+def _features(
+    clips: Records, extractor: MotionExtractor, fingerprint: str, stills: Container[str]
+) -> Records:
     """Motion records of clip records, several videos in one call of the extractor."""
     while videos := list(itertools.islice(clips, _VIDEOS_AT_ONCE)):
-        features = extractor(np.concatenate([v["clips"] for v in videos]))
-        ends = np.cumsum([len(v["clips"]) for v in videos])[:-1]
-        for video, part in zip(videos, np.split(features, ends), strict=True):
+        moving = [v["clips"] for v in videos if v["video_id"] not in stills]
+        computed = iter(extractor(np.concatenate(moving)) if moving else ())
+        for video in videos:
+            still = video["video_id"] in stills
+            count = len(video["clips"])
+            part = (
+                np.zeros((count, extractor.motion_dim), np.float32)
+                if still
+                else np.stack(list(itertools.islice(computed, count)))
+            )
             yield {
                 "video_id": video["video_id"],
                 "extractor": fingerprint,

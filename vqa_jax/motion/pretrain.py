@@ -28,6 +28,7 @@ from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from vqa_jax.devices import programs
 from vqa_jax.jobs import workers
 from vqa_jax.motion import network, synthesis, weights
 
@@ -164,6 +165,7 @@ def _optimizer(config: PretrainConfig) -> optax.GradientTransformation:
 
 def pretrain(config: PretrainConfig, paths: Sequence[str], state_path: str) -> SeverityModel:
     """Trains, saving the whole state to `state_path` (continued from there if it exists)."""
+    programs.keep()
     model = SeverityModel(network.FastPathwayConfig(config.stem_width), nnx.Rngs(config.seed))
     model.train()
     optimizer = _optimizer(config)

@@ -167,7 +167,9 @@ class Engine:
             return steps.suffix(params, picked, *inputs)
 
         # A frozen tower's programs are apart: there is one for every shape of frames.
-        self._tower = FrozenTower(student, self._params, self._run) if spec.tower else None
+        self._tower = (
+            FrozenTower.of_student(student, self._params, self._run) if spec.tower else None
+        )
         self._encode, self._compare = self._jit(steps.encode), self._jit(steps.compare)
         self._prefix, self._suffix = self._jit(steps.prefix), self._jit(suffix)
 

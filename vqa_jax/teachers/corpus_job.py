@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,14 @@ from tqdm import tqdm
 from vqa_jax.corpus import shards, store
 from vqa_jax.jobs.files import CorpusError, file_sha256, read_json
 from vqa_jax.jobs.ranges import Share
-from vqa_jax.models.efficientnet_lite import EfficientNetLiteConfig
 from vqa_jax.teachers import job
 from vqa_jax.teachers.light import features
 from vqa_jax.teachers.light.teacher import LightTeacher
 from vqa_jax.weights import towers
 
-_VIDEOS = "vqa_videos"
-_AT_ONCE = 16  # videos whose frames are in memory
+_VIDEOS, _TOKENS = "vqa_videos", "vqa_tokens"
+_SHIPPED_LITE = 0
+_AT_ONCE = 32  # videos whose frames are in memory
 _SEEN = "out of fold"
 _UNKNOWN = "shows none of the pictures of the fit by its name: nobody knows whether one is in it"
 
@@ -107,10 +107,18 @@ def run(
             ' them: prepare it with view "fit", or score the original files with --videos'
         )
     table = read_folds(folds) if folds else FoldTable({})
-    folder = shards.builder_dir(data, _VIDEOS)
+    tokens = _tokens(data)
+    by_tokens = [
+        tokens is not None and features.FAMILIES[teacher.card.family].lite == _SHIPPED_LITE
+        for teacher in teachers
+    ]
+    kind, dataset = _VIDEOS, manifest["datasets"][_VIDEOS]
+    if all(by_tokens):  # then nobody looks at frames, which take longer to read than to judge
+        kind, dataset = _TOKENS, read_json(os.path.join(data, store.TOKENS_MANIFEST))["dataset"]
+    folder = shards.builder_dir(data, kind)
     parts = [
         (os.path.join(folder, row["name"]), row["records"])
-        for _, rows in sorted(manifest["datasets"][_VIDEOS]["splits"].items())
+        for _, rows in sorted(dataset["splits"].items())
         for row in rows
     ]
     identity = {
@@ -118,45 +126,32 @@ def run(
         "folds": file_sha256(folds) if folds else "",
     }
 
-    tokens = None
-    if os.path.exists(os.path.join(data, store.TOKENS_MANIFEST)):
-        tokens = store.RecordStore(data, "vqa_tokens")
-
     def rows(k: int, bar: tqdm) -> pa.Table:
-        return _rows(parts[k][0], teachers, table, tokens, bar)
+        found = store.shard_records(parts[k][0], kind)
+        return _rows(found, teachers, by_tokens, table, tokens, bar)
 
     share = Share(process, processes)
     return job.write_ranges(out, identity, [n for _, n in parts], rows, teachers, share)
 
 
-def _recall(
-    records: Sequence[Mapping[str, Any]],
-    teachers: Sequence[LightTeacher],
-    tokens: store.RecordStore,
-) -> None:
-    """Tells teachers what a tower made of the frames, as far as it is theirs."""
-    own = towers.fingerprint(towers.shipped_path(0))
-    widths = EfficientNetLiteConfig(0).widths
-    for record in records:
-        known = tokens[record["video_id"]]
-        if known["tower"] != own:
-            return
-        frames = record["frames"]
-        moments = features.of_tokens(known["frames"], frames.shape[1:3], widths)
-        for extractor in {
-            id(teacher.extractor): teacher.extractor for teacher in teachers
-        }.values():
-            extractor.remember(list(frames), moments)
+def _tokens(data: str) -> store.RecordStore | None:
+    """What the tower of light teachers made of a corpus; None where nobody asked it."""
+    if not os.path.exists(os.path.join(data, store.TOKENS_MANIFEST)):
+        return None
+    made_by = read_json(os.path.join(data, store.TOKENS_MANIFEST))["identity"]["tower"]
+    own = towers.fingerprint(towers.shipped_path(_SHIPPED_LITE))
+    return store.RecordStore(data, _TOKENS) if made_by == own else None
 
 
 def _rows(
-    path: str,
+    records: Iterable[dict[str, Any]],
     teachers: Sequence[LightTeacher],
+    by_tokens: Sequence[bool],
     table: FoldTable,
     tokens: store.RecordStore | None,
     bar: tqdm,
 ) -> pa.Table:
-    """Scores of one shard."""
+    """Scores of the records of one shard, of tokens where all teachers take them."""
     keys: list[str] = []
     notes: list[str] = []
     reasons: list[str | None] = []
@@ -165,20 +160,27 @@ def _rows(
 
     def score() -> None:
         folds = [table.of(record["path"]) for record in group]
+        kept = [record["frames"] for record in group]
         keys.extend(record["video_id"] for record in group)
         notes.extend("" if fold is None else f"{_SEEN} {fold}" for fold in folds)
         unknown = [bool(table) and fold is None for fold in folds]
         reasons.extend(_UNKNOWN if row else None for row in unknown)
-        frames = [record["frames"] for record in group]
-        if tokens is not None:
-            _recall(group, teachers, tokens)
-        found = np.stack([teacher.score(frames, folds) for teacher in teachers], 1)
+        seen = kept
+        if tokens is not None and any(by_tokens) and not all(by_tokens):
+            seen = [tokens[record["video_id"]]["frames"] for record in group]
+        found = np.stack(
+            [
+                t.score_tokens(seen, folds) if told else t.score(kept, folds)
+                for t, told in zip(teachers, by_tokens, strict=True)
+            ],
+            1,
+        )
         found[unknown] = np.nan
         scores.append(found)
         bar.update(len(group))
         group.clear()
 
-    for record in store.shard_records(path, _VIDEOS):
+    for record in records:
         group.append(record)
         if len(group) == _AT_ONCE:
             score()

@@ -1,6 +1,7 @@
 """Training checkpoints: complete or absent, verified before use, kept by recency, merit and period.
 
-A checkpoint is the training state alone: the batch of a step follows from the step's number.
+A checkpoint is what training changes, alone: the batch of a step follows from the step's number,
+and frozen weights follow from the run's start.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import concurrent.futures
 import os
 import re
 import shutil
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -48,7 +48,7 @@ class Checkpointer:
         Args:
           workdir: of the run.
           identity: what a rerun must agree on, as JSON values.
-          keep_best: how many checkpoints of lowest loss are kept besides the newest ones.
+          keep_best: how many checkpoints of lowest held-out loss are kept besides the newest ones.
           keep_every: checkpoints at multiples of this many steps are kept; 0: none.
 
         Raises:
@@ -234,26 +234,26 @@ class Checkpointer:
             "place and run the same command again, which resumes from the last finished checkpoint"
         )
 
-    def save(self, step: int, state: Any, metrics: Mapping[str, float]) -> None:
-        """Starts a save, after the one before has ended.
+    def save(self, step: int, state: Any, loss: float | None = None) -> None:
+        """Starts a save, after the one before has ended; a step that is saved is left as it is.
 
         Args:
           step: its number.
           state: copied before this returns.
-          metrics: `loss` decides which checkpoints are the best.
+          loss: on held-out pairs, which decides what checkpoints are the best; None: not known.
 
         Raises:
           CheckpointError: this save or an earlier one failed.
         """
-        if step == self._latest:
+        if step in (self._latest, self._saved):
             return
         self.wait()
         self._saving = self._saved = step
         try:
             self._manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
-                metrics=dict(metrics),
+                args=ocp.args.Composite(state=ocp.args.PyTreeSave(state)),
+                metrics=None if loss is None else {"loss": loss},
             )
         except Exception as error:
             raise self._failed(error) from error
@@ -278,10 +278,15 @@ class Checkpointer:
         self._latest = self._newest_unchanged()
         if self._latest is None:
             return None
+        args = ocp.args.PyTreeRestore(
+            abstract_state,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(abstract_state),
+            partial_restore=True,  # checkpoints of earlier versions hold frozen weights, too
+        )
         try:
             restored = self._manager.restore(
                 self._latest,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)),
+                args=ocp.args.Composite(state=args),
             )
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
@@ -318,10 +323,3 @@ def _writer_of(name: str) -> int:
     """Number of the process that wrote a checkpoint's file; what all share is process 0's."""
     found = re.search(r"ocdbt\.process_(\d+)", name)
     return int(found[1]) if found else 0
-
-
-def abstract_of(state: Any, shardings: Any) -> Any:
-    """Shapes, dtypes and shardings of a state, for a restore onto any mesh."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
-    )

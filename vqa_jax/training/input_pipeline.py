@@ -7,10 +7,12 @@ laid out as tokens and padded to a bucket of frames and motion clips, by threads
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import grain
@@ -47,48 +49,52 @@ def severity_class(video: Mapping[str, Any], simulators: Sequence[str], max_leve
     return 1 + simulators.index(video["simulator"]) * max_level + int(video["level"]) - 1
 
 
+@dataclasses.dataclass(frozen=True)
 class _Batches:
-    """Batches by step: assembles one when it is asked for, in whichever thread asks."""
+    """Batches by step: assembles one when it is asked for, in whichever thread asks.
 
-    def __init__(
-        self,
-        corpus: PairCorpus,
-        config: InputConfig,
-        geometry: PromptGeometry,
-        simulators: Sequence[str],
-        num_motion: int,
-        rows: slice,
-    ):
-        self._corpus, self._config, self._geometry = corpus, config, geometry
-        self._simulators = list(simulators)
-        self._sizes = config.bucket_sizes(num_motion)
-        self._rows = range(config.num_groups)[rows]
-        index, images = _index(corpus, config, self._sizes)
-        sources = _sources(corpus, config, images)
-        self._sampler = sampling.Sampler(
-            index, sources, config.num_groups, config.group_size, config.swap, config.seed
-        )
+    Attributes:
+      corpus, config, geometry, simulators: as of `training_batches`.
+      num_motion: most motion clips of a video.
+      rows: those of this process.
+      draw: step -> the pairs of its batch.
+      length: number of steps.
+      fixed: a pair shows the same crops and frames in whatever batch it is.
+    """
+
+    corpus: PairCorpus
+    config: InputConfig
+    geometry: PromptGeometry
+    simulators: Sequence[str]
+    num_motion: int
+    rows: slice
+    draw: Callable[[int], sampling.Draw]
+    length: int = sys.maxsize
+    fixed: bool = False
 
     def __len__(self) -> int:
-        return sys.maxsize
+        return self.length
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        draw = self._sampler.draw(step)
+        draw, config = self.draw(step), self.config
         groups = []
-        for row in self._rows:
+        for row in range(config.num_groups)[self.rows]:
             kept = np.flatnonzero(draw.pairs[row] >= 0)
             pairs, swapped = draw.pairs[row, kept], draw.swapped[row, kept]
-            read = functools.cache(self._corpus.videos.__getitem__)  # shared ones: once a group
+            read = functools.cache(self.corpus.videos.__getitem__)  # shared ones: once a group
             groups.append(
                 [
-                    self._example(read, int(pair), bool(turned), (step, row, slot))
+                    self._example(
+                        *(read, int(pair), bool(turned)),
+                        (int(pair), 0, 0) if self.fixed else (step, row, slot),
+                    )
                     for slot, (pair, turned) in enumerate(zip(pairs, swapped, strict=True))
                 ]
             )
-        size = self._sizes[draw.bucket]
-        if self._config.group_size == 1:
-            return pad_batch([group[0] for group in groups], self._geometry, *size)
-        return pad_groups(groups, self._geometry, *size, self._config.group_size)
+        size = config.bucket_sizes(self.num_motion)[draw.bucket]
+        if config.group_size == 1:
+            return pad_batch([group[0] for group in groups], self.geometry, *size)
+        return pad_groups(groups, self.geometry, *size, config.group_size)
 
     def _example(
         self,
@@ -99,7 +105,7 @@ class _Batches:
     ) -> dict[str, Any]:
         """One unpadded example; `read` gives (video, motion) of a key, `place` is (step, row, slot
         in the row's group)."""
-        pair, config = self._corpus.pairs[index], self._config
+        pair, config = self.corpus.pairs[index], self.config
         keys = [pair["first_id"], pair["second_id"]]
         probs = pair["level_probs"]
         if swapped:
@@ -122,7 +128,8 @@ class _Batches:
             "motion": (first_motion, second_motion),
             "level_probs": np.asarray(probs, np.float32),
             "severity": np.array(
-                [severity_class(v, self._simulators, MAX_LEVEL) for v in (first, second)], np.int32
+                [severity_class(v, self.simulators, MAX_LEVEL) for v in (first, second)],
+                np.int32,
             ),
             "group": label_group(pair["label_source"]),
         }
@@ -201,6 +208,7 @@ def training_batches(
     simulators: Sequence[str],
     num_motion: int,
     rows: slice = slice(None),
+    instead: Mapping[int, int] = MappingProxyType({}),
 ) -> grain.MapDataset:
     """Endless dataset of batches; element t is that of step t, counted from 0.
 
@@ -211,11 +219,52 @@ def training_batches(
       simulators: those that the auxiliary loss knows.
       num_motion: most motion clips of a video.
       rows: of the global batch, those that this process needs; the others are not read.
+      instead: steps whose pairs are those of another step.
 
     Raises:
       CorpusError: the corpus has no pairs of the mix, or its video table does not fit.
     """
-    return grain.MapDataset.source(_Batches(corpus, config, geometry, simulators, num_motion, rows))
+    index, images = _index(corpus, config, config.bucket_sizes(num_motion))
+    sampler = sampling.Sampler(
+        index,
+        _sources(corpus, config, images),
+        *(config.num_groups, config.group_size, config.swap, config.seed),
+    )
+
+    def draw(step: int) -> sampling.Draw:
+        return sampler.draw(instead.get(step, step))
+
+    return grain.MapDataset.source(
+        _Batches(corpus, config, geometry, simulators, num_motion, rows, draw)
+    )
+
+
+def ordered_batches(
+    corpus: PairCorpus,
+    config: InputConfig,
+    geometry: PromptGeometry,
+    num_motion: int,
+    rows: slice = slice(None),
+) -> grain.MapDataset:
+    """All pairs in their order, once: every other batch is the one before with all pairs turned.
+
+    Batches are padded to the longest pairs; where the last one lacks pairs the first ones fill it.
+
+    Args:
+      corpus, config, geometry, num_motion, rows: as of `training_batches`; pairs stand alone
+        (`group_size` 1).
+    """
+    size, bucket = config.batch_size, len(config.bucket_sizes(num_motion)) - 1
+
+    def draw(step: int) -> sampling.Draw:
+        batch, turned = divmod(step, 2)
+        pairs = (batch * size + np.arange(size)) % len(corpus.pairs)
+        return sampling.Draw(bucket, pairs[:, None], np.full((size, 1), bool(turned)))
+
+    length = 2 * -(-len(corpus.pairs) // size)
+    return grain.MapDataset.source(
+        _Batches(corpus, config, geometry, (), num_motion, rows, draw, length, fixed=True)
+    )
 
 
 def device_batches(
@@ -230,8 +279,8 @@ def device_batches(
       first_step: step of the first one, from 0.
 
     Returns:
-      An endless iterator; `close()` stops its threads. An error of a step is raised when that step
-      is asked for.
+      An iterator to their end, if there is one; `close()` stops its threads. An error of a step is
+      raised when that step is asked for.
     """
     threads = min(_MAX_THREADS, max(2, os.cpu_count() or 1))
     reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

@@ -88,9 +88,10 @@ class Speed:
     def __init__(self, peak: float | None):
         """`peak`: FLOP/s of all devices together, or None where it is not known."""
         self._peak = peak
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Forgets what was before."""
         self._since, self._waited = time.monotonic(), 0.0
         self._pairs, self._tokens = 0.0, 0
         self._flops = 0.0
@@ -115,7 +116,7 @@ class Speed:
         }
         if self._peak:
             row["perf/mfu"] = self._flops / elapsed / self._peak
-        self._start()
+        self.start()
         return row
 
 

@@ -75,20 +75,43 @@ class StepConfig:
         return Execution(mesh, rules, self.attention, self.remat)
 
 
-def init_state(student: FunctionalStudent, config: StepConfig, seed: int) -> TrainState:
-    """Fresh training state from random weights."""
-    return state_of_params(student.init(seed), config)
+def init_state(
+    student: FunctionalStudent, config: StepConfig, seed: int, mesh: Mesh | None = None
+) -> TrainState:
+    """Fresh training state from random weights; on a mesh all of it is made in its shards."""
+    if mesh is None:
+        return state_of_params(student.init(seed), config)
+    shardings = state_shardings(student, config, mesh)
+    return state_of_params(student.init(seed, config.execution(mesh)), config, shardings)
 
 
-def state_of_params(params: Params, config: StepConfig) -> TrainState:
-    """Training state at step 0 from given weights: frozen ones in `frozen_dtype`, no moments."""
+def state_of_params(
+    params: Params, config: StepConfig, shardings: TrainState | None = None
+) -> TrainState:
+    """Training state at step 0 from given weights: frozen ones in `frozen_dtype`, no moments.
+
+    Args:
+      params: the weights, where they are to stay.
+      config: of the step.
+      shardings: of the state (`state_shardings`): where step and moments are made; None: on one
+        device.
+    """
     trained, frozen = training_optim.split(params, config.trainable)
     frozen = jax.tree.map(lambda x: x.astype(config.frozen_dtype), frozen)
-    return {
-        "step": jnp.zeros((), jnp.int32),
-        "params": training_optim.join(trained, frozen),
-        "opt_state": make_optimizer(config.optim).init(trained),
-    }
+    optimizer = make_optimizer(config.optim)
+
+    def rest(trained: Params) -> TrainState:
+        return {"step": jnp.zeros((), jnp.int32), "opt_state": optimizer.init(trained)}
+
+    if shardings is not None:
+        places = {name: shardings[name] for name in ("step", "opt_state")}
+        rest = jax.jit(rest, out_shardings=places)
+    return {**rest(trained), "params": training_optim.join(trained, frozen)}
+
+
+def kept(state: TrainState, trainable: Trainable) -> TrainState:
+    """What a checkpoint holds of a state: all but frozen weights, which follow from the start."""
+    return {**state, "params": training_optim.split(state["params"], trainable)[0]}
 
 
 def state_shardings(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:
@@ -154,6 +177,51 @@ def _by_pair(
     return out, {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in labels}
 
 
+def _loss_of(
+    out: StudentOutput, batch: dict[str, jax.Array], config: StepConfig, progress: jax.Array | float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """`pair_loss` of a student's output."""
+    return pair_loss(
+        out.logits,
+        batch["answer_ids"],
+        batch["loss_mask"],
+        batch["level_probs"],
+        jnp.asarray(config.level_ids),
+        config.level_index,
+        batch["example_mask"],
+        progress,
+        config.loss,
+    )
+
+
+def make_eval_step(
+    student: FunctionalStudent, config: StepConfig, mesh: Mesh
+) -> Callable[[Params, dict[str, jax.Array]], dict[str, jax.Array]]:
+    """Jitted: (parameters as a training state holds them, batch) -> what the student says of it.
+
+    Returns:
+      A function that gives loss (the cross-entropy, as before the entropy term is phased in),
+      level_acc, pairs (that are not padding), and by pair level_logits and level_probs [B, 5], on
+      every process.
+    """
+    run, level_ids = config.execution(mesh), jnp.asarray(config.level_ids)
+
+    def step(params: Params, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        with executing(run):
+            out, batch = _by_pair(student.bind(params), batch)
+            loss, metrics = _loss_of(out, batch, config, 0.0)
+        return {
+            "loss": loss,
+            "level_acc": metrics["level_acc"],
+            "pairs": batch["example_mask"].sum(),
+            "level_logits": out.logits[:, config.level_index][:, level_ids],
+            "level_probs": batch["level_probs"],
+        }
+
+    places = state_shardings(student, config, mesh)["params"], parallel.batch_sharding(mesh)
+    return jax.jit(step, in_shardings=places, out_shardings=parallel.replicated(mesh))
+
+
 def make_train_step(
     student: FunctionalStudent, config: StepConfig, mesh: Mesh
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
@@ -179,17 +247,7 @@ def make_train_step(
 
     def loss_fn(trained: Params, frozen: Params, batch: dict[str, jax.Array], progress: jax.Array):
         out, batch = _by_pair(student.bind(training_optim.join(trained, frozen)), batch)
-        loss, metrics = pair_loss(
-            out.logits,
-            batch["answer_ids"],
-            batch["loss_mask"],
-            batch["level_probs"],
-            level_ids,
-            config.level_index,
-            batch["example_mask"],
-            progress,
-            config.loss,
-        )
+        loss, metrics = _loss_of(out, batch, config, progress)
         metrics |= _right_by_group(out.logits[:, config.level_index], level_ids, batch)
         if config.severity_weight:
             severity, accuracy = _severity_loss(out.severity, batch["severity"])

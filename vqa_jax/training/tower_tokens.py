@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Iterable
 
+import jax
 import numpy as np
 
 from vqa_jax.corpus import shards as records
@@ -51,7 +52,7 @@ def run(data: str, spec: StudentSpec, *, process: int = 0, processes: int = 1) -
         )
     programs.keep()
     student = FunctionalStudent(spec.student)
-    tower = FrozenTower(student, towers.load(student, spec.tower))
+    tower = FrozenTower.of_student(student, towers.load(student, spec.tower))
 
     def compute(videos: Records) -> Records:
         return _tokens(videos, tower, spec.tower)
@@ -69,7 +70,7 @@ def _tokens(videos_: Records, tower: FrozenTower, fingerprint: str) -> Records:
 
 
 def start(
-    params: Params, student: FunctionalStudent, tower: str, corpus: store.PairCorpus
+    params: Params, student: FunctionalStudent, tower: str, corpus: store.PairCorpus, like: Params
 ) -> Params:
     """Fresh parameters behind a pretrained tower, whose tokens are standardized over a corpus.
 
@@ -78,13 +79,18 @@ def start(
       student: their architecture.
       tower: fingerprint of the tower.
       corpus: with its tokens.
+      like: ShapeDtypeStructs of all parameters, with their shardings.
     """
-    params = towers.joined(params, towers.load(student, tower))
+    params = towers.joined(params, towers.load(student, tower, like=like))
     ids = {pair[side] for pair in corpus.pairs for side in ("first_id", "second_id")}
-    return {**params, "vision": {**params["vision"], **_measured(corpus.videos, ids)}}
+    measured = {}
+    for name, value in _measured(corpus.videos, ids).items():
+        leaf = like["vision"][name]
+        measured[name] = jax.device_put(value.astype(leaf.dtype), leaf.sharding)
+    return {**params, "vision": {**params["vision"], **measured}}
 
 
-def _measured(videos: store.VideoStore, ids: Iterable[str]) -> Params:
+def _measured(videos: store.VideoStore, ids: Iterable[str]) -> dict[str, np.ndarray]:
     """Mean and deviation [W] of every number of the tokens, over some of the videos."""
     chosen = sorted(ids, key=files.key_hash)[:_MEASURED]
     count, total, squares = 0, 0.0, 0.0

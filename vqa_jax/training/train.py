@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import time
@@ -30,11 +29,11 @@ from vqa_jax.models import flops as model_flops
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.settings import TrainConfig
 from vqa_jax.training import batch as pair_batch
-from vqa_jax.training import checkpoint, metric_log, tower_tokens
+from vqa_jax.training import checkpoint, heldout, metric_log, redrawn, start
 from vqa_jax.training import input_pipeline as input_pipeline_lib
 from vqa_jax.training import optim as training_optim
 from vqa_jax.training import step as step_lib
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, companions
 
 
 class TrainingError(VqaError):
@@ -44,7 +43,7 @@ class TrainingError(VqaError):
 # Where and how a run is computed and kept may change when it resumes; what it learns may not.
 _MAY_CHANGE = (
     *("mesh", "sharding", "attention", "remat"),
-    *("log_every", "checkpoint_every", "keep_best", "keep_every"),
+    *("log_every", "checkpoint_every", "keep_best", "keep_every", "heldout_pairs"),
 )
 
 
@@ -55,12 +54,11 @@ def _identity(
         name: [shards.intact_sha256(p) for p in shards.dataset_shards(corpus.root, name, "train")]
         for name in config.pair_datasets
     }
-    start = bundle.fingerprint(config.init_from) if config.init_from else ""
+    begun = bundle.fingerprint(config.init_from) if config.init_from else ""
     settings = dataclasses.asdict(config)
     settings = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
-    identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": start}
-    identity["corpus"] = corpus.videos.digests()
-    return json.loads(json.dumps(identity))  # tuples as lists, as a file gives them back
+    identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": begun}
+    return identity | {"corpus": corpus.videos.digests()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +72,23 @@ class _Run:
     mesh: Mesh
     step_config: step_lib.StepConfig
     checkpoints: checkpoint.Checkpointer
-    corpus: store.PairCorpus
+    extractor: str
+    heldout: heldout.Heldout | None
 
     def write_student(self, name: str, state: step_lib.TrainState, facts: dict[str, Any]) -> str:
-        """Writes the weights of a state as a bundle; every process must call it."""
+        """Writes the weights of a state as a student that can be used; every process calls it."""
         folder = os.path.join(self.workdir, name)
-        params = hosts.gathered(self.student.merge(state["params"]))
-        if params is not None:
-            bundle.save(folder, self.spec, params, facts)
-        hosts.barrier(f"{name} written")
+        if jax.process_index() == 0:
+            os.makedirs(folder, exist_ok=True)
+            sources = [self.config.init_from] if self.config.init_from else []
+            companions.copy(sources, folder, self.extractor or None)
+        # Stored as it computes: wider numbers of what was trained would be rounded when it is used.
+        student = self.spec.student
+        student = dataclasses.replace(student, param_dtype=student.compute_dtype)
+        spec = dataclasses.replace(self.spec, student=student)
+        rules = parallel.changed_rules(self.config.sharding)
+        places = FunctionalStudent(student).shardings(self.mesh, rules)
+        bundle.save(folder, spec, self.student.merge(state["params"], places), facts)
         return folder
 
 
@@ -92,6 +98,7 @@ def train(
     data: str,
     workdir: str,
     profile: tuple[int, int] | None = None,
+    extractor: str = "",
 ) -> str | None:
     """Trains to `total_steps` and writes a student bundle.
 
@@ -104,6 +111,8 @@ def train(
       data: corpus folder with pairs and motion features.
       workdir: checkpoints, metrics and the finished bundle go here.
       profile: first and last step of a profiler trace.
+      extractor: motion weights of the corpus's features, which go beside the student; "": those
+        beside `init_from`, or the shipped ones.
 
     Returns:
       Folder of the trained student's bundle; None if the run was told to end (SIGTERM): it is
@@ -121,7 +130,9 @@ def train(
     os.makedirs(workdir, exist_ok=True)
     student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
     geometry = pair_batch.PromptGeometry(
-        bundle.make_tokenizer(spec), spec.student.tokens_per_frame, config.input.answer
+        bundle.make_tokenizer(spec, config.init_from),
+        spec.student.tokens_per_frame,
+        config.input.answer,
     )
     corpus = store.PairCorpus(data, config.pair_datasets, "train", spec.extractor, spec.tower)
     mesh = parallel.make_mesh(config.mesh)
@@ -132,9 +143,17 @@ def train(
         spec.severity_simulators,
         spec.preprocess.max_clips,
         parallel.process_rows(config.input.num_groups, mesh),
+        dict(hosts.told_by_first(lambda: redrawn.instead(workdir, config.optim.total_steps))),
     )
+    step_config = step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index)
+    asked = None
+    if config.heldout_pairs:
+        asked = heldout.Heldout(config, spec, student, step_config, mesh, data, geometry)
     checkpoints = checkpoint.Checkpointer(
-        workdir, _identity(config, spec, corpus), config.keep_best, config.keep_every
+        workdir,
+        hosts.told_by_first(lambda: _identity(config, spec, corpus)),  # who hashes gigabytes
+        config.keep_best,
+        config.keep_every,
     )
     run = _Run(
         config,
@@ -142,9 +161,10 @@ def train(
         workdir,
         student,
         mesh,
-        step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index),
+        step_config,
         checkpoints,
-        corpus,
+        extractor,
+        asked,
     )
     output, total = os.path.join(workdir, "student"), config.optim.total_steps
     if checkpoints.latest_step() == total and bundle.is_complete(output):
@@ -152,7 +172,7 @@ def train(
         logging.info("%s is finished", output)
         return output
     with hosts.reporting_loss("training"), hosts.end_request() as ending, checkpoints:
-        state = _start_or_resume(run)
+        state = start.Start(config, spec, student, run.step_config, mesh, corpus).state(checkpoints)
         state = _run_steps(run, state, batches, ending, profile)
         checkpoints.wait()
         if int(state["step"]) < total:
@@ -162,30 +182,6 @@ def train(
         run.write_student("student", state, facts)
     logging.info("student written to %s", output)
     return output
-
-
-def _start_or_resume(run: _Run) -> step_lib.TrainState:
-    """The newest checkpoint's state, or a fresh one, on the mesh."""
-    config, student = run.config, run.student
-    shardings = step_lib.state_shardings(student, run.step_config, run.mesh)
-    if run.checkpoints.latest_step() is not None:
-        abstract = jax.eval_shape(lambda: step_lib.init_state(student, run.step_config, 0))
-        state = run.checkpoints.restore(checkpoint.abstract_of(abstract, shardings))
-        if state is not None:
-            return state
-    if not config.init_from:
-        params = student.init(config.seed)
-        if run.spec.tower:
-            params = tower_tokens.start(params, student, run.spec.tower, run.corpus)
-        state = step_lib.state_of_params(params, run.step_config)
-    else:
-        # The auxiliary head is a run's own: a student may come with another one, or without.
-        classes = bundle.load_spec(config.init_from).student.num_severity_classes
-        given = dataclasses.replace(run.spec.student, num_severity_classes=classes)
-        params = bundle.load_params(config.init_from, FunctionalStudent(given))
-        params = FunctionalStudent(run.spec.student).fit_head(params, config.seed)
-        state = step_lib.state_of_params(student.attach(params, config.seed), run.step_config)
-    return jax.device_put(state, shardings)
 
 
 def _flops_of(run: _Run, batch: Mapping[str, Any]) -> float:
@@ -266,12 +262,20 @@ def _run_steps(
             speed.step(values, _tokens(batch), flops[shape])
             bar.update()
             last = ending.due(step) or step == total
-            if step % config.log_every == 0 or last:
-                row = log.write(step, {**speed.row(), **compiled.row()})
+            saves = step % config.checkpoint_every == 0 or last
+            asked = saves and run.heldout is not None
+            found: dict[str, float] = {}
+            if step % config.log_every == 0 or last or asked:
+                found = {**speed.row(), **compiled.row()}
+                if asked:
+                    found |= run.heldout(state["params"])
+                    speed.start()
+                row = log.write(step, found)
                 bar.set_postfix(loss=row["train/loss"], acc=row["train/level_acc"])
             checkpoints.check()
-            if step % config.checkpoint_every == 0 or last:
-                checkpoints.save(step, state, {"loss": row.get("train/loss", values["train/loss"])})
+            if saves:
+                kept = step_lib.kept(state, config.trainable)
+                checkpoints.save(step, kept, found.get("heldout/loss"))
             if last:
                 break
     return state
@@ -280,11 +284,17 @@ def _run_steps(
 def _stopped(
     run: _Run, state: step_lib.TrainState, step: int, values: Mapping[str, float]
 ) -> TrainingError:
-    """The error of a step that is not finite; the weights before it, which it kept, are written."""
+    """The error of a step that is not finite; the state before it, which it kept, is saved."""
+    if step > 1:
+        run.checkpoints.save(step - 1, step_lib.kept(state, run.config.trainable))
     kept = run.write_student("last_good", state, {"steps": step - 1})
     run.checkpoints.wait()
+    if jax.process_index() == 0:
+        redrawn.add(run.workdir, step)
+    hosts.barrier("step to be drawn anew")
     return TrainingError(
         f"step {step}: loss {values['train/loss']}, gradient norm {values['train/grad_norm']}; "
-        f"the weights of step {step - 1} are in {kept}: lower peak_lr and continue in a new "
-        "workdir with init_from set to it"
+        f"step {step - 1} is saved, and the same command goes on from it with another batch. If "
+        f"that happens again and again, lower peak_lr and start in a new workdir with init_from "
+        f"set to {kept}"
     )

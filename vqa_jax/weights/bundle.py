@@ -2,8 +2,8 @@
 
 student.json         architecture, preprocessing, motion extractor, training facts, weights' hash
 student.safetensors  parameters, named by their path in our tree, without those of a shared tower
-tower.safetensors    the pretrained tower, where it is not the shipped one
 anchors.*            see vqa_jax.scoring.anchors
+tokenizer, motion weights, a tower: see vqa_jax.weights.companions
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax import traverse_util
-from safetensors.numpy import save_file
 
+from vqa_jax.devices import hosts
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import fields
 from vqa_jax.jobs.files import file_sha256, write_sealed
@@ -33,13 +34,13 @@ from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer, TokenizerError
 from vqa_jax.settings import DTYPES
-from vqa_jax.weights import towers
+from vqa_jax.weights import companions, towers
 from vqa_jax.weights.named import load_named, misfits
 from vqa_jax.weights.reader import Checkpoint, WeightsError
+from vqa_jax.weights.writer import write_safetensors
 
 CONFIG_FILE = "student.json"
 WEIGHTS_FILE = "student.safetensors"
-TOKENIZER_FILE = "tokenizer.json"
 OWN_TOKENIZER = ("tiny", "small")  # presets whose vocabulary is that of the prompt alone
 _WEIGHTS_HASH = "weights_sha256"
 
@@ -171,12 +172,21 @@ def make_spec(
 def make_tokenizer(spec: StudentSpec, folder: str = "") -> Tokenizer:
     """The student's tokenizer: the small ones' own, or the one saved beside the weights.
 
+    Args:
+      spec: the student.
+      folder: the student's, or that of the one that it starts from; "": there is none.
+
     Raises:
       TokenizerError: the folder has none, a damaged one, or one of another student.
     """
     if spec.preset in OWN_TOKENIZER:
         return prompt.tiny_tokenizer()
-    path = os.path.join(folder, TOKENIZER_FILE)
+    if not folder:
+        raise TokenizerError(
+            f"{spec.preset} takes its tokenizer from the student that it starts from: name that "
+            "one's folder (train.init_from)"
+        )
+    path = os.path.join(folder, companions.TOKENIZER_FILE)
     tokenizer = Tokenizer.read(path)
     ids = prompt.scoring_ids(tokenizer)
     with contextlib.suppress(prompt.PromptError):  # whoever asks for levels is told so
@@ -197,13 +207,31 @@ def flatten(params: Params) -> dict[str, np.ndarray]:
 
 
 def save(folder: str, spec: StudentSpec, params: Params, facts: Mapping[str, Any]) -> None:
-    """Writes a bundle; the config comes last, so that a folder with one is complete."""
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, WEIGHTS_FILE)
+    """Writes a bundle; the config comes last, so that a folder with one is complete.
+
+    With many processes every one must call it; process 0 writes. Arrays are gathered piece by
+    piece (`hosts.pieces`), so that nobody ever holds the whole student.
+
+    Args:
+      folder: is made.
+      spec: the student; weights are stored in its `param_dtype`.
+      params: its parameters, wherever they are.
+      facts: of its training.
+    """
     own = towers.without(params) if spec.tower else params
-    save_file(flatten(jax.device_get(own)), path + ".tmp")
-    os.replace(path + ".tmp", path)
-    save_spec(folder, spec, facts)
+    flat = traverse_util.flatten_dict(own, sep="/")
+    dtype = jnp.dtype(spec.student.param_dtype)
+    if jax.process_index() == 0:
+        os.makedirs(folder, exist_ok=True)
+        tensors = {name: (np.shape(leaf), dtype) for name, leaf in flat.items()}
+        path = os.path.join(folder, WEIGHTS_FILE)
+        write_safetensors(path, tensors, lambda name: hosts.pieces(flat[name]))
+        save_spec(folder, spec, facts)
+    else:
+        for leaf in flat.values():
+            for _ in hosts.pieces(leaf):
+                pass
+    hosts.barrier(f"{folder} written")
 
 
 def save_spec(folder: str, spec: StudentSpec, facts: Mapping[str, Any]) -> None:
@@ -231,14 +259,23 @@ def load_spec(folder: str) -> StudentSpec:
     return StudentSpec.from_dict(fields.part(raw, "spec", dict, path, BundleError), path)
 
 
-def load_params(folder: str, student: FunctionalStudent, like: Params | None = None) -> Params:
+def load_params(
+    folder: str,
+    student: FunctionalStudent,
+    like: Params | None = None,
+    only: Callable[[str], bool] | None = None,
+) -> Params:
     """Reads weights into `student`'s tree, streamed to where they belong.
+
+    With many processes every one must call it: process 0 compares the file with its hash.
 
     Args:
       folder: the bundle.
       student: of the bundle's config.
       like: ShapeDtypeStructs with the dtype and sharding of every parameter; None: the config's
         dtype, on the first device.
+      only: tells by name which of the student's own parameters are read; None: all. A shared tower
+        always is.
 
     Raises:
       BundleError: the file is damaged, or keys are missing, unexpected or misshapen; all of them
@@ -262,25 +299,27 @@ def load_params(folder: str, student: FunctionalStudent, like: Params | None = N
     problems += [f"{k} holds no weights" for k in found["no weights"]]
     if problems:
         raise BundleError(f"{path} does not fit its student.json: " + "; ".join(problems))
-    _check_weights(folder)
+    if hosts.told_by_first(lambda: _damage(folder)):
+        raise BundleError(
+            f"{path} is damaged: it is not what {CONFIG_FILE} tells; copy, download or train the"
+            " student again"
+        )
+    if only is not None:
+        wanted = {name: leaf for name, leaf in wanted.items() if only(name)}
     params = traverse_util.unflatten_dict(load_named(checkpoint, wanted), sep="/")
     if not tower:
         return params
     return towers.joined(params, towers.load(student, tower, folder, tree))
 
 
-def _check_weights(folder: str) -> None:
-    """Compares the weights with what the config tells, where it does."""
+def _damage(folder: str) -> bool:
+    """Whether the weights are not what the config tells; False where it does not tell."""
     config, path = os.path.join(folder, CONFIG_FILE), os.path.join(folder, WEIGHTS_FILE)
     told = fields.read_object(config, BundleError) if os.path.exists(config) else {}
     recorded = told.get(_WEIGHTS_HASH)
     if recorded is None:
         logging.info("%s: its config tells no hash, it is used unchecked", path)
-    elif _digest(path).hex() != recorded:
-        raise BundleError(
-            f"{path} is damaged: it is not what {CONFIG_FILE} tells; copy, download or train the"
-            " student again"
-        )
+    return recorded is not None and _digest(path).hex() != recorded
 
 
 def _digest(path: str) -> bytes:

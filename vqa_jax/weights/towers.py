@@ -89,4 +89,4 @@ def without(params: Params) -> Params:
 
 def joined(params: Params, tower: Params) -> Params:
     """A student's own parameters (`without`) and those of its shared tower (`load`)."""
-    return {**params, "vision": {**params["vision"], **tower["vision"]}}
+    return {**params, "vision": {**params.get("vision", {}), **tower["vision"]}}

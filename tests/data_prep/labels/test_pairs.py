@@ -234,3 +234,35 @@ def test_votes_on_undistorted_sources_are_drawn_where_asked_for(data):
         assert first["level"] == second["level"] == 0
         assert first["source_id"] != second["source_id"] or first["segment"] != second["segment"]
     assert "teachers_on_sources" not in PairConfig().as_json()
+
+
+def test_teachers_vote_on_no_version_by_simulators_that_they_have_upside_down(tmp_path):
+    """Both teachers like jitter: its versions are in no pair that votes label."""
+    rows = hand_table.rows()
+    for row in rows:
+        if row["simulator"] == "jitter":
+            row["scores"] = {"sharpness": 1 + row["level"], "noise": 1 - row["level"]}
+    hand_table.write(tmp_path, rows)
+    data = str(tmp_path)
+    manifest = label_pairs(data, dataclasses.replace(CONFIG, teachers_order=0.6))
+    assert manifest["teachers_order"] == {"gaussian_blur": 1.0, "jitter": 0.0}
+    table, train = table_of(data), pairs_of(data, "train")
+    by_votes = [p for p in train if p["label_source"] == "teachers"]
+    named = {table[p[k]]["simulator"] for p in by_votes for k in ("first_id", "second_id")}
+    assert named == {"source", "gaussian_blur"}
+    assert "simulator:jitter" in {p["label_source"] for p in train}  # its order is known
+    assert "teachers_order" not in PairConfig().as_json()
+
+
+def test_sources_without_a_vote_are_in_no_pair_where_that_is_asked_for(tmp_path):
+    rows = hand_table.rows()
+    for row in rows:
+        if row["source_id"] == "s2":
+            row["scores"] = dict.fromkeys(row["scores"], float("nan"))
+    hand_table.write(tmp_path, rows)
+    label_pairs(str(tmp_path), dataclasses.replace(CONFIG, voted_only=True, across=4))
+    table = table_of(str(tmp_path))
+    pairs = pairs_of(str(tmp_path), "train")
+    sources = {table[p[key]]["source_id"] for p in pairs for key in ("first_id", "second_id")}
+    assert sources == {"s1", "s3"}
+    assert "voted_only" not in PairConfig().as_json()

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.media.preprocess import Preprocess
-from vqa_jax.models.efficientnet_lite import EfficientNetLiteConfig, moments
+from vqa_jax.models.efficientnet_lite import EfficientNetLiteConfig
 from vqa_jax.teachers.light import features
 from vqa_jax.teachers.light.model import LightTeacherError
 from vqa_jax.weights.named import load_efficientnet_lite
@@ -20,14 +21,27 @@ def test_families_are_parts_of_one_look_at_the_tower(monkeypatch):
     early, late = (extractor(name, seen) for name in ("lite0_early", "lite0_late"))
     every = extractor("lite0_all", seen)
     widths = EfficientNetLiteConfig(0).widths
-    assert every.shape == (2, 2 * sum(widths))
-    np.testing.assert_array_equal(early, every[:, : early.shape[1]])
-    np.testing.assert_array_equal(late, every[:, -late.shape[1] :])
+    total = sum(widths)
+    assert every.shape == (2, 2 * total)
     assert early.shape[1] == 2 * sum(widths[:3]) and late.shape[1] == 2 * sum(widths[5:])
+    for part, columns in ((early, slice(0, sum(widths[:3]))), (late, slice(sum(widths[:5]), None))):
+        wanted = [every[:, :total][:, columns], every[:, total:][:, columns]]
+        np.testing.assert_array_equal(part, np.concatenate(wanted, 1))
     # The batch is filled up, and none sees the filling: the first stage by hand.
     network = load_efficientnet_lite(shipped_path(0))
-    mean, deviation = moments(next(network.stage_outputs(jnp.asarray(seen[1][None]))))
-    np.testing.assert_allclose(every[1, :32], np.concatenate([mean[0], deviation[0]]), atol=1e-4)
+    maps = np.asarray(next(network.stage_outputs(jnp.asarray(seen[1][None]))), np.float64)[0]
+    found = np.concatenate([every[1, :16], every[1, total : total + 16]])
+    by_hand = np.concatenate([maps.mean((0, 1)), maps.std((0, 1))])
+    np.testing.assert_allclose(found, by_hand, **TOLERANCES["moments_of_tokens"])
+
+
+def test_stages_of_a_tower_weigh_the_same_and_other_features_one():
+    widths = EfficientNetLiteConfig(0).widths
+    weights = features.balance("lite0_late", 2 * sum(widths[5:])) ** 2
+    parts = np.split(weights, np.cumsum([*widths[5:], *widths[5:]])[:-1])
+    np.testing.assert_allclose([part.sum() for part in parts], parts[0].sum(), rtol=1e-5)
+    np.testing.assert_allclose(weights.mean(), 1, rtol=1e-5)
+    np.testing.assert_array_equal(features.balance("colour", 7), np.ones(7))
 
 
 def test_pictures_come_in_few_shapes_and_seen_ones_stay():

@@ -42,7 +42,7 @@ def _config(**changes):
 
 def test_teachers_are_fitted_told_and_loaded(rated, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "VIEW", Preprocess(view="fit", image_size=32))
-    monkeypatch.setattr(fitting, "LANDMARKS", 24)
+    monkeypatch.setattr(fit, "SHIPPED", fitting.Size(64, 24))
     scores, out = str(rated / "scores.csv"), str(tmp_path / "out")
     manifest = fit.fit(scores, str(rated), out, _config())
     assert (manifest["pictures"], manifest["left_out"]) == (_PICTURES, 1)

@@ -13,7 +13,7 @@ from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.tokenizer import of_words
 from vqa_jax.teachers.cards import TeacherError
 from vqa_jax.teachers.neural import level_prompt, load
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, companions
 
 MOST = 3
 LINES = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
@@ -34,7 +34,7 @@ def _write(folder, words=level_prompt.WORDS, view="squash"):
     pre = Preprocess(view, image_size=16, tile_size=16, num_tiles=MOST)
     spec = bundle.StudentSpec("micro", CONFIG, pre, MOST, "none", ())
     bundle.save(str(folder), spec, params, {})
-    _tokenizer(words).save(folder / bundle.TOKENIZER_FILE)
+    _tokenizer(words).save(folder / companions.TOKENIZER_FILE)
     return student, params
 
 

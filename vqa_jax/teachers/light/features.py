@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.view import view_frames
-from vqa_jax.models.efficientnet_lite import NUM_STAGES, STRIDES, EfficientNetLite, moments
+from vqa_jax.models.cell_tower import stage_balance, stage_statistics
+from vqa_jax.models.efficientnet_lite import NUM_STAGES, EfficientNetLiteConfig
+from vqa_jax.models.frozen_tower import FrozenTower
 from vqa_jax.teachers.light import statistics
 from vqa_jax.teachers.light.model import LightTeacherError
 from vqa_jax.weights.named import load_efficientnet_lite
 from vqa_jax.weights.towers import shipped_path
 
-VERSION = "1"  # part of fingerprints: raise it when a picture's features change
+VERSION = "2"  # part of fingerprints: raise it when a picture's features change
 VIEW = Preprocess(view="fit", image_size=384)
-_AT_ONCE = 4  # pictures of one shape, so that a shape is one program
 _REMEMBERED = 256  # pictures: teachers of one tower look at the same ones, one after the other
 
 
@@ -52,6 +49,7 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "lite0_all": Family("Regression on all stages of EfficientNet-Lite0.", 0),
     "lite0_early": Family("Regression on EfficientNet-Lite0's stages to 40 channels.", 0, (0, 2)),
+    "lite0_mid": Family("Regression on EfficientNet-Lite0's stages of 40 to 192.", 0, (2, 5)),
     "lite0_late": Family("Regression on EfficientNet-Lite0's stages from 192 channels.", 0, (5, 7)),
     "lite2_late": Family("Regression on EfficientNet-Lite2's stages from 208 channels.", 2, (5, 7)),
     "brisque": Family(
@@ -66,7 +64,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-DEFAULT = ("lite0_all", "lite0_early", "lite0_late", "brisque", "colour", "detail")
+DEFAULT = tuple(name for name, family in FAMILIES.items() if family.lite in (None, 0))
 """Families whose towers are shipped."""
 
 
@@ -86,7 +84,7 @@ class Extractor:
 
     def __init__(self, towers: str = ""):
         self._folder = towers
-        self._towers: dict[int, Tower] = {}
+        self._towers: dict[int, FrozenTower] = {}
         self._known: dict[tuple[int, bytes], np.ndarray] = {}
 
     def __call__(self, family: str, pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -98,54 +96,62 @@ class Extractor:
         kind = FAMILIES[family]
         if kind.measure is not None:
             return np.stack([kind.measure(picture) for picture in pictures])
-        found = self.moments(kind.lite or 0, pictures)
-        return found[:, stage_columns(self.tower(kind.lite or 0).widths, kind.stages)]
-
-    def tower(self, lite: int) -> Tower:
-        """The tower of a size, loaded once; LightTeacherError where it is not."""
-        if lite not in self._towers:
-            self._towers[lite] = Tower(tower_path(lite, self._folder))
-        return self._towers[lite]
-
-    def moments(self, lite: int, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Moments of all stages of pictures as seen, float32 [N, D]; see `Tower`."""
+        lite = kind.lite or 0
         keys = [(lite, hash_of(picture)) for picture in pictures]
         new = {key: p for key, p in zip(keys, pictures, strict=True) if key not in self._known}
-        fresh = dict(zip(new, self.tower(lite)(list(new.values())), strict=True)) if new else {}
+        tokens = self._tower(lite)(picture[None] for picture in new.values())
+        fresh = dict(zip(new, tokens, strict=True))
         found = [fresh[key] if key in fresh else self._known[key] for key in keys]
         self._known.update(fresh)
         for key in list(self._known)[: max(len(self._known) - _REMEMBERED, 0)]:
             del self._known[key]
-        return np.stack(found)
+        return of_tokens(family, np.concatenate(found))
 
-    def remember(self, pictures: Sequence[np.ndarray], moments: np.ndarray) -> None:
-        """Takes moments [N, D] of Lite0 that are known already, see `of_tokens`."""
-        known = zip(pictures, moments, strict=True)
-        self._known.update({(0, hash_of(picture)): row for picture, row in known})
+    def _tower(self, lite: int) -> FrozenTower:
+        if lite not in self._towers:
+            network = load_efficientnet_lite(tower_path(lite, self._folder))
+            graph, state = nnx.split(network)
+            self._towers[lite] = FrozenTower(
+                lambda state, x: stage_statistics(nnx.merge(graph, state), x, 1), state
+            )
+        return self._towers[lite]
 
 
-def of_tokens(tokens: np.ndarray, size: tuple[int, int], widths: Sequence[int]) -> np.ndarray:
-    """Moments of whole maps out of a cell tower's tokens of the same network.
+def of_tokens(family: str, tokens: np.ndarray) -> np.ndarray:
+    """Features of pictures out of what their tower made of them.
 
     Args:
-      tokens: [F, P, W] of `CellTower.statistics`, whose cells are equally large.
-      size: (height, width) of the frames.
-      widths: channels of the stages.
+      family: whose features are those of a tower.
+      tokens: [N, P, W] of `cell_tower.stage_statistics`, whose cells are equally large.
 
     Returns:
-      float32 [F, W], as of `Tower` but for the rounding of stored tokens.
+      float32 [N, D]: means of the family's stages over the whole map, then deviations.
     """
     means, deviations = np.split(tokens.astype(np.float32), 2, -1)
     mean = means.mean(1)
     squares = (np.square(deviations) + np.square(means)).mean(1)
     deviation = np.sqrt(np.maximum(squares - np.square(mean), 0))
-    ends = np.cumsum([0, *widths])
-    parts = []
-    for first, last, stride in zip(ends, ends[1:], STRIDES, strict=False):
-        count = math.prod(-(-side // stride) for side in size)  # sample deviations divide by n - 1
-        wider = math.sqrt(count / max(count - 1, 1))
-        parts += [mean[:, first:last], wider * deviation[:, first:last]]
-    return np.concatenate(parts, -1)
+    columns = stage_columns(family)
+    return np.concatenate([mean[:, columns], deviation[:, columns]], -1)
+
+
+def stage_columns(family: str) -> slice:
+    """Which channels of all stages a tower's family looks at."""
+    ends = np.cumsum([0, *_widths(family)])
+    first, last = FAMILIES[family].stages
+    return slice(int(ends[first]), int(ends[last + 1]))
+
+
+def balance(family: str, width: int) -> np.ndarray:
+    """What each of a family's features weighs, float32 [width]: a tower's stages weigh the same."""
+    kind = FAMILIES[family]
+    if kind.lite is None:
+        return np.ones(width, np.float32)
+    return np.tile(stage_balance(_widths(family)[kind.stages[0] : kind.stages[1] + 1]), 2)
+
+
+def _widths(family: str) -> Sequence[int]:
+    return EfficientNetLiteConfig(FAMILIES[family].lite or 0).widths
 
 
 def hash_of(picture: np.ndarray) -> bytes:
@@ -153,45 +159,6 @@ def hash_of(picture: np.ndarray) -> bytes:
     return hashlib.blake2b(
         np.ascontiguousarray(picture).data, digest_size=16, person=repr(picture.shape)[:16].encode()
     ).digest()
-
-
-class Tower:
-    """Means and deviations of the maps after every stage of an EfficientNet-Lite.
-
-    Args:
-      path: its weights.
-    """
-
-    def __init__(self, path: str):
-        network = load_efficientnet_lite(path)
-        self.widths = network.cfg.widths
-        graph, self._state = nnx.split(network)
-        self._moments = jax.jit(lambda state, x: _moments(nnx.merge(graph, state), x))
-
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """float32 [D] of each picture: mean and deviation of stage 0, of stage 1, and so on."""
-        found: list[Any] = [None] * len(pictures)
-        for shape in sorted({picture.shape for picture in pictures}):
-            alike = [k for k, picture in enumerate(pictures) if picture.shape == shape]
-            for start in range(0, len(alike), _AT_ONCE):
-                chosen = alike[start : start + _AT_ONCE]
-                batch = np.zeros((_AT_ONCE, *shape), np.uint8)
-                batch[: len(chosen)] = [pictures[k] for k in chosen]
-                rows = np.asarray(self._moments(self._state, batch))
-                for k, row in zip(chosen, rows, strict=False):
-                    found[k] = row
-        return found
-
-
-def _moments(network: EfficientNetLite, pictures: jax.Array) -> jax.Array:
-    parts = [part for maps in network.stage_outputs(pictures) for part in moments(maps)]
-    return jnp.concatenate(parts, -1)
-
-
-def stage_columns(widths: Sequence[int], stages: tuple[int, int]) -> slice:
-    """Which of a tower's moments belong to stages first..last."""
-    ends = np.cumsum([0, *(2 * width for width in widths)])
-    return slice(int(ends[stages[0]]), int(ends[stages[1] + 1]))
 
 
 def tower_path(lite: int, folder: str) -> str:

@@ -30,7 +30,7 @@ from vqa_jax.media.container import MediaError
 from vqa_jax.media.probe import VideoInfo, probe
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits
 from vqa_jax.teachers.light import features, folds, model
-from vqa_jax.teachers.light.fitting import fitted
+from vqa_jax.teachers.light.fitting import SHIPPED, VOTING, Size, chosen_shape, fitted
 from vqa_jax.teachers.light.model import LightTeacherError
 from vqa_jax.teachers.light.regression import Regression
 from vqa_jax.teachers.views import View, read_views
@@ -213,8 +213,9 @@ def _publish(
     unseen = {}
     for family in tqdm(config.families, "teachers"):
         found = column(family)
+        balance = features.balance(family, found.shape[1])
         by_fold = [
-            fitted(found[fold != k], mos[fold != k], group[fold != k], config.seed)
+            _fitted(found[fold != k], mos[fold != k], balance, VOTING, config)
             for k in range(config.folds)
         ]
         unseen[family] = out_of_fold(found, fold, by_fold)
@@ -223,10 +224,11 @@ def _publish(
             family=family,
             summary=features.FAMILIES[family].summary,
             cross_validated=agreement(unseen[family], mos, kinds),
-            left_out=_left_out(found, mos, group, kinds, config.seed),
+            left_out=_left_out(found, mos, group, kinds, balance, config),
             **facts,
         )
-        model.save(out, card, fitted(found, mos, group, config.seed), by_fold)
+        whole = _fitted(found, mos, balance, SHIPPED, config)
+        model.save(out, card, whole, by_fold)
         logging.info("%s: SRCC %.3f over folds", card.name, card.cross_validated.pooled)
     _write_unseen(out, names, fold, group, kinds, mos, unseen)
     manifest = {
@@ -236,6 +238,18 @@ def _publish(
     }
     files.write_sealed(os.path.join(out, MANIFEST), manifest)
     return manifest
+
+
+def _fitted(
+    found: np.ndarray,
+    mos: np.ndarray,
+    balance: np.ndarray,
+    size: Size,
+    config: FitConfig,
+) -> Regression:
+    """A regression whose shape, too, was chosen on these pictures alone."""
+    shape = chosen_shape(found, mos, balance, config.seed)
+    return fitted(found, mos, balance, shape, size, config.seed)
 
 
 def out_of_fold(found: np.ndarray, fold: np.ndarray, by_fold: Sequence[Regression]) -> np.ndarray:
@@ -259,7 +273,12 @@ def _srcc(scores: np.ndarray, mos: np.ndarray) -> float:
 
 
 def _left_out(
-    found: np.ndarray, mos: np.ndarray, group: np.ndarray, kinds: np.ndarray, seed: int
+    found: np.ndarray,
+    mos: np.ndarray,
+    group: np.ndarray,
+    kinds: np.ndarray,
+    balance: np.ndarray,
+    config: FitConfig,
 ) -> tuple[model.LeftOut, ...]:
     """SRCC on every kind of a regression that saw the other kinds alone."""
     told = []
@@ -268,7 +287,7 @@ def _left_out(
         if _LEAST_KIND <= inside.sum() <= len(kinds) - _LEAST_KIND:
             # A near copy of another kind would tell the answer.
             seen = ~inside & ~np.isin(group, group[inside])
-            regression = fitted(found[seen], mos[seen], group[seen], seed)
+            regression = _fitted(found[seen], mos[seen], balance, VOTING, config)
             told.append(model.LeftOut(str(kind), _srcc(regression(found[inside]), mos[inside])))
     return tuple(told)
 

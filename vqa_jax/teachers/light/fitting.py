@@ -1,15 +1,14 @@
-"""Fits a regression on features of rated pictures; widths and strengths are cross-validated."""
+"""Fits regressions on features of rated pictures; widths and strengths are cross-validated."""
 
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
 
-from vqa_jax.teachers.light import folds
+import numpy as np
+from scipy import linalg
+
 from vqa_jax.teachers.light.regression import REACH, Regression, design, projected
 
-DIRECTIONS = 128  # principal directions kept of more features than that
-LANDMARKS = 384
-_INNER_FOLDS = 5
 _WIDTHS = (0.1, 0.3, 1.0)  # gamma by one over the median squared distance
 _STRENGTHS = np.geomspace(1e-3, 1e2, 11)  # of the ridge
 _LINEAR = 0.1  # variance that the linear part is trusted with, by the Gaussians'
@@ -17,37 +16,115 @@ _POWER_STEPS = 4
 _OVERSAMPLED = 20
 
 
-def fitted(features: np.ndarray, scores: np.ndarray, group: np.ndarray, seed: int) -> Regression:
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much of the pictures a regression keeps.
+
+    Attributes:
+      directions: principal ones, of more features than that.
+      landmarks: pictures on which Gaussians stand, of more pictures than that.
+    """
+
+    directions: int
+    landmarks: int
+
+
+SHIPPED = Size(256, 512)
+VOTING = Size(512, 4096)  # of the folds, which stay where the corpus is: as good as it gets
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What cross-validation chose.
+
+    Attributes:
+      width: gamma by one over the median squared distance of landmarks.
+      strength: of the ridge.
+    """
+
+    width: float
+    strength: float
+
+
+def chosen_shape(features: np.ndarray, scores: np.ndarray, balance: np.ndarray, seed: int) -> Shape:
+    """The shape that does best on pictures left out one by one, at the size of shipped
+    regressions; arguments as of `fitted`."""
+    basis = _Basis.of(features, balance, SHIPPED, seed)
+    best = None
+    for width in _WIDTHS:
+        gamma = width * basis.unit
+        columns = design(basis.z, basis.landmarks, gamma)[:, :-1]
+        errors = left_out_errors(columns, _prior(basis.z, basis.landmarks, gamma), scores)
+        for strength, error in zip(_STRENGTHS, errors, strict=True):
+            if best is None or error < best[0]:
+                best = (error, Shape(width, float(strength)))
+    assert best is not None
+    return best[1]
+
+
+def fitted(
+    features: np.ndarray,
+    scores: np.ndarray,
+    balance: np.ndarray,
+    shape: Shape,
+    size: Size,
+    seed: int,
+) -> Regression:
     """A regression from features to scores.
 
     Args:
       features: float32 [N, D].
       scores: float64 [N].
-      group: [N] of pictures that inner folds keep together.
-      seed: of landmarks and inner folds.
+      balance: float32 [D], what each standardized feature weighs.
+      shape: of the kernel and the ridge.
+      size: how much it keeps.
+      seed: of landmarks.
     """
-    mean, scale, basis = _directions(features, seed)
-    z = projected(features, mean, scale, basis)
-    rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(len(z))[:LANDMARKS])
-    landmarks = z[chosen].astype(np.float16)
-    inner = folds.folds(group, [""] * len(z), _INNER_FOLDS, seed)
-    distances = _squared(z[chosen], z[chosen])
-    unit = 1 / max(float(np.median(distances[np.triu_indices(len(chosen), 1)])), 1e-9)
-    best = None
-    for width in _WIDTHS:
-        gamma = np.float32(width * unit)
-        ridge = Ridge(design(z, landmarks, float(gamma)), _prior(z, landmarks, float(gamma)))
-        for strength, error in zip(_STRENGTHS, ridge.errors(scores, inner), strict=True):
-            if best is None or error < best[0]:
-                best = (error, gamma, ridge, strength)
-    assert best is not None
-    _, gamma, ridge, strength = best
-    weights = ridge.solved(np.arange(len(z)), scores, (strength,))[0]
-    return Regression(mean, scale, basis, landmarks, weights.astype(np.float32), gamma)
+    basis = _Basis.of(features, balance, size, seed)
+    gamma = np.float32(shape.width * basis.unit)
+    columns = design(basis.z, basis.landmarks, float(gamma))[:, :-1]
+    centre, level = columns.mean(0), scores.mean()
+    columns -= centre
+    prior = _prior(basis.z, basis.landmarks, float(gamma))
+    normal = columns.T @ columns + shape.strength * prior
+    weights = linalg.solve(normal, columns.T @ (scores - level), assume_a="pos")
+    weights = np.append(weights, level - weights @ centre).astype(np.float32)
+    return Regression(basis.mean, basis.scale, basis.basis, basis.landmarks, weights, gamma)
 
 
-def _directions(features: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Basis:
+    """Features seen from their principal directions.
+
+    Attributes:
+      mean, scale, basis: see `Regression`.
+      z: float32 [N, d] projected features.
+      landmarks: float16 [m, d], some of them.
+      unit: one over the median squared distance of landmarks.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    basis: np.ndarray
+    z: np.ndarray
+    landmarks: np.ndarray
+    unit: float
+
+    @classmethod
+    def of(cls, features: np.ndarray, balance: np.ndarray, size: Size, seed: int) -> _Basis:
+        """By all of the features."""
+        mean, scale, basis = _directions(features, balance, size.directions, seed)
+        z = projected(features, mean, scale, basis)
+        places = np.random.default_rng(seed).permutation(len(z))[: size.landmarks]
+        chosen = z[np.sort(places)]
+        distances = _squared(chosen, chosen)[np.triu_indices(len(chosen), 1)]
+        unit = 1 / max(float(np.median(distances)), 1e-9)
+        return cls(mean, scale, basis, z, chosen.astype(np.float16), unit)
+
+
+def _directions(
+    features: np.ndarray, balance: np.ndarray, most: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and scale [D] of features, and their principal directions float16 [D, d].
 
     By randomized subspace iteration (Halko et al. 2011).
@@ -58,16 +135,17 @@ def _directions(features: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray
     floor = 1e-3 * max(float(np.median(deviation)), 1e-6)
     scale = np.maximum(deviation, floor).astype(np.float32)
     width = features.shape[1]
-    if width <= DIRECTIONS:
-        return mean, scale, np.eye(width, dtype=np.float16)
-    standard = np.clip((features - mean) / scale, -REACH, REACH)
+    if width <= most:
+        return mean, scale, np.diag(balance).astype(np.float16)
+    standard = np.clip((features - mean) / scale, -REACH, REACH) * balance
     rng = np.random.default_rng(seed)
-    span = rng.standard_normal((width, min(DIRECTIONS + _OVERSAMPLED, width))).astype(np.float32)
+    count = min(most + _OVERSAMPLED, width)
+    span = rng.standard_normal((width, count)).astype(np.float32)
     for _ in range(_POWER_STEPS):
         span = np.linalg.qr(standard.T @ (standard @ span))[0]
     seen = standard @ span
-    turned = np.linalg.eigh(seen.T @ seen)[1][:, ::-1][:, :DIRECTIONS]
-    return mean, scale, (span @ turned).astype(np.float16)
+    turned = np.linalg.eigh(seen.T @ seen)[1][:, ::-1][:, :most]
+    return mean, scale, (balance[:, None] * (span @ turned)).astype(np.float16)
 
 
 def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -76,9 +154,9 @@ def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _prior(z: np.ndarray, landmarks: np.ndarray, gamma: float) -> np.ndarray:
-    """Precision [m + d + 1, m + d + 1] of the weights: the kernel's norm, and the linear part's."""
+    """Precision [m + d, m + d] of the weights: the kernel's norm, and the linear part's."""
     count, width = landmarks.shape
-    total = np.zeros((count + width + 1,) * 2)
+    total = np.zeros((count + width,) * 2)
     total[:count, :count] = design(landmarks, landmarks, gamma)[:, :count]
     spread = float(np.mean((z.astype(np.float64) ** 2).sum(1)))
     places = np.arange(count, count + width)
@@ -87,45 +165,25 @@ def _prior(z: np.ndarray, landmarks: np.ndarray, gamma: float) -> np.ndarray:
     return total
 
 
-class Ridge:
-    """Penalized least squares for many strengths at once.
+def left_out_errors(columns: np.ndarray, prior: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Mean squared errors on rows that penalized least squares did not see, one left out a time.
+
+    In closed form, from the residuals and leverages of one fit to all rows (Golub et al. 1979).
 
     Args:
-      columns: [N, K], the last of them ones, which are not penalized.
-      prior: [K, K] penalty.
+      columns: [N, K]; a free bias is added.
+      prior: [K, K] penalty of the weights.
+      scores: [N].
+
+    Returns:
+      [len(_STRENGTHS)], of the strengths that the penalty is multiplied by.
     """
-
-    def __init__(self, columns: np.ndarray, prior: np.ndarray):
-        root = np.linalg.cholesky(prior[:-1, :-1])
-        # In these coordinates the penalty is the plain square of the weights.
-        self._back = np.linalg.inv(root).T
-        self._columns = columns[:, :-1] @ self._back
-
-    def solved(
-        self, rows: np.ndarray, scores: np.ndarray, strengths: np.ndarray | tuple[float, ...]
-    ) -> np.ndarray:
-        """Weights [strengths, K] of the original columns, fitted on some rows."""
-        turned = self._solved(rows, scores, strengths)
-        return np.concatenate([turned[:, :-1] @ self._back.T, turned[:, -1:]], axis=1)
-
-    def _solved(
-        self, rows: np.ndarray, scores: np.ndarray, strengths: np.ndarray | tuple[float, ...]
-    ) -> np.ndarray:
-        x, y = self._columns[rows], scores[rows]
-        centre, level = x.mean(0), y.mean()
-        x = x - centre
-        values, vectors = np.linalg.eigh(x.T @ x)
-        seen = vectors.T @ (x.T @ (y - level))
-        shrunk = [seen / (np.maximum(values, 0) + strength) for strength in strengths]
-        weights = np.stack(shrunk) @ vectors.T
-        return np.concatenate([weights, level - weights @ centre[:, None]], axis=1)
-
-    def errors(self, scores: np.ndarray, fold: np.ndarray) -> np.ndarray:
-        """Mean squared errors [strengths] on rows left out, fold by fold."""
-        total = np.zeros(len(_STRENGTHS))
-        for k in np.unique(fold):
-            weights = self._solved(np.flatnonzero(fold != k), scores, _STRENGTHS)
-            out = np.flatnonzero(fold == k)
-            found = self._columns[out] @ weights[:, :-1].T + weights[:, -1]
-            total += ((found - scores[out, None]) ** 2).sum(0)
-        return total / len(scores)
+    # In these coordinates the penalty is the plain square of the weights.
+    x = linalg.solve_triangular(np.linalg.cholesky(prior), columns.T, lower=True).T
+    x, y = x - x.mean(0), scores - scores.mean()
+    values, vectors = np.linalg.eigh(x.T @ x)
+    turned = x @ vectors
+    shrunk = 1 / (np.maximum(values, 0)[:, None] + _STRENGTHS)
+    residuals = y[:, None] - turned @ (shrunk * (turned.T @ y)[:, None])
+    leverages = 1 / len(x) + np.square(turned) @ shrunk
+    return np.square(residuals / (1 - leverages)).mean(0)

@@ -56,9 +56,23 @@ class LightTeacher:
         counts = [len(frames) for frames in kept]
         seen = [features.seen(frame) for frames in kept for frame in frames]
         found = np.split(self.extractor(self.card.family, seen), np.cumsum(counts)[:-1])
-        folds = folds or [None] * len(kept)
-        pairs = zip(found, folds, strict=True)
-        return np.array([self._regression(fold)(rows).mean() for rows, fold in pairs])
+        return self._scores(found, folds or [None] * len(kept))
+
+    def score_tokens(self, tokens: Sequence[np.ndarray], folds: Sequence[int | None]) -> np.ndarray:
+        """As `score`, of what the teacher's tower made of each video's frames: float16 [F, P, W]
+        of `cell_tower.stage_statistics`."""
+        family = self.card.family
+        return self._scores([features.of_tokens(family, rows) for rows in tokens], folds)
+
+    def _scores(self, found: Sequence[np.ndarray], folds: Sequence[int | None]) -> np.ndarray:
+        """Videos of one fold share a call: a regression's work is in its landmarks."""
+        scores = np.zeros(len(found))
+        for fold in dict.fromkeys(folds):
+            places = [k for k, other in enumerate(folds) if other == fold]
+            rows = self._regression(fold)(np.concatenate([found[k] for k in places]))
+            ends = np.cumsum([len(found[k]) for k in places])[:-1]
+            scores[places] = [part.mean() for part in np.split(rows, ends)]
+        return scores
 
     def score_picture(self, picture: np.ndarray, fold: int | None = None) -> float:
         """Score of one picture uint8 RGB [H, W, 3]; `fold` as of `score`."""

@@ -1,0 +1,128 @@
+"""Where a run begins: in shards from the first byte on, frozen weights from its start alone."""
+
+import collections
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests.fixtures.tiny_run import CONFIG, SPEC
+from vqa_jax.corpus import store
+from vqa_jax.devices import sharding
+from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.planning.shapes import shard_bytes
+from vqa_jax.training import checkpoint, start
+from vqa_jax.training import step as step_lib
+from vqa_jax.weights import bundle, stream
+
+PROJECTORS = (("motion_projector/*", 1.0), ("vision_projector/*", 1.0))
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory) -> str:
+    """A student's folder with random weights."""
+    folder = str(tmp_path_factory.mktemp("given"))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32),
+        FunctionalStudent(SPEC.student).abstract(),
+    )
+    bundle.save(folder, SPEC, params, {})
+    return folder
+
+
+def _start(corpus, mesh, spec=SPEC, **changes) -> start.Start:
+    config = dataclasses.replace(CONFIG, **changes)
+    student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
+    step_config = step_lib.StepConfig.of(config, (3, 4, 5, 6, 7), 0)
+    pairs = store.PairCorpus(corpus, ("vqa_pairs_1",), "train", spec.extractor)
+    return start.Start(config, spec, student, step_config, sharding.make_mesh(mesh), pairs)
+
+
+def _held() -> dict[jax.Device, int]:
+    """Bytes of all buffers by device; a shard may also be an array of its own."""
+    sizes = {}
+    for array in jax.live_arrays():
+        for shard in array.addressable_shards:
+            buffer = shard.data.unsafe_buffer_pointer()
+            sizes[shard.device, buffer] = shard.data.nbytes
+    bytes_of = collections.Counter()
+    for (device, _), size in sizes.items():
+        bytes_of[device] += size
+    return bytes_of
+
+
+def _begun(begun: start.Start, folder) -> step_lib.TrainState:
+    with checkpoint.Checkpointer(str(folder), {"of": "a test"}) as checkpoints:
+        return begun.state(checkpoints)
+
+
+def test_no_device_ever_holds_more_than_its_shards(corpus, given, tmp_path, monkeypatch):
+    begun = _start(corpus, (1, 8, 1), init_from=given)
+    abstract = step_lib.abstract_state(begun.student, begun.step_config, begun.mesh)
+    before, most, load = _held(), collections.Counter(), stream.load_array
+
+    def spied(*arguments):
+        array = load(*arguments)
+        for device, held in _held().items():
+            most[device] = max(most[device], held - before[device])
+        return array
+
+    monkeypatch.setattr("vqa_jax.weights.named.load_array", spied)
+    state = _begun(begun, tmp_path)
+    after = _held()
+    assert len(most) == 8 and max(most.values()) == shard_bytes(abstract["params"])
+    assert {after[d] - before[d] for d in jax.devices()} == {shard_bytes(abstract)}
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert shard_bytes(abstract) < whole / 4  # eight ways, but for what does not divide
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.sharding, b.sharding), state, abstract)
+    assert int(state["step"]) == 0
+
+
+def test_frozen_weights_are_not_saved_and_come_back(corpus, given, tmp_path):
+    """Also with a fresh head, which is the run's own and frozen here."""
+    head = dataclasses.replace(SPEC.student, num_severity_classes=3)
+    spec = dataclasses.replace(SPEC, student=head)
+    begun = _start(corpus, (2, 4, 1), spec, init_from=given, trainable=PROJECTORS)
+    state = _begun(begun, tmp_path)
+    wanted = jax.device_get(state)
+    assert wanted["params"]["newline"].dtype == "bfloat16"
+    assert wanted["params"]["severity_kernel"].shape[1] == 3
+    kept = step_lib.kept(state, PROJECTORS)
+    assert kept["params"].keys() == {"motion_projector", "vision_projector"}
+    with checkpoint.Checkpointer(str(tmp_path), {"of": "a test"}) as checkpoints:
+        checkpoints.save(3, kept)
+    again = _begun(_start(corpus, (1, 8, 1), spec, init_from=given, trainable=PROJECTORS), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), wanted)
+    folders = [tmp_path / "checkpoints" / "3", tmp_path / "whole" / "checkpoints" / "3"]
+    # As earlier versions saved it: all of it is read there and the trained part taken.
+    with checkpoint.Checkpointer(str(tmp_path / "whole"), {"of": "a test"}) as checkpoints:
+        checkpoints.save(3, state)
+    again = _begun(begun, tmp_path / "whole")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), wanted)
+    sizes = [sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) for folder in folders]
+    frozen = sum(x.nbytes for x in jax.tree.leaves(wanted["params"]))
+    frozen -= sum(x.nbytes for x in jax.tree.leaves(kept["params"]))
+    assert sizes[1] - sizes[0] > frozen / 2  # compressed
+
+
+def test_a_student_of_another_size_is_named(corpus, given, tmp_path):
+    llm = dataclasses.replace(SPEC.student.llm, num_layers=3)
+    spec = dataclasses.replace(SPEC, student=dataclasses.replace(SPEC.student, llm=llm))
+    with pytest.raises(
+        bundle.BundleError, match=r"another student than tiny: llm\.num_layers 2, n"
+    ):
+        _begun(_start(corpus, (1, 1, 8), spec, init_from=given), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2), (8, 1, 1)])
+def test_fresh_weights_and_additions_are_those_of_one_device(corpus, given, tmp_path, shape):
+    for name, changes in (("fresh", {}), ("added", {"init_from": given, "lora_rank": 8})):
+        one, shared = (_start(corpus, mesh, **changes) for mesh in ((1, 8, 1), shape))
+        alone = one.student.init(one.config.seed)
+        state = _begun(shared, tmp_path / name)
+        for path, leaf in bundle.flatten(state["params"]).items():
+            if name == "fresh" or "lora_" in path:
+                np.testing.assert_allclose(leaf, bundle.flatten(alone)[path], rtol=1e-5, atol=1e-8)
