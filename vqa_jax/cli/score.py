@@ -51,6 +51,9 @@ def add(commands: Any) -> None:
     command.add_devices(sub)
     command.add_shares(sub)
     command.add_limits(sub)
+    text = "write rows in parts, for very many files: resumed, shared, a manifest last"
+    command.add_output(sub, "--out", "folder", text, metavar="DIR")
+    sub.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="of --out")
     command.add_output(sub, "--csv", "text", "write one row a file; - for the terminal")
     command.add_output(sub, "--json", "text", "write the same as JSON; - for the terminal")
 
@@ -79,13 +82,15 @@ def _score(args: argparse.Namespace) -> command.Result:
     from vqa_jax.cli import score_table
     from vqa_jax.jobs.ranges import Share
     from vqa_jax.scoring import job
-    from vqa_jax.scoring.results import Result
+    from vqa_jax.scoring.results import COLUMNS, Result, row_of
 
     if not args.epsilon > 0:
         return f"--epsilon {args.epsilon:g}: give a number above 0", 2
     kept = _kept_table(args)
-    if args.processes > 1 and kept is None:
-        return "--processes shares the rows of a table: name a file by --csv", 2
+    if args.out and (args.csv or args.json):
+        return "--out writes parts: name no --csv or --json beside it", 2
+    if args.processes > 1 and kept is None and not args.out:
+        return "--processes shares the rows of a table: name a file by --csv, or --out", 2
     share = Share(args.process, args.processes)
     paths = _listed(args.paths)
     if not paths:
@@ -98,7 +103,9 @@ def _score(args: argparse.Namespace) -> command.Result:
             limits=command.limits_of(args),
         )
     student = loading.load(args.student, anchors=args.anchors, **command.devices_of(args))
-    columns, failed = score_table.columns_of(Result), []
+    if args.out:
+        return _scored_in_parts(args, student, paths, config, share)
+    columns, failed = COLUMNS, []
 
     def publish(results: list[Result]) -> None:
         failed.extend(result for result in results if result.error is not None)
@@ -106,7 +113,7 @@ def _score(args: argparse.Namespace) -> command.Result:
         if args.student is None:
             text = f"No --student given: scored with the shipped {loading.DEFAULT} student.\n{text}"
         command.say(args, text)  # before the files, which may fail
-        rows = [score_table.row_of(result) for result in results]
+        rows = [row_of(result) for result in results]
         with contextlib.ExitStack() as files:  # the failure of one does not keep the other away
             if args.json:
                 files.callback(write_json, args.json, rows)
@@ -117,11 +124,25 @@ def _score(args: argparse.Namespace) -> command.Result:
 
     stream = score_table.RowStream(args.csv, columns) if args.csv and kept != args.csv else None
     if kept is None:
-        tell = (lambda result: stream.add(score_table.row_of(result))) if stream else _untold
+        tell = (lambda result: stream.add(row_of(result))) if stream else _untold
         publish(job.score(student, paths, config, tell))
     elif not job.run(student, paths, config, kept, publish, share):
         return command.LEFT, 0
     return 1 if failed and (args.strict or len(failed) == len(paths)) else 0
+
+
+def _scored_in_parts(
+    args: argparse.Namespace, student: Any, paths: list[str], config: ScoreConfig, share: Any
+) -> command.Result:
+    from vqa_jax.scoring import parts
+
+    told = parts.run(student, paths, config, args.out, args.format, share)
+    if told is None:
+        return command.LEFT, 0
+    failed, number = told["failed"], told["rows"]
+    text = f"{number - failed} scored, {failed} failed, {len(told['parts'])} parts in {args.out}"
+    bad = failed and (args.strict or failed == number)
+    return f"{text}\nscale: {told['scale']}\nmodel: {told['model']}", 1 if bad else 0
 
 
 def _kept_table(args: argparse.Namespace) -> str | None:
