@@ -67,16 +67,14 @@ ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
   -- --runner=FnApiRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
 "$PY" -m vqa_jax motion --data "$OUT/corpus"
 "$PY" -m vqa_jax tokens --config small --data "$OUT/corpus"
-# Of all six these agree best with people within kinds, over the folds of the fit.
+# Of all seven these agree best with people, pooled and within kinds, over the folds of the fit.
 "$PY" -m vqa_jax teachers score \
-  --teachers light_lite0_all,light_lite0_early,light_lite0_late,light_brisque --weights "$OUT/teachers" \
+  --teachers light_lite0_all,light_lite0_mid,light_lite0_late --weights "$OUT/teachers" \
   --data "$OUT/corpus" --folds "$OUT/teachers/oof.csv" --out "$OUT/votes"
 "$PY" -m data_prep pairs --config small --data "$OUT/corpus" --scores "$OUT/votes/scores.parquet"
 
 # --- student, anchors, calibration ------------------------------------------------------------------
-"$PY" -m vqa_jax train --config small --data "$OUT/corpus" --workdir "$OUT/first"
-"$PY" -m vqa_jax train --config small:2 --data "$OUT/corpus" --workdir "$OUT/train" \
-  "--config.train.init_from=$OUT/first/student"
+"$PY" -m vqa_jax train --config small --data "$OUT/corpus" --workdir "$OUT/train"
 "$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 20 \
   --out "$OUT/anchors.csv"
 "$PY" -m vqa_jax anchors --student "$OUT/train/student" --table "$OUT/anchors.csv"

@@ -78,7 +78,7 @@ def test_tokens_are_means_of_all_stages_then_deviations():
     assert np.ptp(means) > 1 and deviations.max() > 1  # the network says something
 
 
-def test_standardized_numbers_are_clipped():
+def test_standardized_numbers_are_clipped_and_stages_weighed():
     cfg = dataclasses.replace(cell_student.spec().student, compute_dtype="bfloat16")
     student = FunctionalStudent(cfg)
     width = cfg.vision.embed_dim
@@ -88,7 +88,11 @@ def test_standardized_numbers_are_clipped():
     vision = student.bind({"vision": own}).vision
     found = vision.standardized(statistics)
     assert found.dtype == jnp.bfloat16
-    assert found[0, 0, :3].tolist() == [8.0, -8.0, 4.0]
+    widths = cfg.vision.network.widths
+    first, last = (np.sqrt(np.mean(widths) / widths[k]) for k in (0, -1))
+    seen = np.asarray(found[0, 0], np.float32)
+    wanted = [8.0 * first, -8.0 * first, 4.0 * first, 4.0 * last]
+    np.testing.assert_allclose(seen[[0, 1, 2, -1]], wanted, rtol=2**-8)
 
 
 def test_sizes_that_there_are_not_are_refused():

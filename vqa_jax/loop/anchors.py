@@ -96,7 +96,8 @@ def make_anchors(student: Predictor, folder: str, data: str) -> str:
 def adopt_anchors(student: Predictor, folder: str, table: str) -> str:
     """Takes the videos of a table (`anchor_sources`) as anchors into the student's folder.
 
-    Behind a frozen tower its tokens are kept instead of pictures, which nobody can get back.
+    Behind a frozen tower its tokens are kept instead of pictures, which nobody can get back. The
+    anchors are called by their paths below the folder that holds them all.
 
     Returns:
       Path of the anchors' file; existing anchors are replaced.
@@ -107,7 +108,11 @@ def adopt_anchors(student: Predictor, folder: str, table: str) -> str:
     student.use_anchors(table)
     given = student.judge.anchors  # a student that cannot judge gets none
     inputs = tuple(student.engine.tower_tokens(given.inputs))
-    dataclasses.replace(given, inputs=inputs).save(folder)
+    # Students travel: where the pictures lay is nobody's business.
+    paths = list(map(os.path.abspath, given.names))
+    top = os.path.commonpath(list(map(os.path.dirname, paths)))
+    names = tuple(os.path.relpath(path, top) for path in paths)
+    dataclasses.replace(given, inputs=inputs, names=names).save(folder)
     return os.path.join(folder, ANCHOR_FILE)
 
 

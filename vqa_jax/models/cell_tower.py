@@ -85,10 +85,12 @@ class CellTower(nnx.Module):
         return stage_statistics(self.network, frames, self.cfg.cells)
 
     def standardized(self, statistics: jax.Array) -> jax.Array:
-        """[..., P, W] of `statistics`: each by its mean and deviation over a corpus, clipped."""
+        """[..., P, W] of `statistics`: each by its mean and deviation over a corpus, clipped, the
+        stages then in balance."""
         wide = statistics.astype(jnp.float32) - self.mean[...].astype(jnp.float32)
         wide = wide / self.scale[...].astype(jnp.float32)
-        return jnp.clip(wide, -_LIMIT, _LIMIT).astype(self.compute_dtype)
+        weights = np.tile(stage_balance(self.cfg.network.widths), 2)
+        return (jnp.clip(wide, -_LIMIT, _LIMIT) * weights).astype(self.compute_dtype)
 
     def __call__(self, frames: jax.Array) -> jax.Array:
         """Tokens [N, P, W] in the compute dtype of frames uint8 [N, H, W, 3]."""
