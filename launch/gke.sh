@@ -10,7 +10,7 @@
 #   --name NAME      of the workload
 #   --type TYPE      such as v5litepod-256
 #   --image IMAGE    in a registry that the cluster may read
-#   --slices N       (default 1)
+#   --slices N       (default 1); train on several with --config.train.mesh=N,-1,1
 #   --restarts N     how often the JobSet is started anew (default 20)
 #   --dry-run        prints the command and runs nothing
 #

@@ -300,6 +300,8 @@ class TrainConfig:
       heldout_pairs: held-out pairs that are asked about before every checkpoint; 0: none.
       input, optim, loss: see InputConfig, OptimConfig, LossConfig.
       trainable, sharding, attention, remat: see `training.step.StepConfig`.
+      accumulate: parts of a batch that are computed one after the other, each in a part of the
+        memory; the step is the same. A device's rows must divide into them.
       lora_rank: rank of low-rank additions to the decoder, 0 for none; they are merged into the
         student that is written.
     """
@@ -319,11 +321,17 @@ class TrainConfig:
     attention: str = "auto"
     remat: str = "none"
     lora_rank: int = 0
+    accumulate: int = 1
     keep_best: int = 0
     keep_every: int = 0
     heldout_pairs: int = 0
 
     def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.input.num_groups % self.accumulate:
+            raise SettingsError(
+                f"accumulate {self.accumulate} does not divide the {self.input.num_groups} rows of"
+                " a batch (batch_size / group_size)"
+            )
         if self.keep_best and not self.heldout_pairs:
             raise SettingsError(
                 f"keep_best {self.keep_best}: the best are known by held-out pairs, which "

@@ -89,8 +89,17 @@ def test_additions_start_as_nothing_and_merge_into_what_was_trained(plain, attac
     assert unmerged == micro_student.CONFIG.llm
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 4, 1), (2, 2, 2)])
-@pytest.mark.parametrize("size", ["ov_0_5b", "ov_7b"])
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ("ov_0_5b", (1, 8, 1)),
+        ("ov_7b", (2, 2, 2)),
+        *(
+            pytest.param("ov_7b", shape, marks=pytest.mark.slow)
+            for shape in ((1, 8, 1), (2, 4, 1), (1, 2, 4))
+        ),
+    ],
+)
 def test_the_published_preset_is_shared_by_devices(size, shape):
     """At full size, of which nothing is made: no mesh is refused, and none has a copy too many."""
     config = TrainConfig.from_dict(

@@ -32,5 +32,6 @@ def test_hours_are_those_of_all_chips_for_all_pairs():
 )
 def test_what_fits_is_said_in_both_forms(spare, words, fits):
     plan = _plan(spare=spare)
-    assert words in text.render([plan], CHIPS_OF, (1, 4, 1))
+    assert words in (said := text.render([plan], CHIPS_OF, (1, 4, 1)))
+    assert "while it starts 1.27 GB" in said  # parameters, and a block of them of 256 MiB
     assert text.as_dict([plan], CHIPS_OF, (1, 4, 1))["steps"]["train"]["fits"] is fits

@@ -93,7 +93,9 @@ def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mes
         )
     slices: dict[int, list[Any]] = {}
     for device in devices:
-        slices.setdefault(getattr(device, "slice_index", 0), []).append(device)
+        # GPUs tell their node there, over which fsdp goes as well as data.
+        index = 0 if device.platform == "gpu" else getattr(device, "slice_index", 0)
+        slices.setdefault(index, []).append(device)
     if sizes[0] % len(slices):
         raise ValueError(
             f"mesh {tuple(sizes)} over {len(slices)} slices: data must be a multiple of their "

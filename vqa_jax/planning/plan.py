@@ -35,7 +35,7 @@ from vqa_jax.scoring import engine
 from vqa_jax.settings import TrainConfig
 from vqa_jax.training import optim
 from vqa_jax.training import step as train_step
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, rules
 
 STAGE_PAIRS = 500_000  # of the first stage (method 3.3)
 NUM_ANCHORS = 5
@@ -56,6 +56,11 @@ class Memory:
     program: int | None
     total: int
     spare: float | None
+
+    @property
+    def start(self) -> int:
+        """Bytes at most before the first step: the shards, and a block of weights on its way."""
+        return self.params + self.optimizer + min(self.params, rules.BLOCK_BYTES)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ def as_dict(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) 
     for plan in plans:
         steps[plan.step] = {
             **dataclasses.asdict(plan),
+            "start_memory": plan.memory.start,
             "fits": plan.memory.spare is None or plan.memory.spare >= 0,
             "stage_chip_hours": chip_hours(plan, topology),
         }
@@ -70,6 +71,7 @@ def _step(plan: StepPlan, topology: Topology) -> list[str]:
         f"    parameters {_gb(memory.params)}, optimizer {_gb(memory.optimizer)}, batch "
         f"{_gb(memory.batch)}, temporaries {_gb(memory.temporaries)}, program {_gb(memory.program)}"
     )
+    lines.append(f"    while it starts {_gb(memory.start)}")
     lines.append(
         f"  FLOPs           model {plan.model / 1e12:.4g} T, executed {plan.executed / 1e12:.4g} T "
         f"({plan.model / plan.executed:.3f}), {plan.kernels / 1e12:.4g} T in kernels; all chips"

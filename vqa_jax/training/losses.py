@@ -38,9 +38,14 @@ def entropy_weight(
 
 
 def _combine(
-    ce: jax.Array, entropy: jax.Array, progress: jax.Array | float, config: LossConfig
+    ce: jax.Array,
+    entropy: jax.Array,
+    progress: jax.Array | float,
+    config: LossConfig,
+    weight: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    weight = entropy_weight(ce, entropy, progress, config)
+    if weight is None:
+        weight = entropy_weight(ce, entropy, progress, config)
     loss = (1.0 - weight) * ce + weight * entropy
     return loss, {"ce": ce, "entropy": entropy, "weight": weight}
 
@@ -86,6 +91,7 @@ def pair_loss(
     example_mask: jax.Array,
     progress: jax.Array | float,
     config: LossConfig = LossConfig(),
+    weight: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Loss of a (global) batch of pairs; every mean is over all its unmasked answer tokens.
 
@@ -101,6 +107,7 @@ def pair_loss(
       example_mask: [B] 0 for padded examples.
       progress: share of training done, 0..1.
       config: schedule of the entropy term.
+      weight: l where it is known, as of a part of a batch; None: it follows from this batch.
 
     Returns:
       (loss, dict(ce, entropy, weight, level_acc)), float32 scalars. level_acc is the share of
@@ -127,7 +134,7 @@ def pair_loss(
     # `where` and not a product: a masked position may hold infinities or NaN.
     ce = jnp.sum(jnp.where(mask > 0, cross_entropies * mask, 0.0)) / count
     entropy = jnp.sum(jnp.where(mask > 0, entropies * mask, 0.0)) / count
-    loss, metrics = _combine(ce, entropy, progress, config)
+    loss, metrics = _combine(ce, entropy, progress, config, weight)
 
     right = jnp.argmax(level_log_probs, axis=-1) == jnp.argmax(level_probs, axis=-1)
     metrics["level_acc"] = jnp.sum(right * examples) / jnp.maximum(jnp.sum(examples), 1.0)

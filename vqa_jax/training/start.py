@@ -21,8 +21,11 @@ from vqa_jax.training import checkpoint, optim, tower_tokens
 from vqa_jax.training import step as step_lib
 from vqa_jax.weights import bundle
 
-# A student may start from one with another storage, auxiliary head or additions, and no other.
-_MAY_DIFFER = ("num_severity_classes", "param_dtype", "compute_dtype")
+# A student may start from one that is stored, computed or run otherwise, or has another head.
+_MAY_DIFFER = {
+    *("num_severity_classes", "param_dtype", "compute_dtype"),
+    *("vision.unroll", "llm.unroll"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,5 +110,5 @@ def _checked(folder: str, given: bundle.StudentSpec, wanted: bundle.StudentSpec)
 
 
 def _plain(cfg: StudentConfig) -> dict[str, Any]:
-    told = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in _MAY_DIFFER}
-    return traverse_util.flatten_dict(told, sep=".")
+    told = traverse_util.flatten_dict(dataclasses.asdict(cfg), sep=".")
+    return {name: value for name, value in told.items() if name not in _MAY_DIFFER}

@@ -16,6 +16,7 @@ from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import Student, StudentOutput
 from vqa_jax.settings import EVERYTHING, LossConfig, OptimConfig, Trainable, TrainConfig
+from vqa_jax.training import accumulate
 from vqa_jax.training import optim as training_optim
 from vqa_jax.training.batch import GROUPS
 from vqa_jax.training.losses import pair_loss
@@ -41,6 +42,7 @@ class StepConfig:
       sharding: changes to `sharding.LOGICAL_RULES`.
       attention: kernel, see `execution.Execution`.
       remat: what the backward pass recomputes, see `execution.Execution`.
+      accumulate: parts of a batch that are computed one after the other, see `accumulate`.
     """
 
     optim: OptimConfig
@@ -53,6 +55,7 @@ class StepConfig:
     sharding: tuple[tuple[str, str], ...] = ()
     attention: str = "auto"
     remat: str = "none"
+    accumulate: int = 1
 
     @classmethod
     def of(cls, config: TrainConfig, level_ids: Sequence[int], level_index: int) -> StepConfig:
@@ -67,6 +70,7 @@ class StepConfig:
             sharding=config.sharding,
             attention=config.attention,
             remat=config.remat,
+            accumulate=config.accumulate,
         )
 
     def execution(self, mesh: Mesh) -> Execution:
@@ -178,7 +182,11 @@ def _by_pair(
 
 
 def _loss_of(
-    out: StudentOutput, batch: dict[str, jax.Array], config: StepConfig, progress: jax.Array | float
+    out: StudentOutput,
+    batch: dict[str, jax.Array],
+    config: StepConfig,
+    progress: jax.Array | float,
+    weight: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """`pair_loss` of a student's output."""
     return pair_loss(
@@ -191,6 +199,7 @@ def _loss_of(
         batch["example_mask"],
         progress,
         config.loss,
+        weight,
     )
 
 
@@ -245,9 +254,15 @@ def make_train_step(
     schedule = learning_rate(config.optim)
     level_ids = jnp.asarray(config.level_ids)
 
-    def loss_fn(trained: Params, frozen: Params, batch: dict[str, jax.Array], progress: jax.Array):
+    def loss_fn(
+        trained: Params,
+        frozen: Params,
+        batch: dict[str, jax.Array],
+        progress: jax.Array,
+        weight: jax.Array | None = None,
+    ):
         out, batch = _by_pair(student.bind(training_optim.join(trained, frozen)), batch)
-        loss, metrics = _loss_of(out, batch, config, progress)
+        loss, metrics = _loss_of(out, batch, config, progress, weight)
         metrics |= _right_by_group(out.logits[:, config.level_index], level_ids, batch)
         if config.severity_weight:
             severity, accuracy = _severity_loss(out.severity, batch["severity"])
@@ -257,14 +272,16 @@ def make_train_step(
 
     shardings = state_shardings(student, config, mesh)
     grad_shardings, _ = training_optim.split(shardings["params"], config.trainable)
+    gradients = jax.value_and_grad(loss_fn, has_aux=True)
+    if config.accumulate > 1:
+        of = mesh, grad_shardings, config.loss
+        gradients = accumulate.in_parts(loss_fn, config.accumulate, *of)
 
     def step(state: TrainState, batch: dict[str, jax.Array]):
         progress = state["step"] / config.optim.total_steps
         trained, frozen = training_optim.split(state["params"], config.trainable)
         with executing(run):
-            (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-                trained, frozen, batch, progress
-            )
+            (loss, metrics), grads = gradients(trained, frozen, batch, progress)
         # Where gradients live is where they are reduced to: in shards, never whole.
         grads = jax.lax.with_sharding_constraint(grads, grad_shardings)
         updates, opt_state = optimizer.update(grads, state["opt_state"], trained)

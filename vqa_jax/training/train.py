@@ -42,7 +42,7 @@ class TrainingError(VqaError):
 
 # Where and how a run is computed and kept may change when it resumes; what it learns may not.
 _MAY_CHANGE = (
-    *("mesh", "sharding", "attention", "remat"),
+    *("mesh", "sharding", "attention", "remat", "accumulate"),
     *("log_every", "checkpoint_every", "keep_best", "keep_every", "heldout_pairs"),
 )
 

@@ -1,0 +1,91 @@
+"""A batch in parts is the batch: the same losses, metrics and weights."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests.fixtures import micro_student
+from tests.fixtures.tiny_run import CONFIG
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax import settings
+from vqa_jax.devices import sharding
+from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.training import step as train_step
+from vqa_jax.weights import bundle
+
+STUDENT = FunctionalStudent(dataclasses.replace(micro_student.CONFIG, num_severity_classes=4))
+
+
+def _batch(step: int, group: int) -> dict[str, np.ndarray]:
+    """Rows that have more or less of everything that a mean is over."""
+    rng = np.random.default_rng([step, group])
+    batch = micro_student.batch(step)
+    batch["severity"] = rng.integers(-1, 4, batch["severity"].shape).astype(np.int32)
+    batch["example_mask"] = (rng.random(8) < 0.7).astype(np.float32)
+    batch["example_mask"][[0, 7]] = 0.0, 1.0
+    batch["loss_mask"] = (rng.random(batch["loss_mask"].shape) < 0.8).astype(np.float32)
+    if group == 1:
+        return batch
+    shared = {k: batch[k] for k in ("frames", "frame_mask", "motion")}
+    wide = {k: np.concatenate([v, v[:, ::-1]], 1)[:, : group + 1] for k, v in shared.items()}
+    each = {k: np.stack([v] * group, 1) for k, v in batch.items() if k not in shared}
+    prefix = each["tokens"][:, 0, :8]
+    return {
+        **wide,
+        **each,
+        "tokens": each["tokens"][:, :, 8:],
+        "answer_pos": each["answer_pos"] - 8,
+        "prefix_tokens": np.where(prefix < 0, -1, prefix),
+        "prefix_len": np.full(8, 8, np.int32),
+    }
+
+
+def _run(student, shape, group=1, **changes):
+    """Metrics and weights of three steps; from the second on the entropy term counts."""
+    config = micro_student.step_config(severity_weight=0.3, **changes)
+    mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
+    state = train_step.init_state(student, config, 0)
+    state = jax.device_put(state, train_step.state_shardings(student, config, mesh))
+    step, rows = train_step.make_train_step(student, config, mesh), []
+    for number in range(3):
+        state, values = step(state, sharding.put_batch(_batch(number, group), mesh))
+        rows.append({k: float(v) for k, v in values.items()})
+    return rows, bundle.flatten(state["params"])
+
+
+def _same(one, other):
+    for row, expected in zip(other[0], one[0], strict=True):
+        assert row.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(row[name], value, **TOLERANCES["sharded_loss"], err_msg=name)
+    assert one[0][-1]["train/weight"] > 0.01
+    for name, value in one[1].items():
+        np.testing.assert_allclose(
+            np.float32(other[1][name]), np.float32(value), atol=2e-4, err_msg=name
+        )
+
+
+def test_parts_on_two_devices_are_the_whole_on_one():
+    _same(_run(STUDENT, (1, 1, 1)), _run(STUDENT, (1, 2, 1), accumulate=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
+def test_also_groups_and_low_rank_additions(shape):
+    student = FunctionalStudent(with_additions(STUDENT.cfg, 4))
+    trainable = (("llm/layers/lora_*", 1.0), ("*_projector/*", 1.0), ("severity_*", 1.0))
+    changes = {"group": 2, "trainable": trainable}
+    _same(_run(student, (1, 1, 1), **changes), _run(student, shape, accumulate=2, **changes))
+
+
+def test_what_does_not_divide_is_refused():
+    with pytest.raises(settings.SettingsError, match="accumulate 3 does not divide the 8 rows"):
+        dataclasses.replace(CONFIG, accumulate=3)
+    config, mesh = micro_student.step_config(accumulate=2), sharding.make_mesh((1, 8, 1))
+    student = FunctionalStudent(micro_student.CONFIG)
+    step = train_step.make_train_step(student, config, mesh)
+    batch = sharding.put_batch(micro_student.batch(0), mesh)
+    with pytest.raises(ValueError, match="8 rows of a batch do not divide into 2 parts on 8"):
+        step.lower(train_step.abstract_state(student, config, mesh), batch)
