@@ -35,6 +35,9 @@ if hasattr(_LIBC, "mallopt"):
     _M_ARENA_MAX = -8
     _LIBC.mallopt(_M_ARENA_MAX, 2)
 
+# Of memory; the largest file adds a gigabyte.
+_KEEP_PROGRAMS_BELOW = 1.6e9
+
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -54,13 +57,28 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs() -> Iterator[None]:
-    """Drops a file's compiled programs after it: kept, they add up to gigabytes."""
+    """Drops compiled programs after a file once they fill memory: kept, they reach gigabytes.
+
+    Until then the next files need not trace and load again what they share with the ones before.
+    """
     yield
+    gc.collect()  # programs lie in cycles of what they closed over
+    if _resident_bytes() < _KEEP_PROGRAMS_BELOW:
+        return
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
-    gc.collect()  # programs lie in cycles of what they closed over
+    gc.collect()
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)
+
+
+def _resident_bytes() -> float:
+    """Memory that this process holds; infinite where the system does not tell."""
+    try:
+        pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return float("inf")
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,13 @@ and x265 do not). Pixels are converted by swscale with exact rounding: its defau
 darkens every conversion by about one level, which a model could learn instead of the compression.
 """
 
+import contextlib
 import dataclasses
 import fractions
 import io
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import av
 import numpy as np
@@ -115,7 +116,7 @@ def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -
     matrix, primaries, transfer = _COLOUR[config.matrix]
     stream, shape, index, packets = None, None, 0, []
     try:
-        with av.open(buffer, mode="w", format="mp4") as container:
+        with _same_priority(), av.open(buffer, mode="w", format="mp4") as container:
             for index, frame in enumerate(frames):
                 if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
                     raise EncodeError(
@@ -142,6 +143,19 @@ def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -
             f" {error}; check preset, crf, rate and size"
         ) from error
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _same_priority() -> Iterator[None]:
+    """Gives a thread its scheduling back: of root's, SVT-AV1 makes a real-time one, for good."""
+    if not hasattr(os, "sched_getscheduler"):  # Linux has it
+        yield
+        return
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, param)
 
 
 def decode_rgb(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:

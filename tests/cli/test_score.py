@@ -1,6 +1,7 @@
 """`score`: one row a file, modes, exit codes, and results that no failing file takes away."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -15,10 +16,18 @@ from vqa_jax.cli import main
 from vqa_jax.motion import extractor
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _each_student_is_loaded_once():
+    """What it compiled for one command serves the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
+        patch.setattr(loading, "load", functools.cache(loading.load))
+        yield
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path):
     """Three good videos and three bad files."""
-    monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
     place = tmp_path / "my videos"
     (place / "below").mkdir(parents=True)
     tiny_corpus.write_video(str(place / "bright.mp4"), 0)

@@ -5,6 +5,7 @@ import pathlib
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -140,6 +141,20 @@ def test_scripts_pass_shellcheck():
     scripts = sorted(str(path) for path in (ROOT / "launch").glob("*.sh"))
     done = subprocess.run(["shellcheck", "-x", *scripts], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout
+
+
+def test_converters_run_from_any_folder_without_being_installed(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+    def run(name, *arguments):
+        script = [sys.executable, str(ROOT / "launch" / name), *arguments]
+        return subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    done = run("convert_efficientnet_lite.py", "--help")
+    assert done.returncode == 0 and "usage: launch/convert_eff" in done.stdout, done.stderr
+    done = run("convert_slowfast.py", "gone.pth", "out.safetensors")  # what both share
+    assert done.returncode == 1 and done.stderr.startswith("gone.pth: "), done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("script", ["small.sh", "leave_out.sh"])

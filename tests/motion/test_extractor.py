@@ -62,11 +62,12 @@ def test_shipped_extractor_sees_jitter():
     assert 0.1 < (mild - still) @ direction < (strong - still) @ direction
 
 
-def test_several_devices_give_the_bits_of_one():
+def test_several_devices_give_the_bits_of_one(tensors, tmp_path):
+    save_file(tensors, tmp_path / "w.safetensors")
     clips = np.random.default_rng(0).integers(0, 256, (5, 4, 16, 16, 3), np.uint8)
     devices = jax.local_devices()[:2]
     assert len(devices) == 2
-    one = motion.load_extractor(batch_size=2, devices=devices[:1])(clips)
-    two = motion.load_extractor(batch_size=2, devices=devices)(clips)
+    one = motion.load_extractor(tmp_path / "w.safetensors", 2, devices[:1])(clips)
+    two = motion.load_extractor(tmp_path / "w.safetensors", 2, devices)(clips)
     np.testing.assert_array_equal(one, two)
     assert np.ptp(one, axis=0).max() > 0

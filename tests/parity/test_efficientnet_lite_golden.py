@@ -1,9 +1,8 @@
 """EfficientNet-Lite0 with its published weights gives torch's numbers; in halves, nearly."""
 
+import functools
 import importlib.util
 import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +10,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from launch.convert_efficientnet_lite import to_ours
+from launch import convert_efficientnet_lite
 from launch.convert_slowfast import load_pickle
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, moments
 from vqa_jax.weights.named import assign, load_efficientnet_lite, parameters
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 _STAGES = [f"stage{number}" for number in range(1, 8)] + ["head"]
 
 
@@ -30,25 +28,26 @@ def pickle() -> pathlib.Path:
 
 def _features(model, picture) -> dict[str, np.ndarray]:
     """Every stage's map, and its moments as "stage1/mean"."""
-    graph, state = nnx.split(model)
+    return jax.device_get(_features_of(*nnx.split(model), picture))
 
-    @jax.jit
-    def features(state, picture):
-        found = {}
-        outputs = nnx.merge(graph, state).stage_outputs(picture[None])
-        for stage, maps in zip(_STAGES, outputs, strict=True):
-            mean, deviation = moments(maps)
-            found |= {stage: maps[0], f"{stage}/mean": mean[0], f"{stage}/std": deviation[0]}
-        return found
 
-    return jax.tree.map(np.asarray, features(state, picture))
+@functools.partial(jax.jit, static_argnums=0)  # one program a shape, whatever the weights
+def _features_of(graph, state, picture):
+    found = {}
+    outputs = nnx.merge(graph, state).stage_outputs(picture[None])
+    for stage, maps in zip(_STAGES, outputs, strict=True):
+        mean, deviation = moments(maps)
+        found |= {stage: maps[0], f"{stage}/mean": mean[0], f"{stage}/std": deviation[0]}
+    return found
 
 
 def test_folded_weights_give_the_golden_numbers(shared, pickle):
     golden = np.load(shared / "golden" / "efficientnet_lite0" / "io.npz")
-    model = EfficientNetLite(EfficientNetLiteConfig(0), nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: EfficientNetLite(EfficientNetLiteConfig(0), nnx.Rngs(0)))
     blocks = [len(stage) for stage in model.cfg.stages]
-    ours = to_ours({k: v.numpy() for k, v in load_pickle(str(pickle)).items()}, blocks)
+    ours = convert_efficientnet_lite.to_ours(
+        {k: v.numpy() for k, v in load_pickle(str(pickle)).items()}, blocks
+    )
     assert parameters(model).keys() == ours.keys()
     assign(model, {name: jnp.asarray(value, jnp.float32) for name, value in ours.items()})
     for picture in ("bikes", "anchor"):  # two shapes
@@ -58,12 +57,11 @@ def test_folded_weights_give_the_golden_numbers(shared, pickle):
             np.testing.assert_allclose(found[name], expected, **TOLERANCES["teacher_maps"])
 
 
-def test_the_script_converts_in_half_precision(shared, pickle, tmp_path):
+def test_the_script_converts_in_half_precision(shared, pickle, tmp_path, capsys):
     golden = np.load(shared / "golden" / "efficientnet_lite0" / "io.npz")
     out = tmp_path / "lite0.safetensors"
-    script = [sys.executable, str(ROOT / "launch/convert_efficientnet_lite.py")]
-    done = subprocess.run([*script, str(pickle), str(out)], capture_output=True, text=True)
-    assert done.returncode == 0 and "3,350,000 parameters" in done.stdout, done.stderr
+    assert convert_efficientnet_lite.main([str(pickle), str(out)]) == 0
+    assert "3,350,000 parameters" in capsys.readouterr().out
     found = _features(load_efficientnet_lite(out), golden["bikes"])
     for stage in _STAGES:
         for moment in ("mean", "std"):

@@ -15,7 +15,7 @@ from vqa_jax.teachers.neural.minimalistic import MinimalisticConfig
 from vqa_jax.teachers.neural.swin2d import Swin2dConfig
 
 EXACT = TOLERANCES["teacher_maps"]
-SMALL = Swin2dConfig(embed_dim=8, num_layers=(2, 2, 4, 2), num_heads=(1, 2, 4, 8))
+SMALL = Swin2dConfig(embed_dim=8, num_layers=(2, 1, 2, 1), num_heads=(1, 2, 4, 8))
 
 
 def _reference(cfg: Swin2dConfig, side: int, seed: int) -> SwinModel:
@@ -88,14 +88,14 @@ def _with_head(weights: dict, cfg: MinimalisticConfig, rng: np.random.Generator)
 
 
 @pytest.mark.parametrize(
-    ("cfg", "side"),
+    ("cfg", "side", "motion_dim"),
     [
-        pytest.param(SMALL, 224, id="whole_windows"),
-        pytest.param(SMALL, 384, id="padded_windows"),
-        pytest.param(Swin2dConfig(), 384, id="swin_b", marks=pytest.mark.slow),
+        pytest.param(SMALL, 224, 0, id="whole_windows"),
+        pytest.param(SMALL, 384, 256, id="padded_windows"),
+        pytest.param(Swin2dConfig(), 384, 0, id="swin_b", marks=pytest.mark.slow),
+        pytest.param(Swin2dConfig(), 384, 256, id="swin_b_motion", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("motion_dim", [0, 256])
 def test_features_and_scores(cfg, side, motion_dim, tmp_path):
     reference = _reference(cfg, side, seed=3)
     rng = np.random.default_rng(5)
@@ -109,21 +109,24 @@ def test_features_and_scores(cfg, side, motion_dim, tmp_path):
     with torch.no_grad():
         out = reference(torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2))
     want_map, want = out.last_hidden_state.numpy(), out.pooler_output.numpy()
-    got_map = nnx.jit(type(model.backbone).feature_map)(
-        model.backbone, minimalistic.normalize(frames)
-    )
+    motion = rng.normal(0, 1, (2, motion_dim)).astype(np.float32)
+    got_map, got = nnx.jit(
+        lambda model, frames, *motion: (
+            model.backbone.feature_map(minimalistic.normalize(frames)),
+            model(frames, *motion),
+        )
+    )(model, frames, *([motion] if motion_dim else []))
     np.testing.assert_allclose(got_map.reshape(want_map.shape), want_map, **EXACT)
 
-    motion = rng.normal(0, 1, (2, motion_dim)).astype(np.float32)
     joined = np.concatenate([want, motion], -1)
     hidden = joined @ weights["quality.0.weight"].T + weights["quality.0.bias"]
     want = (hidden @ weights["quality.1.weight"].T + weights["quality.1.bias"])[:, 0]
-    got = nnx.jit(type(model).__call__)(model, frames, motion if motion_dim else None)
     np.testing.assert_allclose(got, want, **EXACT)
 
 
 def test_motion_must_fit():
-    model = nnx.eval_shape(lambda: minimalistic.MinimalisticVqa(minimalistic.IX, nnx.Rngs(0)))
+    cfg = MinimalisticConfig(SMALL, 256)
+    model = nnx.eval_shape(lambda: minimalistic.MinimalisticVqa(cfg, nnx.Rngs(0)))
     frames = jax.ShapeDtypeStruct((3, 384, 384, 3), np.uint8)
     for motion in (None, jax.ShapeDtypeStruct((2, 256), np.float32)):
         with pytest.raises(ValueError, match="motion of shape"):

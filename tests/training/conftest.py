@@ -2,6 +2,8 @@
 
 import os
 
+import jax
+import orbax.checkpoint as ocp
 import pytest
 
 from tests.fixtures.tiny_run import CONFIG, SPEC
@@ -22,6 +24,16 @@ def _one_program_a_step():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "make_train_step", shared)
         yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _checkpoints_are_written_as_on_gpus():
+    """Of an array that every device holds, one writes all: eight slices are a program each."""
+    handler = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+    before = ocp.type_handlers.get_type_handler(jax.Array)
+    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+    yield
+    ocp.type_handlers.register_type_handler(jax.Array, before, override=True)
 
 
 @pytest.fixture(scope="session")

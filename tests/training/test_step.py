@@ -79,7 +79,8 @@ def single(student, config, batches):
     return _run(student, config, batches, (1, 1, 1))
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 2), pytest.param((8, 1, 1), marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_step_sharded.py has meshes of a smaller student
+@pytest.mark.parametrize("shape", [(2, 2, 2), (8, 1, 1)])
 def test_meshes_compute_what_one_device_computes(student, config, batches, single, shape):
     state, rows = _run(student, config, batches, shape)
     for row, expected in zip(rows, single[1], strict=True):

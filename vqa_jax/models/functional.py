@@ -26,13 +26,18 @@ def with_additions(cfg: StudentConfig, lora_rank: int) -> StudentConfig:
     return dataclasses.replace(cfg, llm=dataclasses.replace(cfg.llm, lora_rank=lora_rank))
 
 
+@functools.lru_cache(maxsize=16)
+def _described(cfg: StudentConfig) -> tuple[nnx.GraphDef[Student], nnx.State]:
+    """A student's structure and abstract parameters; tracing it takes a third of a second."""
+    return nnx.split(nnx.eval_shape(lambda: Student(cfg, nnx.Rngs(0))))
+
+
 class FunctionalStudent:
     """Makes, describes and binds the parameters of a Student of one config."""
 
     def __init__(self, cfg: StudentConfig):
         self.cfg = cfg
-        abstract = nnx.eval_shape(lambda: Student(cfg, nnx.Rngs(0)))
-        self._graphdef, self._abstract = nnx.split(abstract)
+        self._graphdef, self._abstract = _described(cfg)
 
     def init(self, seed: int, run: Execution | None = None) -> Params:
         """Fresh parameters as a nested dict of arrays.

@@ -4,6 +4,7 @@ Only the fast pathway is read: the lateral connections of SlowFast run from fast
 else has a part in the motion feature (method 4).
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -152,10 +153,17 @@ def load_features(
     """
     checkpoint = Checkpoint(os.fspath(path))
     cfg = FastPathwayConfig(stem_width(checkpoint), num_blocks)
-    model = nnx.eval_shape(lambda: FastPathway(cfg, nnx.Rngs(0)))
+    graph, state = _described(cfg)
+    model = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state))  # a copy, to be filled
     shapes = {name: leaf.shape for name, leaf in _flat_state(model).items()}
     _set_flat_state(model, to_ours(checkpoint, shapes))
     return MotionFeatures(model, cfg)
+
+
+@functools.lru_cache(maxsize=4)
+def _described(cfg: FastPathwayConfig) -> tuple[nnx.GraphDef[FastPathway], nnx.State]:
+    """A pathway's structure and abstract parameters; tracing it takes a second."""
+    return nnx.split(nnx.eval_shape(lambda: FastPathway(cfg, nnx.Rngs(0))))
 
 
 def export_pathway(model: FastPathway) -> dict[str, np.ndarray]:

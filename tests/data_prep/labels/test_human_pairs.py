@@ -16,9 +16,12 @@ from vqa_jax.corpus import pair_shards, store
 from vqa_jax.motion import job as motion_job
 from vqa_jax.pairs import levels
 from vqa_jax.training import train
+from vqa_jax.training.batch import GROUPS, PromptGeometry
+from vqa_jax.training.input_pipeline import training_batches
 from vqa_jax.weights import bundle
 
 CONFIG = HumanConfig(seed=0, per_label=12, margin=0.4, ratings=30, num_shards=1)
+CHANGES = {"input": tiny_corpus.input_config(mix=(("human", 1.0),))}  # of a run's settings
 
 
 def test_deviation_is_that_of_a_mean_or_a_share_of_the_sets():
@@ -31,12 +34,20 @@ def test_deviation_is_that_of_a_mean_or_a_share_of_the_sets():
     assert human_pairs.opinion_std(unknown, 0.4, 30)[0] == pytest.approx(0.6 / np.sqrt(30))
 
 
-def test_student_trains_on_pairs_that_are_labelled_as_people_scored(listed, tmp_path):
+@pytest.fixture(scope="module")
+def labelled(listed, tmp_path_factory) -> tuple[str, dict]:
+    """A corpus of the listing with human pairs and motion; read only. And their manifest."""
     out, _ = listed
-    data, labels = str(tmp_path / "corpus"), os.path.join(out, "labels")
+    data, labels = str(tmp_path_factory.mktemp("human") / "corpus"), os.path.join(out, "labels")
     job.build(os.path.join(out, human_listing.LISTING), data, rated_videos.PREP)
     manifest = human_pairs.label_pairs(data, CONFIG, [labels])
     assert human_pairs.label_pairs(data, CONFIG, [labels]) == manifest  # nothing is drawn anew
+    motion_job.run(data, tiny_corpus.StubExtractor())
+    return data, manifest
+
+
+def test_pairs_are_labelled_as_people_scored(listed, labelled):
+    labels, (data, manifest) = os.path.join(listed[0], "labels"), labelled
     kept = (
         rated_videos.CONTENTS * rated_videos.VERSIONS - 1
     )  # of two equal files the corpus holds one
@@ -59,11 +70,26 @@ def test_student_trains_on_pairs_that_are_labelled_as_people_scored(listed, tmp_
                 assert int(np.argmax(pair["level_probs"])) == levels.LEVELS.index(wanted)
             found[source, split, name] += 1
     assert found["human", "train", "Waterloo-IVC-4K"] > 10
-    motion_job.run(data, tiny_corpus.StubExtractor())
-    mix = (("human", 1.0),)
-    # Shapes and settings of the run that other tests know: one program.
-    config = dataclasses.replace(tiny_run.CONFIG, input=tiny_corpus.input_config(mix=mix))
-    folder = train.train(config, tiny_run.SPEC, data, str(tmp_path / "run"))
+
+
+def test_batches_hold_pairs_that_people_scored(labelled):
+    """What a step is given: the videos of human pairs, their motion and labels."""
+    data, _ = labelled
+    spec, name = tiny_run.SPEC, pair_shards.dataset_name(1)
+    pairs = store.PairCorpus(data, (name,), "train", spec.extractor)
+    geometry = PromptGeometry(
+        bundle.make_tokenizer(spec), spec.student.tokens_per_frame, CHANGES["input"].answer
+    )
+    most = spec.preprocess.max_clips
+    found = training_batches(pairs, CHANGES["input"], geometry, spec.severity_simulators, most)[0]
+    assert (found["group"] == GROUPS.index("human")).all() and found["frames"].any()
+    np.testing.assert_allclose(found["level_probs"].sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.slow  # compiles a step; what it is given is looked at above
+def test_student_trains_on_pairs_that_people_scored(labelled, tmp_path):
+    config = dataclasses.replace(tiny_run.CONFIG, **CHANGES)
+    folder = train.train(config, tiny_run.SPEC, labelled[0], str(tmp_path / "run"))
     assert bundle.is_complete(folder)
     with open(tmp_path / "run" / "metrics.jsonl") as f:
         assert "train/level_acc/human" in f.read()

@@ -172,6 +172,7 @@ def test_another_number_of_workers_gives_the_same_bytes(corpus, videos, tmp_path
     assert prep_corpus.contents(tmp_path / "corpus") == _without_pairs(corpus)
 
 
+@pytest.mark.slow  # two processes import Beam; threads, above, share the same buckets
 def test_worker_processes_give_the_same_bytes_and_stay_quiet(corpus, videos, tmp_path):
     """The command line as the quickstart calls it."""
     config = prep_corpus.write_config_file(tmp_path / "config.py")

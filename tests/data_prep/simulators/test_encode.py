@@ -1,6 +1,7 @@
 """In-memory encodes: colour, sizes, frame count, determinism, recorded limits."""
 
 import io
+import os
 
 import av
 import numpy as np
@@ -39,6 +40,14 @@ def test_high_quality_round_trip_has_no_colour_shift(codec, matrix):
         frames[:, 8:56, centres],
         **TOLERANCES["encoded_flat_colour"],
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux tells it")
+def test_a_thread_is_scheduled_after_an_encode_as_it_was_before():
+    """SVT-AV1 makes root's a real-time one."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    encode.encode_rgb(_bars(), 30, EncodeConfig("av1", 40, "12"))
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "bt601"])

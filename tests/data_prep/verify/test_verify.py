@@ -1,23 +1,22 @@
 """Verification: an intact corpus passes, and every kind of damage is found and named."""
 
+import concurrent.futures
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import commands
 from data_prep.verify import contact_sheet, verify
 from tests.fixtures import tiny_corpus
 from vqa_jax.corpus import shards as shards_lib
 from vqa_jax.corpus import store as records
 from vqa_jax.corpus.video_table import read_video_table, table_sha256, write_video_table
-from vqa_jax.jobs import files
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+from vqa_jax.jobs import files, workers
 
 
 @pytest.fixture(scope="module")
@@ -223,11 +222,13 @@ def test_duplicates_are_counted(damaged):
     verify.verify(str(damaged))
 
 
-def test_the_command_reads_with_processes_and_draws_the_sheet(damaged):
-    command = [sys.executable, "-m", "data_prep", "verify", str(damaged), "--workers=2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "is intact" in done.stdout and "pairs of iteration 1" in done.stdout
+@pytest.mark.parametrize("pool", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
+def test_the_command_reads_with_processes_and_draws_the_sheet(damaged, capsys, monkeypatch, pool):
+    if pool == "threads":  # in their place, as each process imports everything
+        monkeypatch.setattr(workers, "pool", concurrent.futures.ThreadPoolExecutor)
+    assert commands.main(["verify", str(damaged), "--workers=2"]) == 0
+    said = capsys.readouterr().out
+    assert "is intact" in said and "pairs of iteration 1" in said
     with Image.open(damaged / "contact_sheet.png") as sheet:
         pixels = np.asarray(sheet)
     brightest = read_video_table(str(damaged)).where(level=0)
@@ -239,9 +240,9 @@ def test_the_command_reads_with_processes_and_draws_the_sheet(damaged):
     picture = Image.fromarray(frames[len(frames) // 2]).resize((126, 126), Image.BICUBIC)
     np.testing.assert_array_equal(pixels[28 : 28 + 126, :126], np.asarray(picture))
     os.remove(damaged / "quarantine.csv")
-    done = subprocess.run(command[:-1], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "quarantine.csv" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert commands.main(["verify", str(damaged)]) == 1
+    said = capsys.readouterr().err
+    assert "quarantine.csv" in said and "Traceback" not in said
 
 
 def test_a_class_that_features_name_is_not_imported(damaged):

@@ -11,7 +11,8 @@ from vqa_jax.teachers.neural import convnext3d
 
 
 def test_sizes_that_do_not_divide_are_refused():
-    make = lambda: convnext3d.ConvNext3d(convnext3d.ConvNext3dConfig(), nnx.Rngs(0))  # noqa: E731
+    cfg = convnext3d.ConvNext3dConfig(num_layers=(1, 1, 1, 1), dims=(4, 8, 8, 8))
+    make = lambda: convnext3d.ConvNext3d(cfg, nnx.Rngs(0))  # noqa: E731
     clips = jax.ShapeDtypeStruct((1, 32, 240, 224, 3), np.float32)
     with pytest.raises(ValueError, match="multiple"):
         jax.eval_shape(nnx.eval_shape(make), clips)
