@@ -114,6 +114,20 @@ def test_listings_and_standard_input_name_files(folder, known, tmp_path, monkeyp
     assert rows("-") == [(clip, False), (gone, True)]
 
 
+def test_parts_of_scores_have_a_manifest(folder, known, tmp_path, capsys):
+    out = tmp_path / "parts"
+    clips = [str(folder / name) for name in ("bright.mp4", "text.mp4")]
+    arguments = ["score", *clips, "--student", known, "--out", str(out)]
+    assert main.main([*arguments, "--csv", "x.csv"]) == 2
+    assert main.main([*arguments, "--format", "jsonl"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 scored, 1 failed, 1 parts" in printed and "arbitrary" in printed
+    rows = [json.loads(line) for line in (out / "part-000000.jsonl").read_text().splitlines()]
+    assert [r["path"] for r in rows] == clips and rows[0]["score"] and rows[1]["error"]
+    assert json.loads((out / "manifest.json").read_text())["rows"] == 2
+    assert main.main([*arguments, "--format", "jsonl", "--strict"]) == 1  # nothing is asked again
+
+
 def test_processes_share_a_table(folder, known, tmp_path, capsys):
     clips = [str(folder / name) for name in ("bright.mp4", "middle.MP4")]
     table = tmp_path / "scores.csv"

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -159,6 +160,33 @@ def test_the_command_names_what_is_wrong(tmp_path, capsys):
     arguments = ["timeline", path, "--out", str(tmp_path / "out"), "--stride", "3"]
     assert main.main(arguments) == 1
     assert "stride" in capsys.readouterr().err
+
+
+def test_parts_of_several_videos_as_json(known, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
+    dark = write(tmp_path / "v.mp4", noise(9, lambda s: 0.1 if 5 <= s < 7 else 1.0))
+    arguments = ["timeline", dark, str(tmp_path / "gone.mp4"), "--student", known]
+    assert main.main(arguments) == 2 and "--json" in capsys.readouterr().out
+    out = tmp_path / "out"
+    part = ["--start", "4", "--length", "4", "--out", str(out), "--json", "-"]
+    assert main.main([*arguments, *part]) == 0
+    told, gone = json.loads(capsys.readouterr().out)
+    assert [(m["start"], m["stop"]) for m in told["moments"]] == [(4, 6), (5, 7), (6, 8)]
+    assert told["worst"][0] == told["moments"][1] and told["error"] is None
+    lowest = min(m["score"] for m in told["moments"])
+    assert told["summary"]["worst_5_percent"] == pytest.approx(lowest)
+    assert told["summary"]["passages"] == told["summary"]["scored"] == 3
+    assert "no such file" in gone["error"]
+    assert len(rows_of(out / "0001-v.mp4")) == 3
+
+
+def test_the_worst_twentieth_is_one_passage_at_least():
+    moments = [timeline.Moment(k, k + 1, float(k)) for k in range(40)]
+    moments.append(timeline.Moment(40, 41, error="x"))
+    found = timeline.summary(timeline.Timeline("a", tuple(moments), (), "", 0))
+    assert (found["worst_5_percent"], found["mean"], found["median"]) == (0.5, 19.5, 19.5)
+    none = timeline.summary(timeline.Timeline("a", tuple(moments[40:]), (), "", 0))
+    assert none["scored"] == 0 and none["mean"] is None
 
 
 _GROWTH = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from typing import Any
 
@@ -50,6 +51,9 @@ def add(commands: Any) -> None:
     command.add_devices(sub)
     command.add_shares(sub)
     command.add_limits(sub)
+    text = "write rows in parts, for very many files: resumed, shared, a manifest last"
+    command.add_output(sub, "--out", "folder", text, metavar="DIR")
+    sub.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="of --out")
     command.add_output(sub, "--csv", "text", "write one row a file; - for the terminal")
     command.add_output(sub, "--json", "text", "write the same as JSON; - for the terminal")
 
@@ -57,13 +61,18 @@ def add(commands: Any) -> None:
         commands,
         "timeline",
         _timeline,
-        "Score a video's passages, show the worst.",
+        "Score videos' passages, show the worst.",
     )
-    sub.add_argument("video", metavar="VIDEO")
-    command.add_output(sub, "--out", "folder", "folder for table and page", required=True)
+    sub.add_argument("videos", nargs="+", metavar="VIDEO", help="files or URLs")
+    text = "folder for table and page; of several videos each has a folder in it"
+    command.add_output(sub, "--out", "folder", text)
+    command.add_output(sub, "--json", "text", "write all numbers; - for the terminal")
     sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--window", type=float, default=2.0, help="seconds of a passage")
     sub.add_argument("--stride", type=float, default=1.0, help="seconds between passages' starts")
+    sub.add_argument("--start", type=float, default=0.0, help="look at the video from this second")
+    text = "look at so many seconds of it (default: the rest)"
+    sub.add_argument("--length", type=float, default=0.0, help=text)
     command.add_devices(sub)
     command.add_limits(sub)
 
@@ -73,13 +82,15 @@ def _score(args: argparse.Namespace) -> command.Result:
     from vqa_jax.cli import score_table
     from vqa_jax.jobs.ranges import Share
     from vqa_jax.scoring import job
-    from vqa_jax.scoring.results import Result
+    from vqa_jax.scoring.results import COLUMNS, Result, row_of
 
     if not args.epsilon > 0:
         return f"--epsilon {args.epsilon:g}: give a number above 0", 2
     kept = _kept_table(args)
-    if args.processes > 1 and kept is None:
-        return "--processes shares the rows of a table: name a file by --csv", 2
+    if args.out and (args.csv or args.json):
+        return "--out writes parts: name no --csv or --json beside it", 2
+    if args.processes > 1 and kept is None and not args.out:
+        return "--processes shares the rows of a table: name a file by --csv, or --out", 2
     share = Share(args.process, args.processes)
     paths = _listed(args.paths)
     if not paths:
@@ -92,7 +103,9 @@ def _score(args: argparse.Namespace) -> command.Result:
             limits=command.limits_of(args),
         )
     student = loading.load(args.student, anchors=args.anchors, **command.devices_of(args))
-    columns, failed = score_table.columns_of(Result), []
+    if args.out:
+        return _scored_in_parts(args, student, paths, config, share)
+    columns, failed = COLUMNS, []
 
     def publish(results: list[Result]) -> None:
         failed.extend(result for result in results if result.error is not None)
@@ -100,7 +113,7 @@ def _score(args: argparse.Namespace) -> command.Result:
         if args.student is None:
             text = f"No --student given: scored with the shipped {loading.DEFAULT} student.\n{text}"
         command.say(args, text)  # before the files, which may fail
-        rows = [score_table.row_of(result) for result in results]
+        rows = [row_of(result) for result in results]
         with contextlib.ExitStack() as files:  # the failure of one does not keep the other away
             if args.json:
                 files.callback(write_json, args.json, rows)
@@ -111,11 +124,25 @@ def _score(args: argparse.Namespace) -> command.Result:
 
     stream = score_table.RowStream(args.csv, columns) if args.csv and kept != args.csv else None
     if kept is None:
-        tell = (lambda result: stream.add(score_table.row_of(result))) if stream else _untold
+        tell = (lambda result: stream.add(row_of(result))) if stream else _untold
         publish(job.score(student, paths, config, tell))
     elif not job.run(student, paths, config, kept, publish, share):
         return command.LEFT, 0
     return 1 if failed and (args.strict or len(failed) == len(paths)) else 0
+
+
+def _scored_in_parts(
+    args: argparse.Namespace, student: Any, paths: list[str], config: ScoreConfig, share: Any
+) -> command.Result:
+    from vqa_jax.scoring import parts
+
+    told = parts.run(student, paths, config, args.out, args.format, share)
+    if told is None:
+        return command.LEFT, 0
+    failed, number = told["failed"], told["rows"]
+    text = f"{number - failed} scored, {failed} failed, {len(told['parts'])} parts in {args.out}"
+    bad = failed and (args.strict or failed == number)
+    return f"{text}\nscale: {told['scale']}\nmodel: {told['model']}", 1 if bad else 0
 
 
 def _kept_table(args: argparse.Namespace) -> str | None:
@@ -150,14 +177,43 @@ def _listed(names: list[str]) -> list[str]:
 
 def _timeline(args: argparse.Namespace) -> command.Result:
     from vqa_jax import loading
+    from vqa_jax.media.container import MediaError
+    from vqa_jax.scoring import timeline
+
+    if not (args.out or args.json):
+        return "name a folder by --out, a file by --json, or both", 2
+    student = loading.load(args.student, **command.devices_of(args))
+    limits, told, good = command.limits_of(args), [], 0
+    for number, video in enumerate(args.videos, 1):
+        try:
+            with command.told_as_settings():
+                parts = args.window, args.stride
+                found = timeline.score_passages(
+                    student, video, *parts, limits, args.start, args.length
+                )
+        except MediaError as error:
+            if len(args.videos) == 1:
+                raise
+            command.say(args, f"{video}: {error.reason} [{error.stage}]")
+            told.append({"path": video, "error": f"{error.reason} [{error.stage}]"})
+            continue
+        out = args.out
+        if out and len(args.videos) > 1:  # names may come twice, and hold anything
+            out = os.path.join(out, f"{number:04d}-{os.path.basename(video)[:100]}")
+        _show(args, found, out)
+        told.append(timeline.numbers(found))
+        good += any(moment.error is None for moment in found.moments)
+    if args.json:
+        write_json(args.json, told)
+    return 0 if good else 1
+
+
+def _show(args: argparse.Namespace, found: Any, out: str | None) -> None:
+    """Prints a timeline and writes its files."""
     from vqa_jax.report import timeline as page
     from vqa_jax.scoring import timeline
 
-    student = loading.load(args.student, **command.devices_of(args))
-    with command.told_as_settings():
-        limits = command.limits_of(args)
-        found = timeline.score_passages(student, args.video, args.window, args.stride, limits)
-    command.say(args, page.render(found, args.out))  # before the files, which may fail
-    timeline.write_table(found, args.out)
-    page.write(found, args.out)
-    return 0 if any(m.error is None for m in found.moments) else 1
+    command.say(args, page.render(found, out))  # before the files, which may fail
+    if out:
+        timeline.write_table(found, out)
+        page.write(found, out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,7 @@ from vqa_jax.jobs import csv_cells, files, outputs
 if TYPE_CHECKING:  # --help must not import JAX
     from vqa_jax.scoring.results import Result
 
-DIRECTION = "higher is better"
 _SEVERAL = 3  # videos of one score are no coincidence
-
-
-def row_of(result: Result) -> dict[str, Any]:
-    """A row of the CSV and of the JSON."""
-    return {**dataclasses.asdict(result), "direction": DIRECTION}
-
-
-def columns_of(kind: type[Result]) -> list[str]:
-    """Names of a row's cells, in order."""
-    return [*(field.name for field in dataclasses.fields(kind)), "direction"]
 
 
 def write_rows(path: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

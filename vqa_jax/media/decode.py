@@ -77,7 +77,9 @@ def iter_frames(
       MediaError: as `probe`, or a read error.
     """
     path = os.fspath(path)
-    wanted = None if indices is None else {int(i) for i in indices}
+    wanted = indices  # None, or a range, which is no larger for a long film
+    if not (wanted is None or isinstance(wanted, range)):
+        wanted = {int(i) for i in wanted}
     if wanted is not None and (not wanted or min(wanted) < 0):
         raise ValueError(f"frame numbers must be 0 or more, and at least one: {sorted(wanted)[:3]}")
     end = math.inf if wanted is None else max(wanted) + 1

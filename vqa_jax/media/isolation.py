@@ -110,6 +110,11 @@ class Isolated:
         os.close(self._lifeline)
         self._process = None
 
+    def kill(self) -> None:
+        """Ends the child for another thread that waits for it, which is told a LimitError."""
+        if (process := self._process) is not None:
+            process.kill()
+
     def _results(
         self, path: str, fn: Callable[..., Any], args: tuple[Any, ...], each: bool
     ) -> Iterator[Any]:

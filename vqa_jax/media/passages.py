@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vqa_jax.media.container import MediaError
+from vqa_jax.media.container import MediaError, TruncatedVideoError
 from vqa_jax.media.decode import iter_frames
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo
@@ -66,8 +66,40 @@ def bounds(num_frames: int, fps: float, length: float, stride: float) -> Iterato
     yield num_frames - count, num_frames
 
 
-def read(info: VideoInfo, pre: Preprocess, length: float, stride: float) -> Iterator[Passage]:
-    """Yields a video's passages in order while it is decoded once.
+def planned(
+    info: VideoInfo, length: float, stride: float, start: float = 0.0, seconds: float = 0.0
+) -> Iterator[tuple[int, int]]:
+    """`bounds` of a part of a video, in frames of the whole of it.
+
+    Args:
+      info: of `probe.probe`.
+      length, stride: as of `bounds`.
+      start: of the part, seconds from the first frame.
+      seconds: of the part; 0 is to the end.
+
+    Raises:
+      MediaError: the video has ended by then.
+      ValueError: as `bounds`, or a negative start or part.
+    """
+    if not (0 <= start < math.inf and 0 <= seconds < math.inf):
+        raise ValueError(f"a part starts at 0 or later, got {start:g} s and {seconds:g} s of it")
+    first = round(start * info.fps)
+    if first >= info.num_frames:
+        raise MediaError(info.path, "probe", f"ends before {start:g} s, where it was to start")
+    most = info.num_frames - first
+    count = min(most, max(1, round(seconds * info.fps))) if seconds else most
+    return ((first + a, first + b) for a, b in bounds(count, info.fps, length, stride))
+
+
+def read(
+    info: VideoInfo,
+    pre: Preprocess,
+    length: float,
+    stride: float,
+    start: float = 0.0,
+    seconds: float = 0.0,
+) -> Iterator[Passage]:
+    """Yields a video's passages in order while it is decoded once, up to the last of them.
 
     What is held is one passage's resized frames, whatever the video's length.
 
@@ -76,17 +108,18 @@ def read(info: VideoInfo, pre: Preprocess, length: float, stride: float) -> Iter
       pre: how the student sees a video.
       length: of a passage, seconds.
       stride: from one passage's start to the next one's, seconds.
+      start, seconds: of the part that is read, see `planned`.
 
     Yields:
-      one Passage for each of `bounds`; those from where the file cannot be read on say why.
+      one Passage for each of `planned`; those from where the file cannot be read on say why.
     """
-    plan = bounds(info.num_frames, info.fps, length, stride)
+    bounded = list(planned(info, length, stride, start, seconds))
+    plan, wanted_frames = iter(bounded), range(bounded[0][0], bounded[-1][1])
     coming = next(plan, None)
     current: list[_Open] = []
     reason = ""
-    number = -1
     try:
-        for number, frame in iter_frames(info.path, None, info):
+        for number, frame in iter_frames(info.path, wanted_frames, info):
             while coming is not None and coming[0] <= number:
                 current.append(_Open(*coming, info.fps, pre))
                 coming = next(plan, None)
@@ -98,7 +131,8 @@ def read(info: VideoInfo, pre: Preprocess, length: float, stride: float) -> Iter
                 yield current.pop(0).finished()
             if coming is None and not current:
                 return
-        reason = f"the video ends after {number + 1} of {info.num_frames} frames"
+    except TruncatedVideoError as error:
+        reason = f"the video ends after {error.num_frames} of {info.num_frames} frames"
     except MediaError as error:
         reason = f"{error.reason} [{error.stage}]"
     for passage in current:

@@ -21,7 +21,7 @@ from vqa_jax.weights import companions
 from vqa_jax.weights.bundle import BundleError, StudentSpec
 
 TINY_WEIGHTS = pathlib.Path(__file__).parents[1] / "assets" / "motion_tiny.safetensors"
-_CLIPS_AT_ONCE = 16  # in one call: a video has ten at most
+CLIPS_AT_ONCE = 16  # in one call; a video has ten at most
 _VERSION = 1  # raise it when the same weights and clips would give other features
 
 
@@ -32,7 +32,7 @@ class MotionExtractor:
         self,
         features: network.MotionFeatures,
         weights_sha256: str,
-        batch_size: int = _CLIPS_AT_ONCE,
+        batch_size: int = CLIPS_AT_ONCE,
         devices: Sequence[jax.Device] | None = None,
     ):
         """See `load_extractor`, which makes one from a file."""
@@ -86,7 +86,7 @@ class MotionExtractor:
 
 def load_extractor(
     path: str | os.PathLike | None = None,
-    batch_size: int = _CLIPS_AT_ONCE,
+    batch_size: int = CLIPS_AT_ONCE,
     devices: Sequence[jax.Device] | None = None,
 ) -> MotionExtractor:
     """The shipped small extractor, or the one in a pytorchvideo-named safetensors file.
@@ -126,7 +126,7 @@ def load_for(
     Raises:
         BundleError: neither is the one that it was trained with.
     """
-    clips = -(-_CLIPS_AT_ONCE // len(devices)) if devices else _CLIPS_AT_ONCE
+    clips = -(-CLIPS_AT_ONCE // len(devices)) if devices else CLIPS_AT_ONCE
     extractor = load_extractor(companions.motion_beside(folder), clips, devices)
     if extractor.fingerprint(spec.preprocess) != spec.extractor:
         raise BundleError(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
 from vqa_jax.report import html, plots
 from vqa_jax.report.html import Figure
 from vqa_jax.scoring.pictures import CROP_SIDE, FRAME_SIDE
-from vqa_jax.scoring.timeline import Moment, Timeline
+from vqa_jax.scoring.timeline import Moment, Timeline, summary
 
 PAGE_FILE = "timeline.html"
 _MAX_POINTS = 600  # of the curve; more cannot be seen
@@ -61,13 +59,13 @@ def _failed(moments: Sequence[Moment]) -> str:
     return f"{passages} from {clock(moments[0].start)} on: {moments[0].error}"
 
 
-def render(timeline: Timeline, out: str) -> str:
-    """What to tell on the terminal."""
-    scores = [m.score for m in timeline.moments if m.error is None]
-    lines = [f"{timeline.path}: {len(scores)} of {len(timeline.moments)} passages scored"]
-    if scores:
-        low, middle, high = np.percentile(scores, [5, 50, 95])
-        lines.append(f"score: median {middle:.2f}, 5% below {low:.2f}, 5% above {high:.2f}")
+def render(timeline: Timeline, out: str | None) -> str:
+    """What to tell on the terminal; `out` is the folder of the page, if there is one."""
+    told = summary(timeline)
+    lines = [f"{timeline.path}: {told['scored']} of {told['passages']} passages scored"]
+    if told["scored"]:
+        middle, low, worst = (told[k] for k in ("median", "percentile_5", "worst_5_percent"))
+        lines.append(f"score: median {middle:.2f}, 5% below {low:.2f}, mean of those {worst:.2f}")
     for moment in (look.moment for look in timeline.worst):
         span = f"{clock(moment.start)} to {clock(moment.stop)}"
         lines.append(f"  {moment.score:8.2f} ± {moment.std:.2f}  {span}")
@@ -77,7 +75,9 @@ def render(timeline: Timeline, out: str) -> str:
     if notes := timeline.moments[0].notes:
         lines.append(f"of the video: {notes}")
     lines.append(f"scale: {timeline.scale}")
-    return "\n".join([*lines, f"page: {os.path.join(out, PAGE_FILE)}"])
+    if out:
+        lines.append(f"page: {os.path.join(out, PAGE_FILE)}")
+    return "\n".join(lines)
 
 
 def _lowest(moments: Sequence[Moment]) -> tuple[list[Moment], int]:

@@ -26,7 +26,7 @@ from vqa_jax.scoring.predictor import BATCH_SIZE, Predictor
 from vqa_jax.scoring.results import Result
 from vqa_jax.settings import ScoreConfig
 
-UNIT = 32  # files of a range for every BATCH_SIZE groups of a call of the devices
+UNIT = 128  # files of a range for every BATCH_SIZE groups of a call of the devices
 WORK = ".work"  # what is finished lies beside the table, under its name and this
 _IDENTITY = re.compile("[0-9a-f]{16}")
 
@@ -47,7 +47,7 @@ def score(
     """
     results = []
     with tqdm(total=len(paths), desc="score", unit="video", mininterval=1) as bar:
-        for unit in _units(student, paths):
+        for unit in units_of(student, paths):
             for result in student.iter_scores(unit, config):
                 tell(result)
                 results.append(result)
@@ -79,8 +79,8 @@ def run(
     Raises:
       CorpusError: another job is at work on this table.
     """
-    units, work = _units(student, paths), table + WORK
-    folder = os.path.join(work, _identity(student, paths, config))
+    units, work = units_of(student, paths), table + WORK
+    folder = os.path.join(work, identity_of(student, paths, config))
     kept = [os.path.join(folder, f"range-{k:06d}.json") for k in range(len(units))]
     unsaved: dict[int, list[Result]] = {}
 
@@ -114,7 +114,8 @@ def run(
     return published
 
 
-def _units(student: Predictor, paths: Sequence[str]) -> list[Sequence[str]]:
+def units_of(student: Predictor, paths: Sequence[str]) -> list[Sequence[str]]:
+    """The files of each range, which is scored by itself."""
     size = _unit(student)
     return [paths[k : k + size] for k in range(0, len(paths), size)]
 
@@ -124,8 +125,8 @@ def _unit(student: Predictor) -> int:
     return UNIT * math.ceil(student.batch_size / BATCH_SIZE)
 
 
-def _identity(student: Predictor, paths: Sequence[str], config: ScoreConfig) -> str:
-    """Hash of all that the rows follow from."""
+def identity_of(student: Predictor, paths: Sequence[str], config: ScoreConfig) -> str:
+    """Hash (16 hex digits) of all that the rows follow from."""
     anchors = student.judge.anchors
     digest = hashlib.sha256(repr((anchors.names, anchors.scores, anchors.scale)).encode())
     for video in anchors.inputs:

@@ -14,6 +14,7 @@ From top to bottom: `iter_scores` reads and encodes a batch, and `Judge.score` a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import math
@@ -25,7 +26,7 @@ import jax
 import numpy as np
 
 from vqa_jax.devices.execution import Execution, executing
-from vqa_jax.media import isolation, sources, view
+from vqa_jax.media import isolation
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.sources import Source
 from vqa_jax.models import prompt
@@ -33,9 +34,11 @@ from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.pairs import levels
+from vqa_jax.scoring import reading
 from vqa_jax.scoring.anchors import REMEDY, AnchorError, AnchorSet
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
+from vqa_jax.scoring.reading import Reader, Video
 from vqa_jax.scoring.results import PairResult, Result
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits, ScoreConfig
 from vqa_jax.weights.bundle import BundleError, StudentSpec
@@ -45,10 +48,7 @@ W2S_SCALE = (
     "the authors' rule: percent of the range that video and anchors span, higher is better; "
     "for comparison with published numbers only"
 )
-_BATCH_AXES = 5  # of a batch of videos' frames
 Path = str | os.PathLike[str]
-# Encoded (a path, URL, open file or bytes), or frames uint8 RGB [T, H, W, 3] of any array library.
-Video = Source | np.ndarray | jax.Array
 
 
 class Predictor:
@@ -88,7 +88,7 @@ class Predictor:
         fps: float | None = None,
     ) -> Result | list[Result]:
         """Scores one video, or several in order; arguments and errors as `iter_scores`."""
-        if sources.is_source(videos) or (_is_array(videos) and np.ndim(videos) != _BATCH_AXES):
+        if reading.is_one(videos):
             return self.score_many([videos], config, fps=fps)[0]
         return self.score_many(videos, config, fps=fps)
 
@@ -128,32 +128,34 @@ class Predictor:
         isolation.start(config.limits)  # while the judge is made
         with self._lock:
             judge = self.judge  # a student that cannot score says so before the first file
-        waiting: list[tuple[str, VideoInput | str]] = []
-        for video in videos:
-            path = _name_of(video)
-            try:
-                waiting.append((path, self.read(video, fps, config.limits)))
-            except MediaError as error:
-                waiting.append((path, f"{error.reason} [{error.stage}]"))
-            groups = sum(1 if isinstance(v, str) else len(v.frames) for _, v in waiting)
-            if groups >= judge.engine.batch_size:
-                yield from self._results(judge, waiting, config)
-                waiting = []
-        yield from self._results(judge, waiting, config)
+        waiting: list[tuple[str, VideoInput | MediaError]] = []
+        read = self._reader.read_all(videos, fps, config.limits, self.batch_size)
+        with contextlib.closing(read):
+            for named in read:
+                waiting.append(named)
+                groups = sum(len(v.frames) for _, v in waiting if isinstance(v, VideoInput))
+                if groups >= judge.engine.batch_size or len(waiting) >= judge.engine.batch_size:
+                    yield from self._results(judge, waiting, config)
+                    waiting = []
+            yield from self._results(judge, waiting, config)
 
     def _results(
-        self, judge: Judge, videos: Sequence[tuple[str, VideoInput | str]], config: ScoreConfig
+        self,
+        judge: Judge,
+        videos: Sequence[tuple[str, VideoInput | MediaError]],
+        config: ScoreConfig,
     ) -> list[Result]:
         """Results of (path, input or why there is none)."""
         w2s = config.protocol == "w2s"
         facts = {"scale": W2S_SCALE if w2s else judge.describe(), "model": self.fingerprint}
-        good = [video for _, video in videos if not isinstance(video, str)]
+        good = [video for _, video in videos if isinstance(video, VideoInput)]
         with self._lock:
             verdicts = iter(judge.score(list(judge.engine.encode(good)), config))
         results = []
         for path, video in videos:
-            if isinstance(video, str):
-                results.append(Result(path, error=video, **facts))
+            if isinstance(video, MediaError):
+                reason = f"{video.reason} [{video.stage}]"
+                results.append(Result(path, error=reason, **facts))
                 continue
             found = next(verdicts)
             numbers = {"score": found.score.score} if w2s else dataclasses.asdict(found.score)
@@ -270,24 +272,13 @@ class Predictor:
           MediaError: the file cannot be used.
           view.FramesError: frames that are no video, or without fps.
         """
-        pre = self.engine.spec.preprocess
-        if not sources.is_source(video):
-            return self._input(*view.frames_input(np.asarray(video), fps, pre))
-        with sources.local(video) as path:
-            views, clips, info = isolation.call(
-                limits, path, view.video_input, path, pre, limits.pixels
-            )
-        found = self._input(views, clips, info.notes)
-        if view.is_image(path, info.num_frames):  # as in training (method 4)
-            found = dataclasses.replace(found, motion=np.zeros_like(found.motion[:1]))
-        return found
-
-    def _input(self, views: np.ndarray, clips: np.ndarray, notes: str = "") -> VideoInput:
-        return VideoInput.of_view(views, self._extractor(clips), self.engine.spec, notes)
+        return self._reader.read(video, fps, limits)
 
     @functools.cached_property
-    def _extractor(self) -> extractor.MotionExtractor:
-        return extractor.load_for(self._folder, self.engine.spec, self._run.devices)
+    def _reader(self) -> Reader:
+        spec, devices = self.engine.spec, self._run.devices
+        load = functools.partial(extractor.load_for, self._folder, spec, devices)
+        return Reader(spec, functools.cache(load))
 
     def encode(self, video: Source) -> EncodedVideo:
         """Decodes and encodes one video.
@@ -299,7 +290,7 @@ class Predictor:
 
     def encode_views(self, views: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[EncodedVideo]:
         """Encodes (frames, motion clips) as `view.video_input` gives them, together."""
-        return list(self.engine.encode(self._input(*view) for view in views))
+        return list(self.engine.encode(self._reader.of_views(views)))
 
     def anchor_probabilities(self, paths: Iterable[Source]) -> tuple[np.ndarray, list[str]]:
         """Asks about every anchor: (probabilities [n, A] that a video is preferred, reasons).
@@ -310,11 +301,11 @@ class Predictor:
         failed: list[str] = []
 
         def inputs() -> Iterator[VideoInput]:
-            for path in paths:
-                try:
-                    yield self.read(path)
-                except MediaError as error:
-                    failed.append(str(error))
+            for _, found in self._reader.read_all(paths, None, DEFAULT_LIMITS, self.batch_size):
+                if isinstance(found, VideoInput):
+                    yield found
+                else:
+                    failed.append(str(found))
 
         return judge.comparisons.every(list(judge.engine.encode(inputs()))), failed
 
@@ -365,21 +356,6 @@ class Predictor:
                 np.asarray(level_tokens, np.int32),
             )
         )[0]
-
-
-def _is_array(video: Video) -> bool:
-    return hasattr(video, "__array__")
-
-
-def _name_of(video: Video) -> str:
-    """What a result calls a video; empty for frames and bytes."""
-    if sources.is_source(video):
-        return sources.name_of(video)
-    if _is_array(video):
-        return ""
-    raise view.FramesError(
-        f"a video is a path, encoded bytes, a file or an array of frames, not {type(video)}"
-    )
 
 
 def _pad(values: np.ndarray, count: int) -> np.ndarray:

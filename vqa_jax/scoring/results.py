@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,16 @@ class Result:
     model: str = ""
     error: str | None = None
     notes: str = ""
+
+
+DIRECTION = "higher is better"
+COLUMNS = (*(field.name for field in dataclasses.fields(Result)), "direction")
+"""Names of a row's cells, in order."""
+
+
+def row_of(result: Result) -> dict[str, Any]:
+    """A row of the CSV, of the JSON and of a part."""
+    return {**dataclasses.asdict(result), "direction": DIRECTION}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -94,6 +96,8 @@ def score_passages(
     length: float,
     stride: float,
     limits: DecodeLimits = DEFAULT_LIMITS,
+    start: float = 0.0,
+    seconds: float = 0.0,
 ) -> Timeline:
     """Scores a video's passages.
 
@@ -102,31 +106,31 @@ def score_passages(
       video: a path, URL, open binary file or bytes.
       length, stride: of the passages, seconds.
       limits: of the file; its seconds are each passage's, as films are long.
+      start, seconds: of the part that is looked at; 0 seconds are the rest.
 
     Raises:
-      container.MediaError: the file is no video that can be opened.
+      container.MediaError: the file is no video that can be opened, or ends before `start`.
       AnchorError: the student has no anchors.
       ValueError: passages of no length, or with gaps between them.
     """
     with sources.local(video) as path:
-        return dataclasses.replace(
-            _timeline(student, path, length, stride, limits), path=sources.name_of(video)
-        )
+        found = _timeline(student, path, (length, stride, start, seconds), limits)
+        return dataclasses.replace(found, path=sources.name_of(video))
 
 
 def _timeline(
-    student: Predictor, path: str, length: float, stride: float, limits: DecodeLimits
+    student: Predictor, path: str, parts: tuple[float, float, float, float], limits: DecodeLimits
 ) -> Timeline:
     info = isolation.call(limits, path, probe, path, limits.pixels)
-    total = sum(1 for _ in passages.bounds(info.num_frames, info.fps, length, stride))
-    if length < 2:
+    total = sum(1 for _ in passages.planned(info, *parts))
+    if parts[0] < 2:
         logging.warning("passages below 2 s hold a single key frame: expect noisy scores")
     judge = student.judge
     moments: list[Moment] = []
     kept: list[tuple[Moment, EncodedVideo]] = []
     limits = dataclasses.replace(limits, seconds=limits.seconds * total)
-    view = student.engine.spec.preprocess, length, stride
-    found = isolation.run(limits, path, passages.read, info, *view)
+    pre = student.engine.spec.preprocess
+    found = isolation.run(limits, path, passages.read, info, pre, *parts)
     for passage in tqdm(found, total=total, desc="timeline", unit="passage"):
         moment = Moment(passage.start, passage.stop, error=passage.error, notes=info.notes)
         if passage.error is None:
@@ -136,10 +140,39 @@ def _timeline(
             moment = dataclasses.replace(moment, **dataclasses.asdict(verdict.score), notes=notes)
             kept = _with_worse(kept, moment, video)
         moments.append(moment)
-    pre = student.engine.spec.preprocess
     tiles = pre.num_tiles if pre.view == "crops" else 0
     worst = _looks(student, info, kept, limits) if kept else []
     return Timeline(path, tuple(moments), tuple(worst), judge.describe(), tiles)
+
+
+def summary(timeline: Timeline) -> dict[str, float | int | None]:
+    """Numbers of the whole: mean, median, what 5% of the passages are below, their mean.
+
+    The worst 5% are one passage at least; all numbers are None where no passage has a score.
+    """
+    scores = np.sort([m.score for m in timeline.moments if m.error is None])
+    counts = {"passages": len(timeline.moments), "scored": len(scores)}
+    if not len(scores):
+        return {**counts, **dict.fromkeys(("mean", "median", "percentile_5", "worst_5_percent"))}
+    return {
+        **counts,
+        "mean": float(scores.mean()),
+        "median": float(np.median(scores)),
+        "percentile_5": float(np.percentile(scores, 5)),
+        "worst_5_percent": float(scores[: math.ceil(0.05 * len(scores))].mean()),
+    }
+
+
+def numbers(timeline: Timeline) -> dict[str, Any]:
+    """All that is told of a timeline but its pictures, as plain values."""
+    return {
+        "path": timeline.path,
+        "summary": summary(timeline),
+        "moments": [dataclasses.asdict(moment) for moment in timeline.moments],
+        "worst": [dataclasses.asdict(look.moment) for look in timeline.worst],
+        "scale": timeline.scale,
+        "error": None,
+    }
 
 
 def write_table(timeline: Timeline, out: str) -> None:

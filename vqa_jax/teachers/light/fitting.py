@@ -12,8 +12,6 @@ from vqa_jax.teachers.light.regression import REACH, Regression, design, project
 _WIDTHS = (0.1, 0.3, 1.0)  # gamma by one over the median squared distance
 _STRENGTHS = np.geomspace(1e-3, 1e2, 11)  # of the ridge
 _LINEAR = 0.1  # variance that the linear part is trusted with, by the Gaussians'
-_POWER_STEPS = 4
-_OVERSAMPLED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +111,7 @@ class _Basis:
     @classmethod
     def of(cls, features: np.ndarray, balance: np.ndarray, size: Size, seed: int) -> _Basis:
         """By all of the features."""
-        mean, scale, basis = _directions(features, balance, size.directions, seed)
+        mean, scale, basis = _directions(features, balance, size.directions)
         z = projected(features, mean, scale, basis)
         places = np.random.default_rng(seed).permutation(len(z))[: size.landmarks]
         chosen = z[np.sort(places)]
@@ -123,12 +121,9 @@ class _Basis:
 
 
 def _directions(
-    features: np.ndarray, balance: np.ndarray, most: int, seed: int
+    features: np.ndarray, balance: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and scale [D] of features, and their principal directions float16 [D, d].
-
-    By randomized subspace iteration (Halko et al. 2011).
-    """
+    """Mean and scale [D] of features, and their principal directions float16 [D, d]."""
     mean = features.mean(0, dtype=np.float64).astype(np.float32)
     deviation = features.std(0, dtype=np.float64)
     # What hardly ever changes tells nothing: it must not blow up elsewhere.
@@ -138,14 +133,15 @@ def _directions(
     if width <= most:
         return mean, scale, np.diag(balance).astype(np.float16)
     standard = np.clip((features - mean) / scale, -REACH, REACH) * balance
-    rng = np.random.default_rng(seed)
-    count = min(most + _OVERSAMPLED, width)
-    span = rng.standard_normal((width, count)).astype(np.float32)
-    for _ in range(_POWER_STEPS):
-        span = np.linalg.qr(standard.T @ (standard @ span))[0]
-    seen = standard @ span
-    turned = np.linalg.eigh(seen.T @ seen)[1][:, ::-1][:, :most]
-    return mean, scale, (balance[:, None] * (span @ turned)).astype(np.float16)
+    # Of the smaller of the two matrices of products, which have the same values.
+    few = len(features) < width
+    products = standard @ standard.T if few else standard.T @ standard
+    last = (len(products) - min(most, len(products)), len(products) - 1)
+    vectors = linalg.eigh(products, subset_by_index=last)[1]
+    if few:
+        vectors = standard.T @ vectors
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=0), 1e-9)
+    return mean, scale, (balance[:, None] * vectors).astype(np.float16)
 
 
 def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,0 +1,145 @@
+"""Read: videos as people have them -> what one student sees, several ahead of the device."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from vqa_jax.media import ahead, isolation, sources, view
+from vqa_jax.media.container import MediaError
+from vqa_jax.media.isolation import Isolated
+from vqa_jax.media.sources import Source
+from vqa_jax.motion.extractor import CLIPS_AT_ONCE, MotionExtractor
+from vqa_jax.scoring.engine import VideoInput
+from vqa_jax.settings import DecodeLimits
+from vqa_jax.weights.bundle import StudentSpec
+
+BATCH_AXES = 5  # of a batch of videos' frames
+# Encoded (a path, URL, open file or bytes), or frames uint8 RGB [T, H, W, 3] of any array library.
+Video = Source | np.ndarray | jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """Frames and clips as of `view.video_input`; notes of the file; whether it is a picture."""
+
+    frames: np.ndarray
+    clips: np.ndarray
+    notes: str = ""
+    still: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Reads videos for one student.
+
+    Attributes:
+      spec: of the student.
+      extractor: gives its motion extractor; asked when the first video has been decoded.
+    """
+
+    spec: StudentSpec
+    extractor: Callable[[], MotionExtractor]
+
+    def read(self, video: Video, fps: float | None, limits: DecodeLimits) -> VideoInput:
+        """One video; errors as `Predictor.read`."""
+        with isolation.borrowed(limits) as child:
+            return self.inputs([self._seen(video, fps, limits, child)])[0]
+
+    def read_all(
+        self, videos: Iterable[Video], fps: float | None, limits: DecodeLimits, most: int
+    ) -> Iterator[tuple[str, VideoInput | MediaError]]:
+        """Yields (name, input or why there is none) of each video, in order.
+
+        Files are decoded in children while the caller works; the motion network takes clips of
+        several videos at once.
+
+        Args:
+          videos: may be endless.
+          fps: frames a second of those that are frames.
+          limits: of each file.
+          most: videos that are decoded and not yet taken.
+
+        Raises:
+          view.FramesError: frames that are no video, or without fps.
+        """
+
+        def decode(video: Video, child: Isolated) -> _Seen:
+            return self._seen(video, fps, limits, child)
+
+        waiting: list[tuple[str, _Seen | MediaError]] = []
+        with contextlib.closing(ahead.in_order(videos, decode, limits, most)) as decoded:
+            for video, future in decoded:
+                name = name_of(video)
+                try:
+                    waiting.append((name, future.result()))
+                except MediaError as error:
+                    waiting.append((name, error))
+                clips = sum(len(s.clips) for _, s in waiting if isinstance(s, _Seen))
+                if clips >= CLIPS_AT_ONCE or len(waiting) >= most:
+                    yield from self._finished(waiting)
+                    waiting = []
+            yield from self._finished(waiting)
+
+    def _finished(
+        self, waiting: list[tuple[str, _Seen | MediaError]]
+    ) -> Iterator[tuple[str, VideoInput | MediaError]]:
+        inputs = iter(self.inputs([seen for _, seen in waiting if isinstance(seen, _Seen)]))
+        for name, seen in waiting:
+            yield name, seen if isinstance(seen, MediaError) else next(inputs)
+
+    def inputs(self, videos: list[_Seen]) -> list[VideoInput]:
+        """What the student sees, motion features of all videos computed together."""
+        if not videos:
+            return []
+        motion = self.extractor()(np.concatenate([seen.clips for seen in videos]))
+        ends = np.cumsum([len(seen.clips) for seen in videos])[:-1]
+        found = []
+        for seen, features in zip(videos, np.split(motion, ends), strict=True):
+            if seen.still:  # as in training (method 4)
+                features = np.zeros_like(features[:1])
+            found.append(VideoInput.of_view(seen.frames, features, self.spec, seen.notes))
+        return found
+
+    def of_views(self, views: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[VideoInput]:
+        """What the student sees of (frames, motion clips) as `view.video_input` gives them."""
+        return self.inputs([_Seen(*one) for one in views])
+
+    def _seen(
+        self, video: Video, fps: float | None, limits: DecodeLimits, child: Isolated
+    ) -> _Seen:
+        pre = self.spec.preprocess
+        if not sources.is_source(video):
+            return _Seen(*view.frames_input(np.asarray(video), fps, pre))
+        with sources.local(video) as path:
+            frames, clips, info = child.call(path, view.video_input, path, pre, limits.pixels)
+            return _Seen(frames, clips, info.notes, view.is_image(path, info.num_frames))
+
+
+def is_one(videos: Any) -> bool:
+    """Whether a value is one video rather than several."""
+    return sources.is_source(videos) or (_is_array(videos) and np.ndim(videos) != BATCH_AXES)
+
+
+def name_of(video: Video) -> str:
+    """What a result calls a video; empty for frames and bytes.
+
+    Raises:
+      view.FramesError: it is none.
+    """
+    if sources.is_source(video):
+        return sources.name_of(video)
+    if _is_array(video):
+        return ""
+    raise view.FramesError(
+        f"a video is a path, encoded bytes, a file or an array of frames, not {type(video)}"
+    )
+
+
+def _is_array(video: Any) -> bool:
+    return hasattr(video, "__array__")
