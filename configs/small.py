@@ -72,7 +72,8 @@ def get_config() -> ConfigDict:
         "simulator": 0.1,
     }
     train.severity_weight = 0.3
-    train.optim.total_steps = 1600
+    train.token_dropout = 0.3
+    train.optim.total_steps = 1000
     train.optim.weight_decay = 0.5  # 2,100 contents must not be learnt by heart
     train.optim.warmup_steps = 100
     train.optim.peak_lr = 1e-3

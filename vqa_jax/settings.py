@@ -292,6 +292,8 @@ class TrainConfig:
       pair_datasets: pair datasets of the corpus that are trained on (iterations are cumulative).
       init_from: student bundle to start from, or "" for random weights.
       severity_weight: weight of the auxiliary severity loss.
+      token_dropout: share of a frozen tower's numbers that a step leaves out, video by video; see
+        `training.token_dropout`. 0: none.
       mesh: sizes of data, fsdp, tensor; -1 takes what is left.
       log_every: steps between metric rows.
       checkpoint_every: steps between checkpoints.
@@ -325,6 +327,7 @@ class TrainConfig:
     keep_best: int = 0
     keep_every: int = 0
     heldout_pairs: int = 0
+    token_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.accumulate < 1 or self.input.num_groups % self.accumulate:
@@ -332,6 +335,8 @@ class TrainConfig:
                 f"accumulate {self.accumulate} does not divide the {self.input.num_groups} rows of"
                 " a batch (batch_size / group_size)"
             )
+        if not 0 <= self.token_dropout < 1:
+            raise SettingsError(f"token_dropout {self.token_dropout} is not in [0, 1)")
         if self.keep_best and not self.heldout_pairs:
             raise SettingsError(
                 f"keep_best {self.keep_best}: the best are known by held-out pairs, which "

@@ -18,6 +18,7 @@ from vqa_jax.jobs import files
 from vqa_jax.models.cell_tower import stage_balance
 from vqa_jax.models.efficientnet_lite import EfficientNetLiteConfig
 from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.settings import SettingsError
 from vqa_jax.training import tower_tokens, train
 from vqa_jax.weights import bundle, towers
 from vqa_jax.weights.reader import Checkpoint
@@ -167,8 +168,13 @@ def test_a_student_learns_from_tokens_and_its_tower_stays_as_it_was(data, stub, 
     """One short run: what is trained moves, the bundle is complete without the tower."""
     tower_tokens.run(data, SPEC)
     config = tiny_corpus.train_config(
-        8, trainable=tuple((part, 1.0) for part in TRAINABLE), checkpoint_every=8
+        8,
+        trainable=tuple((part, 1.0) for part in TRAINABLE),
+        checkpoint_every=8,
+        token_dropout=0.2,
     )
+    with pytest.raises(SettingsError, match="trains its tower"):
+        train.train(config, tiny_corpus.student_spec(), data, str(tmp_path / "none"))
     folder = train.train(config, SPEC, data, str(tmp_path / "run"))
     losses = tiny_corpus.losses(str(tmp_path / "run"))
     values = [losses[step] for step in sorted(losses)]

@@ -21,6 +21,7 @@ from vqa_jax.training import optim as training_optim
 from vqa_jax.training.batch import GROUPS
 from vqa_jax.training.losses import pair_loss
 from vqa_jax.training.optim import learning_rate, make_optimizer
+from vqa_jax.training.token_dropout import dropped
 
 TrainState = dict[str, Any]  # {"step": int32, "params": Params, "opt_state": optax state}
 
@@ -43,6 +44,7 @@ class StepConfig:
       attention: kernel, see `execution.Execution`.
       remat: what the backward pass recomputes, see `execution.Execution`.
       accumulate: parts of a batch that are computed one after the other, see `accumulate`.
+      token_dropout: share of a frozen tower's numbers left out, see `token_dropout`.
     """
 
     optim: OptimConfig
@@ -56,6 +58,7 @@ class StepConfig:
     attention: str = "auto"
     remat: str = "none"
     accumulate: int = 1
+    token_dropout: float = 0.0
 
     @classmethod
     def of(cls, config: TrainConfig, level_ids: Sequence[int], level_index: int) -> StepConfig:
@@ -71,6 +74,7 @@ class StepConfig:
             attention=config.attention,
             remat=config.remat,
             accumulate=config.accumulate,
+            token_dropout=config.token_dropout,
         )
 
     def execution(self, mesh: Mesh) -> Execution:
@@ -280,6 +284,10 @@ def make_train_step(
     def step(state: TrainState, batch: dict[str, jax.Array]):
         progress = state["step"] / config.optim.total_steps
         trained, frozen = training_optim.split(state["params"], config.trainable)
+        if config.token_dropout:
+            mean = state["params"]["vision"]["mean"]
+            frames = dropped(batch["frames"], mean, config.token_dropout, state["step"])
+            batch = {**batch, "frames": frames}
         with executing(run):
             (loss, metrics), grads = gradients(trained, frozen, batch, progress)
         # Where gradients live is where they are reduced to: in shards, never whole.

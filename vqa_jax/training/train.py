@@ -27,7 +27,7 @@ from vqa_jax.devices import sharding as parallel
 from vqa_jax.errors import VqaError
 from vqa_jax.models import flops as model_flops
 from vqa_jax.models.functional import FunctionalStudent, with_additions
-from vqa_jax.settings import TrainConfig
+from vqa_jax.settings import SettingsError, TrainConfig
 from vqa_jax.training import batch as pair_batch
 from vqa_jax.training import checkpoint, heldout, metric_log, redrawn, start
 from vqa_jax.training import input_pipeline as input_pipeline_lib
@@ -56,6 +56,8 @@ def _identity(
     }
     begun = bundle.fingerprint(config.init_from) if config.init_from else ""
     settings = dataclasses.asdict(config)
+    if not config.token_dropout:
+        del settings["token_dropout"]  # came later: runs begun before it go on
     settings = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": begun}
     return identity | {"corpus": corpus.videos.digests()}
@@ -126,6 +128,8 @@ def train(
       hosts.HostsError: another process was lost.
       KeyboardInterrupt: told to end by Ctrl-C; saved as for SIGTERM.
     """
+    if config.token_dropout and not spec.tower:
+        raise SettingsError("token_dropout: this student trains its tower, which has no tokens yet")
     programs.keep()
     os.makedirs(workdir, exist_ok=True)
     student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
