@@ -107,7 +107,7 @@ def run(
             ' them: prepare it with view "fit", or score the original files with --videos'
         )
     table = read_folds(folds) if folds else FoldTable({})
-    tokens = _tokens(data)
+    tokens = _tokens(data, manifest["video_table_sha256"])
     by_tokens = [
         tokens is not None and features.FAMILIES[teacher.card.family].lite == _SHIPPED_LITE
         for teacher in teachers
@@ -134,13 +134,14 @@ def run(
     return job.write_ranges(out, identity, [n for _, n in parts], rows, teachers, share)
 
 
-def _tokens(data: str) -> store.RecordStore | None:
-    """What the tower of light teachers made of a corpus; None where nobody asked it."""
+def _tokens(data: str, corpus: str) -> store.RecordStore | None:
+    """What the tower of light teachers made of this build of a corpus; None where nobody asked."""
     if not os.path.exists(os.path.join(data, store.TOKENS_MANIFEST)):
         return None
-    made_by = read_json(os.path.join(data, store.TOKENS_MANIFEST))["identity"]["tower"]
-    own = towers.fingerprint(towers.shipped_path(_SHIPPED_LITE))
-    return store.RecordStore(data, _TOKENS) if made_by == own else None
+    tower = towers.fingerprint(towers.shipped_path(_SHIPPED_LITE))
+    found = read_json(os.path.join(data, store.TOKENS_MANIFEST))["identity"]
+    is_ours = found == {"tower": tower, "corpus": corpus}
+    return store.RecordStore(data, _TOKENS) if is_ours else None
 
 
 def _rows(
