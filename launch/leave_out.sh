@@ -41,9 +41,7 @@ done
 [[ -f $DATA/tokens.json ]] || die "--data: '$DATA' has no tokens" "python -m vqa_jax tokens"
 [[ -n $OUT ]] || die "--out is missing"
 
-setup_lock
-install runtime "$ROOT/requirements.txt"
-setup_unlock
+install_runtime
 quiet_environment
 cd -- "$ROOT"
 VOTING=lite0_all,lite0_mid,lite0_late

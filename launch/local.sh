@@ -26,11 +26,7 @@ job() { # job I: the command line of process I
   if ((PROCESSES > 1)); then printf '%s\0' --processes "$PROCESSES" --process "$1"; fi
 }
 
-if [[ -z $DRY_RUN ]]; then
-  setup_lock
-  install runtime "$ROOT/requirements.txt"
-  setup_unlock
-fi
+if [[ -z $DRY_RUN ]]; then install_runtime; fi
 STARTED=()
 trap 'kill "${STARTED[@]}" 2>/dev/null || true' EXIT
 trap 'kill -TERM "${STARTED[@]}" 2>/dev/null || true' TERM INT

@@ -166,6 +166,13 @@ setup_lock() {
 }
 setup_unlock() { exec 8>&-; }
 
+# install_runtime: the environment of all commands, made by one process at a time.
+install_runtime() {
+  setup_lock
+  install runtime "$ROOT/requirements.txt"
+  setup_unlock
+}
+
 # Quiet start-up noise of libraries; JAX stays on the CPU unless the user has chosen.
 quiet_environment() {
   export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}

@@ -33,9 +33,7 @@ done
 [[ -f $SCORES ]] || die "--scores: '$SCORES' is no file"
 [[ -n $OUT ]] || die "--out is missing"
 
-setup_lock
-install runtime "$ROOT/requirements.txt"
-setup_unlock
+install_runtime
 quiet_environment
 cd -- "$ROOT"
 PY="$VENV/bin/python"

@@ -80,8 +80,7 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     sets = video_table.simulated_sets(table, "train")
     means = _means(usable, united.scores)
     if config.voted_only:
-        base = sets.video_id[np.cumsum(sets.lengths) - sets.lengths]
-        sets = sets[np.array([key in means for key in base], bool)]
+        sets = sets[np.array([key in means for key in sets.mildest], bool)]
     order = share_in_order(sets, means) if config.teachers_order else {}
     votes = _known_votes(usable, united.scores, order, config)
     by_simulators = _simulator_pairs(sets, config)

@@ -177,7 +177,8 @@ def _pool(fields: Mapping[str, Any]) -> Pool:
 
 
 Wanted = int | Mapping[str, float]
-_LATER = ("across", "teachers_on_sources", "teachers_order", "voted_only")  # came later
+# Settings of pairs that earlier versions lacked.
+_LATER = ("across", "teachers_on_sources", "teachers_order", "voted_only")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,6 @@ from vqa_jax.models.efficientnet_lite import (
     EfficientNetLite,
     EfficientNetLiteConfig,
     depthwise,
-    moments,
 )
 
 
@@ -64,14 +63,6 @@ def test_stages_shrink_as_they_should_whatever_the_size():
     ]
     assert EfficientNetLiteConfig(0).widths == widths
     assert EfficientNetLiteConfig(2).widths == (16, 24, 48, 88, 120, 208, 352, 1280)
-
-
-def test_moments_are_numpys():
-    maps = np.random.default_rng(1).normal(3, 2, (2, 4, 5, 7)).astype(np.float32)
-    mean, deviation = moments(jnp.asarray(maps))
-    np.testing.assert_allclose(mean, maps.mean((1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(deviation, maps.std((1, 2), ddof=1), rtol=1e-5)
-    assert np.isfinite(moments(jnp.ones((1, 1, 1, 3)))[1]).all()
 
 
 def test_sizes_that_are_not_here_are_refused():

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.fixtures import tiny_corpus
+from tests.fixtures import micro_student, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import settings as optim
 from vqa_jax.corpus.store import PairCorpus
@@ -88,12 +88,7 @@ def test_meshes_compute_what_one_device_computes(student, config, batches, singl
         for name in ("train/loss", "train/ce", "train/entropy", "train/severity_ce"):
             np.testing.assert_allclose(row[name], expected[name], **TOLERANCES["sharded_loss"])
     assert rows[0]["train/loss"] != rows[-1]["train/loss"]
-    query = state["params"]["llm"]["layers"]["wq"]  # [layers, embed, heads, head_dim]
-    _, fsdp, tensor = shape
-    layers, embed, heads, width = query.shape
-    assert query.addressable_shards[0].data.shape == (layers, embed // fsdp, heads // tensor, width)
-    moment = optax.tree_utils.tree_get(state["opt_state"], "mu")["llm"]["layers"]["wq"]
-    assert moment.sharding.is_equivalent_to(query.sharding, moment.ndim)
+    micro_student.assert_in_shards(state, shape)
 
 
 def test_metrics_are_complete_and_finite(single):

@@ -5,7 +5,6 @@ import re
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from tests.fixtures import micro_student
@@ -40,12 +39,7 @@ def test_every_mesh_and_policy_trains_as_one_device(single, shape, remat):
         for name in ("train/loss", "train/ce", "train/grad_norm", "train/update_norm"):
             np.testing.assert_allclose(row[name], expected[name], **TOLERANCES["sharded_loss"])
     assert rows[0]["train/loss"] != rows[-1]["train/loss"]
-    query = state["params"]["llm"]["layers"]["wq"]  # [layers, embed, heads, head_dim]
-    _, fsdp, tensor = shape
-    layers, embed, heads, width = query.shape
-    assert query.addressable_shards[0].data.shape == (layers, embed // fsdp, heads // tensor, width)
-    moment = optax.tree_utils.tree_get(state["opt_state"], "mu")["llm"]["layers"]["wq"]
-    assert moment.sharding.is_equivalent_to(query.sharding, moment.ndim)
+    micro_student.assert_in_shards(state, shape)
     # Adam divides by the root of tiny second moments: single weights agree less well than losses.
     after, expected = bundle.flatten(state["params"]), bundle.flatten(single[1]["params"])
     for name, value in expected.items():

@@ -145,10 +145,8 @@ def pieces(array: jax.Array | np.ndarray) -> Iterator[np.ndarray]:
     Devices and host hold no more than a piece (PIECE_BYTES, or a row) beside what they hold
     already. Every process must run through it, and each is given every piece.
     """
-    if not isinstance(array, jax.Array) or array.is_fully_replicated:
-        yield np.asarray(array)
-        return
-    if array.is_fully_addressable and array.nbytes <= PIECE_BYTES:
+    is_here = not isinstance(array, jax.Array) or array.is_fully_replicated
+    if is_here or (array.is_fully_addressable and array.nbytes <= PIECE_BYTES):
         yield np.asarray(array)
         return
     everywhere = NamedSharding(array.sharding.mesh, PartitionSpec())

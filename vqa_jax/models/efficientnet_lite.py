@@ -19,7 +19,6 @@ from vqa_jax.devices import execution
 from vqa_jax.models.layers import Initializer, param, zeros
 
 NUM_STAGES = 8  # seven of blocks, and the head
-STRIDES = (2, 4, 8, 16, 16, 32, 32, 32)  # pixels of the picture by pixel of a stage's map
 _MEAN, _SCALE = 127.0, 128.0  # of pixels 0..255
 _STEM, _HEAD = 32, 1280  # widths that do not grow with the network
 # Repeats, kernel, stride of the first block, expansion and channels of Lite0's stages.
@@ -211,12 +210,3 @@ class EfficientNetLite(nnx.Module):
                 x = block(x)
             yield x
         yield jax.nn.relu6(self.head.pointwise(x))
-
-
-def moments(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and sample deviation (n - 1) of every channel over the map, float32 [N, C] each."""
-    wide = maps.astype(jnp.float32)
-    mean = wide.mean((1, 2))
-    count = wide.shape[1] * wide.shape[2]
-    squares = jnp.square(wide - mean[:, None, None]).sum((1, 2))
-    return mean, jnp.sqrt(squares / max(count - 1, 1))

@@ -45,7 +45,7 @@ def sample_across_pairs(
     content_of = {(g.source_id, g.simulator): c for g, c in zip(table, contents, strict=True)}
     sets = SimulatedSets.of(table)
     ends = np.cumsum(sets.lengths)
-    base, worst = sets.video_id[ends - sets.lengths], sets.video_id[ends - 1]
+    base, worst = sets.mildest, sets.video_id[ends - 1]
     level = sets.severity[ends - 1]
     content = [
         content_of[key]

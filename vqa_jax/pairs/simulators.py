@@ -79,6 +79,11 @@ class SimulatedSets(Sequence[SimulatedSet]):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def mildest(self) -> np.ndarray:
+        """Key of each set's mildest version, object [sets]: the source where it is in the set."""
+        return self.video_id[np.cumsum(self.lengths) - self.lengths]
+
     @overload
     def __getitem__(self, key: int) -> SimulatedSet: ...
     @overload

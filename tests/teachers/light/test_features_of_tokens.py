@@ -7,12 +7,14 @@ import pytest
 
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.models.cell_tower import CellTowerConfig, cell_moments
-from vqa_jax.models.efficientnet_lite import STRIDES, EfficientNetLiteConfig
+from vqa_jax.models.efficientnet_lite import EfficientNetLiteConfig
 from vqa_jax.models.frozen_tower import FrozenTower
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.teachers.light import features
 from vqa_jax.weights import towers
+
+_STRIDES = (2, 4, 8, 16, 16, 32, 32, 32)  # pixels of the picture by pixel of a stage's map
 
 
 @pytest.mark.parametrize(("size", "cells"), [((128, 192), 2), ((96, 96), 3), ((64, 96), 2)])
@@ -25,7 +27,7 @@ def test_cells_give_the_moments_of_whole_maps_of_the_familys_stages(size, cells,
             np.float32
         )
         for k, (stride, width) in enumerate(
-            zip(STRIDES, EfficientNetLiteConfig(0).widths, strict=True)
+            zip(_STRIDES, EfficientNetLiteConfig(0).widths, strict=True)
         )
     ]
     parts = [cell_moments(m, cells) for m in maps]
