@@ -112,7 +112,7 @@ def finished_bucket(work: str, bucket: Bucket, config: PrepConfig) -> dict[str, 
     if not os.path.exists(path):
         return None
     try:
-        summary = files.read_json(path)
+        summary = files.read_json(path, {"fingerprint": str})
     except files.CorpusError:  # a damaged one: the bucket is made again
         return None
     return summary if summary["fingerprint"] == _fingerprint(config, bucket[1]) else None

@@ -34,6 +34,7 @@ _VIDEO_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
         *((name, pa.float64()) for name in _NUMBERS),
+        ("notes", pa.string()),
         ("error", pa.string()),
     ]
 )
@@ -59,7 +60,8 @@ class Looks:
     """What the student said, of all ranges.
 
     Attributes:
-      videos: `video_id`, `score`, `std`, `q`, `q_std` (null if not wanted) and `error`.
+      videos: `video_id`, `score`, `std`, `q`, `q_std` (null if not wanted), `notes` ("" or what
+        there is to know of the score) and `error`.
       forward: level logits [pairs, 5] as given; NaN where a video could not be read.
       backward: level logits [pairs, 5] of the swapped pairs.
     """
@@ -196,10 +198,12 @@ def _look(
     """(pairs, videos) of one range."""
     encoded, errors = _encode(judge.engine, videos, part.video_ids, bar)
     numbers = {name: dict.fromkeys(part.video_ids) for name in _NUMBERS}
+    notes = dict.fromkeys(part.video_ids, "")
     if scores:
         for key, verdict in zip(encoded, judge.score(list(encoded.values())), strict=True):
             for name in _NUMBERS:
                 numbers[name][key] = getattr(verdict.score, name)
+            notes[key] = verdict.note
     logits = np.full((2, len(part.pairs), len(LEVELS)), np.nan)
     good = [i for i, (a, b) in enumerate(part.pairs) if a in encoded and b in encoded]
     if good:
@@ -213,6 +217,7 @@ def _look(
     rows = {
         "video_id": list(part.video_ids),
         **said,
+        "notes": list(notes.values()),
         "error": [errors.get(key) for key in part.video_ids],
     }
     return (
