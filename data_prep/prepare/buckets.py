@@ -174,7 +174,7 @@ def _write_shards(
             before = num_videos
             try:
                 entry = listing.Input(source.location, source.path)
-                with media_sources.local(entry.path) as path:
+                with media_sources.local(entry.path, config.limit_seconds) as path:
                     made = isolated(config, source.location, prepare_source, path, source, config)
                     for video in made:
                         videos.write(video.video)

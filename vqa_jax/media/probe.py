@@ -148,7 +148,8 @@ def _info(file: media.Media, seen: _Survey, max_pixels: int, path: str) -> Video
     width, height = colour.shown_size(first, file.stream)
     _check_size(width, height, max_pixels, path)
     facts = colour.describe(first, file.stream)
-    if codec.codec_tag in _DOLBY_TAGS and not facts.transfer:
+    dolby = codec.codec_tag in _DOLBY_TAGS or first.side_data.get("DOVI_METADATA") is not None
+    if dolby and not facts.transfer:  # the other profiles state one, and show well by it
         reason = "is Dolby Vision of profile 5, whose colours need its own decoder: give another"
         raise MediaError(path, "probe", f"{reason} version (HDR10, HLG or SDR)")
     fps, real_fps, variable = _rates(file, seen, path)
