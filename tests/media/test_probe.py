@@ -272,10 +272,10 @@ def _golomb(value: int) -> str:
 
 def _dolby_unit() -> bytes:
     """A NAL unit of Dolby Vision's metadata that leaves the picture as it is, 10 bits to 12."""
-    bits = "00011001" "000010" "00000010010" "0000" "0000"  # prefix, type, format, profile, level
-    bits += "1" "0" "00" + _golomb(23) + "01" "1"  # coefficients of 23 bits; full range
-    bits += "".join(map(_golomb, (2, 2, 4))) + "0" "000" "0" "1"  # depths less 8; no residual
-    bits += "0" "0" + _golomb(0) * 3  # no display metadata, nothing from before
+    bits = "000110010000100000001001000000000"  # prefix, type, format, profile, level
+    bits += "1000" + _golomb(23) + "011"  # coefficients of 23 bits; full range
+    bits += "".join(map(_golomb, (2, 2, 4))) + "000001"  # depths less 8; no residual
+    bits += "00" + _golomb(0) * 3  # no display metadata, nothing from before
     bits += (_golomb(0) + format(0, "010b") + format(1023, "010b")) * 3 + _golomb(0) * 2
     bits += (_golomb(0) * 2 + "0" + ("1" + "0" * 23) * 2) * 3 + "1"
     bits += "0" * (-len(bits) % 8)

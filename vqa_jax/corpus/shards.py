@@ -9,11 +9,13 @@ shards must be addressed by key hash, appear under their name only when complete
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -67,7 +69,8 @@ class ShardWriter:
         self.path, self.kind = path, kind
         self._temporary = temporary_name(path)
         self._ids: list[str] = []
-        self._writer = array_record_module.ArrayRecordWriter(self._temporary, _SHARD_OPTIONS)
+        with _of_the_system(path):
+            self._writer = array_record_module.ArrayRecordWriter(self._temporary, _SHARD_OPTIONS)
 
     def write(self, example: Mapping[str, Any]) -> None:
         """Appends one record; its key is `video_id` or `pair_id`."""
@@ -76,14 +79,22 @@ class ShardWriter:
 
     def write_serialized(self, key: str, data: bytes) -> None:
         """Appends one record by its key and its bytes, which are those of `serialize`."""
-        self._writer.write(data)
+        with _of_the_system(self.path):
+            self._writer.write(data)
         self._ids.append(key)
 
     def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, kind, value, traceback) -> None:
-        self._writer.close()
+        try:
+            with _of_the_system(self.path):
+                self._writer.close()
+        except OSError:
+            os.remove(self._temporary)
+            if kind is None:
+                raise
+            return
         if kind is not None:
             os.remove(self._temporary)
 
@@ -102,6 +113,17 @@ class ShardWriter:
         commit(self._temporary, self.path)
         write_sealed(self.path + ".json", dataclasses.asdict(shard))
         return shard
+
+
+@contextlib.contextmanager
+def _of_the_system(path: str) -> Iterator[None]:
+    """Raises as an OSError on `path` what ArrayRecord tells of the system in a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT)
+        number = next((n for n in known if os.strerror(n) in str(error)), errno.EIO)
+        raise OSError(number, os.strerror(number), path) from error
 
 
 def write_shard(path: str, kind: str, examples: Iterable[Mapping[str, Any]]) -> Shard | None:
