@@ -264,9 +264,10 @@ def run(program: Parser, argv: Sequence[str] | None = None) -> int:
 
 def _be_quiet(quiet: bool) -> None:
     logging.set_verbosity("warning" if quiet else os.environ.get("VQA_JAX_LOG", "info"))
-    # Orbax tells every step of a save at the level of our own messages.
+    # Orbax tells every step of a save at the level of our own messages, and every error with a
+    # traceback before it raises it.
     logging.get_absl_logger().addFilter(
-        lambda record: record.levelname != "INFO" or "orbax" not in record.pathname
+        lambda record: record.levelname == "WARNING" or "orbax" not in record.pathname
     )
     logging.get_absl_logger().addFilter(clean)
     if quiet:
