@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from vqa_jax.corpus.schemas import CITATION, DESCRIPTIONS, FEATURES, HOMEPAGE, VERSION, serialize
-from vqa_jax.jobs import fields
+from vqa_jax.jobs import fields, outputs
 from vqa_jax.jobs.contents import checked_sha256
 from vqa_jax.jobs.files import (
     CorpusError,
@@ -121,9 +121,8 @@ def _of_the_system(path: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT)
-        number = next((n for n in known if os.strerror(n) in str(error)), errno.EIO)
-        raise OSError(number, os.strerror(number), path) from error
+        other = OSError(errno.EIO, os.strerror(errno.EIO), path)
+        raise outputs.of_the_system(error, path) or other from error
 
 
 def write_shard(path: str, kind: str, examples: Iterable[Mapping[str, Any]]) -> Shard | None:

@@ -46,6 +46,12 @@ def describe(error: OSError) -> str:
     return ": ".join(os.fsdecode(part) for part in parts if part)
 
 
+def of_the_system(error: Exception, path: str) -> OSError | None:
+    """The system's error on `path` that a library tells in words of its own, if it does."""
+    number = next((n for n in _REMEDIES if os.strerror(n) in str(error)), None)
+    return None if number is None else OSError(number, os.strerror(number), path)
+
+
 def _descriptor(path: str) -> int | None:
     """The open file that a name such as "-" or "/dev/fd/63" stands for."""
     found = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", path)

@@ -19,7 +19,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from vqa_jax.devices import hosts
 from vqa_jax.errors import VqaError
-from vqa_jax.jobs import contents
+from vqa_jax.jobs import contents, outputs
 from vqa_jax.jobs.files import CorpusError, read_json, write_sealed
 
 KEEP_LATEST = 2  # the newest, and one to fall back on
@@ -233,7 +233,8 @@ class Checkpointer:
                 raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> CheckpointError:
-        reason = " ".join(str(error).split())[:300]
+        system = outputs.of_the_system(error, self._folder)
+        reason = system.strerror if system else " ".join(str(error).split())[:300]
         return CheckpointError(
             f"saving step {self._saved} to {self._folder} failed: {reason}: free or repair that "
             "place and run the same command again, which resumes from the last finished checkpoint"
