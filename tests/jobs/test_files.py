@@ -84,3 +84,12 @@ def test_json_of_another_shape_than_its_reader_needs(tmp_path, value, shape, wro
         return
     with pytest.raises(files.CorpusError, match=rf"x\.json is not as .*\({wrong}\)"):
         files.read_json(path, shape)
+
+
+def test_a_full_disk_in_a_librarys_words_names_the_file(tmp_path):
+    path = str(tmp_path / "x.safetensors")
+    with pytest.raises(OSError, match="No space left") as error, files.replacing(path):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+    assert error.value.filename == path
+    with pytest.raises(RuntimeError, match="other"), files.replacing(path):
+        raise RuntimeError("other")

@@ -260,6 +260,12 @@ def run(program: Parser, argv: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except OSError as error:
         return _complain(outputs.describe(error))
+    except Exception as error:  # a full disk in the words of a library that writes by itself
+        given = [getattr(args, name) for name in args.parser.outputs]
+        system = outputs.of_the_system(error, next(filter(None, given), ""))
+        if system is None:
+            raise
+        return _complain(outputs.describe(system))
 
 
 def _be_quiet(quiet: bool) -> None:

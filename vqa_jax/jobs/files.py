@@ -60,7 +60,8 @@ def commit(temporary: str, path: str) -> None:
 def replacing(path: str) -> Iterator[str]:
     """Yields a temporary path to write to; it becomes `path` when the block ends well.
 
-    An OSError that names no file, as that of a full disk, names `path`.
+    An OSError that names no file, as that of a full disk, names `path`; so does what a library
+    makes of it.
     """
     temporary = temporary_name(path)
     try:
@@ -71,6 +72,10 @@ def replacing(path: str) -> Iterator[str]:
             error.filename = path
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+        told = isinstance(error, OSError | VqaError) or not isinstance(error, Exception)
+        system = None if told else outputs.of_the_system(error, path)
+        if system is not None:
+            raise system from error
         raise
 
 
