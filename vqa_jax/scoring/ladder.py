@@ -234,6 +234,8 @@ def _compared(
       (mean probability [n, n] that i is better than j, quality [passages, n] minus the source's,
       share of contradictions)
     """
+    if not names:  # nothing but the source
+        return np.full((1, 1), 0.5), np.zeros((len(videos[-1]), 1)), 0.0
     matrices, contradictory = [], []
     called = [*names, versions.REFERENCE]
     for passage in tqdm(list(zip(*videos, strict=False)), desc="compare", unit="passage"):
@@ -241,8 +243,7 @@ def _compared(
         matrices.append(matrix)
         contradictory += [pair.contradictory for pair in pairs]
     found, _ = thurstone.map_scores(np.stack(matrices))
-    share = float(np.mean(contradictory)) if contradictory else 0.0
-    return np.mean(matrices, axis=0), found - found[:, -1:], share
+    return np.mean(matrices, axis=0), found - found[:, -1:], float(np.mean(contradictory))
 
 
 def _steps(
