@@ -80,6 +80,8 @@ def render(found: Ladder) -> str:
                 if other != codec and share is not None
             ]
             if saved:
-                lines.append(f"bits at equal {measure} against {terminal.name(codec)}: {', '.join(saved)}")
+                lines.append(
+                    f"bits at equal {measure} against {terminal.name(codec)}: {', '.join(saved)}"
+                )
     lines.append("quality: Thurstone score among these encodes; the source is 0")
     return "\n".join([*lines, f"model: {found.model}"])

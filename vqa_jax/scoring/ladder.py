@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from vqa_jax.benchmarks import bd_rate
 from vqa_jax.media import isolation, passages
 from vqa_jax.media.container import MediaError
+from vqa_jax.media.passages import Passage
 from vqa_jax.media.probe import VideoInfo, probe
 from vqa_jax.scoring import thurstone, versions
 from vqa_jax.scoring.differences import ALIKE, LENGTH, STRIDE
@@ -25,6 +26,8 @@ from vqa_jax.scoring.predictor import Predictor
 from vqa_jax.settings import DecodeLimits
 
 QUALITY = "quality"
+_SOURCE = ""  # called so, no encode has its name
+_TOGETHER = 16  # passages that are encoded at once
 TIE = 0.01  # of a probability around 0.5 that is no order
 Measured = Mapping[str, Mapping[str, float]]  # {"psnr": {"mean": 38.2, "percentile_5": 36.1}, ...}
 
@@ -118,6 +121,15 @@ class Ladder:
         return curves(self.rungs)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Some seconds of a file; 0 are the rest."""
+
+    info: VideoInfo
+    start: float = 0.0
+    seconds: float = 0.0
+
+
 def climb(
     student: Predictor,
     source: VideoInfo,
@@ -142,20 +154,30 @@ def climb(
     Raises:
       MediaError: the source cannot be read.
     """
-    base = _encoded(student, source, part, limits)
-    found: list[list[EncodedVideo]] = []
+    first, stop = passages.part_of(source, *part)
+    seconds = (stop - first) / source.fps
+    videos = {_SOURCE: _Part(source, *part)}
     rungs = []
-    for encode in tqdm(encodes, desc="ladder", unit="encode"):
+    for encode in encodes:
         rung = Rung(encode, measured=measured.get(encode.name, {}), error=encode.error)
         if rung.error is None:
             try:
-                found.append(_alike(student, encode, len(base), limits))
+                videos[encode.name] = _Part(_alike(encode, seconds, limits))
             except MediaError as error:
                 rung = dataclasses.replace(rung, error=f"{error.reason} [{error.stage}]")
         rungs.append(rung)
+    encoded, failed = _encoded(student, videos, limits)
+    if _SOURCE in failed:
+        raise failed[_SOURCE]
+    base = encoded[_SOURCE]
+    for k, rung in enumerate(rungs):
+        if error := failed.get(rung.encode.name):
+            rungs[k] = dataclasses.replace(rung, error=f"{error.reason} [{error.stage}]")
     good = [k for k, rung in enumerate(rungs) if rung.error is None]
     names = [rungs[k].encode.name for k in good]
-    mean, qualities, contradictions = _compared(student, names, [*found, base])
+    mean, qualities, contradictions = _compared(
+        student, names, [*(encoded[name] for name in names), base]
+    )
     q, std = thurstone.map_scores(mean)
     for n, k in enumerate(good):
         low = float(np.percentile(qualities[:, n], 5))
@@ -187,42 +209,59 @@ def curves(rungs: Sequence[Rung]) -> dict[str, list[Rung]]:
     }
 
 
+def _alike(encode: Encode, seconds: float, limits: DecodeLimits) -> VideoInfo:
+    """What an encode's file holds.
+
+    Raises:
+      MediaError: it cannot be read, or is not as long as it should be.
+    """
+    info = isolation.call(limits, encode.path, probe, encode.path, limits.pixels)
+    if abs(info.duration - seconds) > max(ALIKE[0], ALIKE[1] * seconds):
+        reason = f"is {info.duration:.1f} s long, the part of the source {seconds:.1f} s"
+        raise MediaError(encode.path, "probe", reason)
+    return info
+
+
 def _encoded(
-    student: Predictor, info: VideoInfo, part: tuple[float, float], limits: DecodeLimits
-) -> list[EncodedVideo]:
-    """Passages of a video as the student sees them.
+    student: Predictor, videos: Mapping[str, _Part], limits: DecodeLimits
+) -> tuple[dict[str, list[EncodedVideo]], dict[str, MediaError]]:
+    """All passages of all videos, several in a call of the devices; and why some have none."""
+    found: dict[str, list[EncodedVideo]] = {name: [] for name in videos}
+    failed: dict[str, MediaError] = {}
+    waiting: list[tuple[str, Passage]] = []
+
+    def flush() -> None:
+        views = student.encode_views((p.frames, p.clips) for _, p in waiting)
+        for (name, _), one in zip(waiting, views, strict=True):
+            found[name].append(one)
+        waiting.clear()
+
+    for name, video in tqdm(videos.items(), desc="ladder", unit="video"):
+        try:
+            for passage in _passages(student, video, limits):
+                waiting.append((name, passage))
+                if len(waiting) >= _TOGETHER:
+                    flush()
+        except MediaError as error:
+            failed[name] = error
+    flush()
+    return found, failed
+
+
+def _passages(student: Predictor, video: _Part, limits: DecodeLimits) -> Iterator[Passage]:
+    """Passages of a video.
 
     Raises:
       MediaError: one of them cannot be read.
     """
-    args = LENGTH, STRIDE, *part
+    info, args = video.info, (LENGTH, STRIDE, video.start, video.seconds)
     count = sum(1 for _ in passages.planned(info, *args))
     limits = dataclasses.replace(limits, seconds=limits.seconds * count)
-    run = isolation.run(
-        limits, info.path, passages.read, info, student.engine.spec.preprocess, *args
-    )
-    encoded: list[EncodedVideo] = []
-    for passage in run:
+    view = student.engine.spec.preprocess
+    for passage in isolation.run(limits, info.path, passages.read, info, view, *args):
         if passage.error is not None:
             raise MediaError(info.path, "decode", f"from {passage.start:.1f} s: {passage.error}")
-        encoded += student.encode_views([(passage.frames, passage.clips)])
-    return encoded
-
-
-def _alike(
-    student: Predictor, encode: Encode, wanted: int, limits: DecodeLimits
-) -> list[EncodedVideo]:
-    """Passages of an encode, as many as the source has.
-
-    Raises:
-      MediaError: it cannot be read, or has another number of them.
-    """
-    info = isolation.call(limits, encode.path, probe, encode.path, limits.pixels)
-    found = _encoded(student, info, (0.0, 0.0), limits)
-    if abs(len(found) - wanted) > ALIKE[1] * wanted + ALIKE[0] / STRIDE:
-        reason = f"is {info.duration:.1f} s long: no encode of this part of the source"
-        raise MediaError(encode.path, "probe", reason)
-    return found
+        yield passage
 
 
 def _compared(
