@@ -104,6 +104,7 @@ def test_two_nodes_score_all_rows_though_an_actor_is_killed(ray, snippet, tmp_pa
     rows.write_parquet(table)
     found = snippet("Ray Data", "tiny", ray=ray, table=table, folder=folder)["scored"]
     assert_scores(found.take_all(), expected, "score_on_a_mesh")  # batches of several
-    kept = {row["path"] for row in ray.data.read_parquet(folder).take_all()}
     good = {r.path for r in expected if r.error is None and r.score - r.std > 50}
-    assert kept == good
+    assert os.path.exists(folder) == bool(good)  # Ray writes no files of no rows
+    if good:
+        assert {row["path"] for row in ray.data.read_parquet(folder).take_all()} == good

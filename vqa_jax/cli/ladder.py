@@ -11,7 +11,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vqa_jax.cli import command, ladder_table
-from vqa_jax.settings import SettingsError
 
 if TYPE_CHECKING:  # --help must not import JAX
     from vqa_jax.scoring.ladder import Encode, Ladder
@@ -58,6 +57,8 @@ def _ladder(args: argparse.Namespace) -> command.Result:
 
     if not (args.codec or args.encodes):
         return "give encodes of the source, or encoders by --codec", 2
+    if twice := [name for name, count in Counter(args.encodes).items() if count > 1]:
+        return f"{twice[0]} is given twice", 2
     plan = encodes.planned(args.codec, args.crf) if args.codec else []
     limits = command.limits_of(args)
     student = loading.load(args.student, **command.devices_of(args))
@@ -78,16 +79,10 @@ def _ladder(args: argparse.Namespace) -> command.Result:
 
 
 def _given(names: list[str], limits: DecodeLimits, stack: contextlib.ExitStack) -> list[Encode]:
-    """The encodes that were named, called by their files' names, or whole paths if those repeat.
-
-    Raises:
-      SettingsError: one was named twice.
-    """
+    """The encodes that were named, called by their files' names, or whole paths if those repeat."""
     from vqa_jax import encodes
     from vqa_jax.media import sources
 
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise SettingsError(f"{twice[0]} is given twice")
     times = Counter(map(os.path.basename, names))
     return [
         encodes.given(
