@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,12 +132,58 @@ def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
     features = FEATURES[kind]
     if kind == "vqa_clips":
         order, residuals = clip_coding.encode(example["clips"])
-        example = {"video_id": example["video_id"], "order": order, "residuals": residuals}
+        return serialize_clips(example["video_id"], order, residuals.shape, [residuals.tobytes()])
     if kind == "vqa_tokens":
         example = {name: example[name] for name in features}
     encoded = features.encode_example(dict(example))
     proto = features._example_serializer.get_tf_example(encoded)
     return proto.SerializeToString(deterministic=True)
+
+
+def serialize_clips(
+    video_id: str, order: np.ndarray, shape: Sequence[int], residuals: Iterable[bytes]
+) -> bytes:
+    """As `serialize` of clips that are coded already, without TFDS's copies of so large a record.
+
+    Args:
+      video_id: of the video.
+      order: int32 [M, K], as of `clip_coding.encode`.
+      shape: of the residuals [U, 3, H, W].
+      residuals: their bytes, in pieces.
+    """
+    features = {
+        "order/shape": (_INTS, [_varints(order.shape)]),
+        "order/value": (_BYTES, [order.astype("<i4").tobytes()]),
+        "residuals/shape": (_INTS, [_varints(shape)]),
+        "residuals/value": (_BYTES, residuals),
+        "video_id": (_BYTES, [video_id.encode()]),
+    }
+    entries: list[bytes] = []
+    for name, (kind, value) in features.items():  # sorted, as deterministic bytes are
+        entry = [*_field(_KEY, [name.encode()]), *_field(_VALUE, _field(kind, _field(1, value)))]
+        entries += _field(1, entry)
+    return b"".join(_field(1, entries))
+
+
+# Of the messages Example, Features, its map of Feature, and their lists.
+_KEY, _VALUE = 1, 2
+_BYTES, _INTS = 1, 3
+
+
+def _field(number: int, value: Iterable[bytes]) -> list[bytes]:
+    """A field of variable length of Protocol Buffers, in pieces."""
+    value = list(value)
+    return [bytes([number << 3 | 2]), _varints([sum(map(len, value))]), *value]
+
+
+def _varints(numbers: Iterable[int]) -> bytes:
+    coded = bytearray()
+    for number in numbers:
+        while number > 127:
+            coded.append(number & 127 | 128)
+            number >>= 7
+        coded.append(number)
+    return bytes(coded)
 
 
 def deserialize(kind: str, data: bytes) -> dict[str, Any]:
