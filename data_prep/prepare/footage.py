@@ -115,10 +115,11 @@ def segments(
 def _kept(found: list[Segment], stack: contextlib.ExitStack) -> list[Segment]:
     """The segments with their frames in temporary files."""
     first, length = found[0], found[0].clip.num_frames
-    kept = [
-        dataclasses.replace(s, kept=stack.enter_context(tempfile.TemporaryFile(buffering=0)))
-        for s in found
-    ]
+    kept = []
+    for segment in found:
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the stack closes it
+        stack.enter_context(file)
+        kept.append(dataclasses.replace(segment, kept=file))
     wanted = {segment.start + t for segment in found for t in range(length)}
     for number, frame in decode.iter_frames(first.path, wanted, first.source.info):
         for segment in kept:
