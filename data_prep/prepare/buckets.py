@@ -7,6 +7,7 @@ and restarts are harmless on any runner, and no frame crosses a shuffle.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -200,12 +201,11 @@ def gathered(parts: Iterable[bytes | PreparedVideo]) -> Iterator[tuple[PreparedV
     Args:
       parts: the residuals of each video's clips in pieces, and then the video.
     """
-    pieces: list[bytes] = []
+    pieces: collections.deque[bytes] = collections.deque()
     for part in parts:
         if isinstance(part, bytes):
             pieces.append(part)
             continue
         key = part.video["video_id"]
-        record = schemas.serialize_clips(key, part.clip_order, part.clip_shape, pieces)
-        pieces.clear()
-        yield part, record
+        taken = (pieces.popleft() for _ in range(len(pieces)))  # and let go: they are large
+        yield part, schemas.serialize_clips(key, part.clip_order, part.clip_shape, taken)

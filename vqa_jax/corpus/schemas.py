@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -149,31 +151,41 @@ def serialize_clips(
       video_id: of the video.
       order: int32 [M, K], as of `clip_coding.encode`.
       shape: of the residuals [U, 3, H, W].
-      residuals: their bytes, in pieces.
+      residuals: their bytes, in pieces that are not held here.
     """
-    features = {
-        "order/shape": (_INTS, [_varints(order.shape)]),
-        "order/value": (_BYTES, [order.astype("<i4").tobytes()]),
-        "residuals/shape": (_INTS, [_varints(shape)]),
-        "residuals/value": (_BYTES, residuals),
-        "video_id": (_BYTES, [video_id.encode()]),
-    }
-    entries: list[bytes] = []
-    for name, (kind, value) in features.items():  # sorted, as deterministic bytes are
-        entry = [*_field(_KEY, [name.encode()]), *_field(_VALUE, _field(kind, _field(1, value)))]
-        entries += _field(1, entry)
-    return b"".join(_field(1, entries))
+    num_bytes = math.prod(shape)
+    before = b"".join(  # by name, as deterministic bytes are
+        _entry(name, kind, len(value)) + value
+        for name, kind, value in (
+            ("order/shape", _INTS, _varints(order.shape)),
+            ("order/value", _BYTES, order.astype("<i4").tobytes()),
+            ("residuals/shape", _INTS, _varints(shape)),
+        )
+    )
+    before += _entry("residuals/value", _BYTES, num_bytes)
+    after = _entry("video_id", _BYTES, len(video_id.encode())) + video_id.encode()
+    record = io.BytesIO()
+    record.write(_field(1, before, num_bytes + len(after)))
+    for piece in residuals:
+        record.write(piece)
+    record.write(after)
+    return record.getvalue()
 
 
-# Of the messages Example, Features, its map of Feature, and their lists.
+# Numbers of fields of Protocol Buffers: of a map's entry, and of the lists in a Feature.
 _KEY, _VALUE = 1, 2
 _BYTES, _INTS = 1, 3
 
 
-def _field(number: int, value: Iterable[bytes]) -> list[bytes]:
-    """A field of variable length of Protocol Buffers, in pieces."""
-    value = list(value)
-    return [bytes([number << 3 | 2]), _varints([sum(map(len, value))]), *value]
+def _entry(name: str, kind: int, length: int) -> bytes:
+    """An entry of Features up to its value, whose `length` bytes follow."""
+    value = _field(_VALUE, _field(kind, _field(1, b"", length), length), length)
+    return _field(1, _field(_KEY, name.encode(), 0) + value, length)
+
+
+def _field(number: int, start: bytes, length: int) -> bytes:
+    """A field of variable length: its head, `start`, and `length` bytes that follow."""
+    return bytes([number << 3 | 2]) + _varints([len(start) + length]) + start
 
 
 def _varints(numbers: Iterable[int]) -> bytes:
