@@ -47,15 +47,19 @@ class Segment:
     window: tuple[int, int]
     kept: IO[bytes] | None
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """Every frame from the first on, uint8 RGB [H, W, 3]; several readers may go at once."""
+    def frames(self, numbers: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        """Frames uint8 RGB [H, W, 3], several readers may go at once.
+
+        numbers: ascending, from 0 at the segment's start; None for all.
+        """
+        numbers = range(self.clip.num_frames) if numbers is None else numbers
         if self.kept is None:
-            wanted = range(self.start, self.start + self.clip.num_frames)
+            wanted = [self.start + number for number in numbers]
             for _, frame in decode.iter_frames(self.path, wanted, self.source.info):
                 yield self.cut(frame)
             return
         shape = (self.clip.height, self.clip.width, 3)
-        for number in range(self.clip.num_frames):
+        for number in numbers:
             frame = np.empty(shape, np.uint8)
             if os.preadv(self.kept.fileno(), [frame], number * frame.nbytes) != frame.nbytes:
                 raise OSError(f"the temporary file of {self.path} was cut off")

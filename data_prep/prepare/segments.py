@@ -15,7 +15,7 @@ from data_prep.prepare import footage
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.footage import Segment
 from data_prep.prepare.pools import ALL
-from data_prep.prepare.versions import PreparedVideo, prepare_version
+from data_prep.prepare.versions import PreparedVideo, looked_at, prepare_version
 from data_prep.simulators import SIMULATORS, simulate
 from vqa_jax.jobs.files import key_hash, printable
 from vqa_jax.media import container
@@ -100,20 +100,23 @@ def _segments(
 
 
 def _prepare_segment(segment: Segment, config: PrepConfig) -> Iterator[bytes | PreparedVideo]:
-    source = segment.source
+    source, clip = segment.source, segment.clip
+    every, some = range(clip.num_frames), looked_at(clip, config)
     described = _described(segment, SOURCE, 0, {})
-    base = yield from prepare_version(segment.frames(), segment, described, config, ())
+    base = yield from prepare_version(segment.frames(some), some, segment, described, config, ())
     for name in segment_simulators(source, segment.index, config):
         seed = key_hash(f"{config.seed}:{source.source_id}:{segment.index}:{name}") % 2**32
         with_vmaf = config.vmaf and has_vmaf(name)
+        numbers = some if SIMULATORS[name].by_frame and not with_vmaf else every
+        given = dataclasses.replace(clip, num_frames=len(numbers))
         kept = base  # what the last level looks like that can be told from those before
         for level in range(1, len(SIMULATORS[name].parameters) + 1):
             frames, parameter = simulate(
-                segment.frames(), segment.clip, name, level, seed, config.h265_preset
+                segment.frames(numbers), given, name, level, seed, config.h265_preset
             )
             described = _described(segment, name, level, parameter)
             look = yield from prepare_version(
-                frames, segment, described, config, (base, kept), with_vmaf
+                frames, numbers, segment, described, config, (base, kept), with_vmaf
             )
             kept = kept if look == base else look
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.footage import Segment
+from data_prep.simulators import Clip
 from vqa_jax.corpus import clip_coding
 from vqa_jax.media import view
 from vqa_jax.teachers import measures, vmaf
@@ -36,8 +37,18 @@ class PreparedVideo:
     clip_shape: tuple[int, ...]
 
 
+def looked_at(clip: Clip, config: PrepConfig) -> list[int]:
+    """Numbers of the frames that anything of a version is made of, ascending."""
+    seen = view.InputCollector(clip.num_frames, clip.fps, config.preprocess)
+    numbers = seen.keys.keys() | seen.moving
+    for name in config.teachers:
+        numbers |= set(_chosen(measures.get(name), clip.num_frames))
+    return sorted(numbers)
+
+
 def prepare_version(
     frames: Iterable[np.ndarray],
+    numbers: Sequence[int],
     segment: Segment,
     described: dict[str, Any],
     config: PrepConfig,
@@ -47,12 +58,13 @@ def prepare_version(
     """Makes the records of one version; what is seen of it is looked at once, frame by frame.
 
     Args:
-      frames: of the version, as many as the segment has.
+      frames: of the version.
+      numbers: theirs in the segment: of all, or of those that are looked at.
       segment: what it is a version of.
       described: fields that record and row have in common.
       config: see PrepConfig.
       alike: digests of versions; one that looks like any of them is not effective.
-      with_vmaf: measure it against the segment.
+      with_vmaf: measure it against the segment; frames are all frames then.
 
     Yields:
       Residuals of its clips in pieces, and then the PreparedVideo.
@@ -71,7 +83,7 @@ def prepare_version(
             comparison = vmaf.Comparison(segment.frames(), shape, shape, clip.fps)
             stack.enter_context(comparison)
         before = None
-        for number, frame in enumerate(frames):
+        for number, frame in zip(numbers, frames, strict=True):
             pictures.add_picture(number, frame)
             if number in pictures.moving:
                 # A frame that is shown again is the same array: it is looked at once.

@@ -61,6 +61,8 @@ class Simulator:
       effective: (parameter, fps) -> the value that really acts for a nominal parameter.
       options: keyword arguments of `apply` with their defaults; recorded with every clip.
       random: whether `seed` matters.
+      by_frame: whether each frame is changed by itself, whatever was before it, so that those that
+        nobody looks at need not be made.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Simulator:
     effective: Callable[[Parameter, float], Parameter] = _nominal
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     random: bool = False
+    by_frame: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -53,7 +53,7 @@ def _codec(name: str, quantisers: tuple[int, ...]) -> Simulator:
 
 
 SIMULATORS = (
-    Simulator("jpeg", "coding", "quality", (70, 40, 20, 10, 5), _jpeg),
+    Simulator("jpeg", "coding", "quality", (70, 40, 20, 10, 5), _jpeg, by_frame=True),
     *(_codec(name, _QUANTISERS) for name in ("mjpeg", "mpeg2", "mpeg4")),
     _codec("h264_blocks", (28, 33, 38, 43, 48)),
 )

@@ -94,21 +94,26 @@ def _haze(
 
 
 SIMULATORS = (
-    Simulator("defocus", "optics", "fraction", _RADII, _defocus, options={"part": False}),
+    Simulator(
+        "defocus", "optics", "fraction", _RADII, _defocus, options={"part": False}, by_frame=True
+    ),
     Simulator(
         *("local_defocus", "optics", "fraction", _RADII, _defocus),
         options={"part": True},
+        by_frame=True,
         random=True,
     ),
     Simulator(
         *("motion_blur", "optics", "fraction", _LENGTHS, _motion_blur),
         options={"part": False},
+        by_frame=True,
         random=True,
     ),
     Simulator(
         *("local_motion_blur", "optics", "fraction", _LENGTHS, _motion_blur),
         options={"part": True},
+        by_frame=True,
         random=True,
     ),
-    Simulator("haze", "optics", "depth", _HAZE, _haze, random=True),
+    Simulator("haze", "optics", "depth", _HAZE, _haze, random=True, by_frame=True),
 )

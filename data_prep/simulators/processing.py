@@ -75,16 +75,19 @@ SIMULATORS = (
         Simulator(
             *(rule, "processing", "factor", _FACTORS, _upscaled),
             options={"rule": rule},
+            by_frame=True,
         )
         for rule in _RULES
     ),
     Simulator(
         *("oversharpen", "processing", ("fraction", "gain"), _SHARPENING),
         _oversharpen,
+        by_frame=True,
     ),
-    Simulator("banding", "processing", "levels", (40, 24, 16, 10, 6), _banding),
+    Simulator("banding", "processing", "levels", (40, 24, 16, 10, 6), _banding, by_frame=True),
     Simulator(
         *("chroma_bleed", "processing", "fraction", (0.015, 0.03, 0.06, 0.1, 0.16)),
         _chroma_bleed,
+        by_frame=True,
     ),
 )

@@ -109,11 +109,16 @@ SIMULATORS = (
         _denoise,
         random=True,
     ),
-    Simulator("overexposure", "sensor", "stops", (1, 1.5, 2, 2.6, 3.3), _overexposure),
-    Simulator("underexposure", "sensor", "stops", (1, 1.8, 2.6, 3.4, 4.2), _underexposure),
+    Simulator(
+        "overexposure", "sensor", "stops", (1, 1.5, 2, 2.6, 3.3), _overexposure, by_frame=True
+    ),
+    Simulator(
+        "underexposure", "sensor", "stops", (1, 1.8, 2.6, 3.4, 4.2), _underexposure, by_frame=True
+    ),
     Simulator(
         *("colour_cast", "sensor", "strength", (0.15, 0.3, 0.5, 0.75, 1.1)),
         _colour_cast,
+        by_frame=True,
         random=True,
     ),
 )

@@ -86,8 +86,10 @@ def _brighten(
 
 
 SIMULATORS = (
-    Simulator("resize", "spatial", "factor", (2, 3, 4, 8, 16), _resize),
-    Simulator("gaussian_blur", "spatial", "sigma", (0.1, 0.5, 1, 2, 5), _gaussian_blur),
+    Simulator("resize", "spatial", "factor", (2, 3, 4, 8, 16), _resize, by_frame=True),
+    Simulator(
+        "gaussian_blur", "spatial", "sigma", (0.1, 0.5, 1, 2, 5), _gaussian_blur, by_frame=True
+    ),
     Simulator(
         "gaussian_noise",
         "spatial",
@@ -96,6 +98,8 @@ SIMULATORS = (
         _gaussian_noise,
         random=True,
     ),
-    Simulator("darken", "spatial", "strength", (0.05, 0.1, 0.2, 0.4, 0.8), _darken),
-    Simulator("brighten", "spatial", "strength", (0.1, 0.2, 0.4, 0.7, 1.1), _brighten),
+    Simulator("darken", "spatial", "strength", (0.05, 0.1, 0.2, 0.4, 0.8), _darken, by_frame=True),
+    Simulator(
+        "brighten", "spatial", "strength", (0.1, 0.2, 0.4, 0.7, 1.1), _brighten, by_frame=True
+    ),
 )

@@ -30,7 +30,7 @@ from vqa_jax.corpus import shards
 from vqa_jax.media import find, probe, view
 from vqa_jax.media.preprocess import Preprocess
 
-# Step -> whose time it is: parts of the paths of its files. What they call elsewhere is theirs, too.
+# Step -> parts of the paths of its files. What they call of libraries is their time, too.
 _STEPS = {
     "decode": ["vqa_jax/media/decode", "media/container", "media/colour", "media/interlace"],
     "keep": ["data_prep/prepare/footage"],  # frames in a file and out of it

@@ -86,7 +86,10 @@ def test_levels_count_that_differ_from_source_and_the_last_that_did(tmp_path, mo
         return (np.full_like(frame, frames[level]) for frame in given), {}
 
     whole = segments.Segment.frames
-    flat = lambda segment: (np.full_like(f, frames[0]) for f in whole(segment))  # noqa: E731
+
+    def flat(segment, numbers):
+        return (np.full_like(f, frames[0]) for f in whole(segment, numbers))
+
     monkeypatch.setattr(segments, "simulate", simulate)
     monkeypatch.setattr(segments.Segment, "frames", flat)
     config = prep_corpus.config(

@@ -22,7 +22,7 @@ def segment(tmp_path):
 
 def _made(frames, segment, config, alike=()):
     described = {"video_id": "v"}
-    parts = versions.prepare_version(frames, segment, described, config, alike)
+    parts = versions.prepare_version(frames, range(24), segment, described, config, alike)
     ((video, record),) = buckets.gathered(parts)
     return video, schemas.deserialize("vqa_clips", record)["clips"]
 
@@ -39,6 +39,20 @@ def test_a_version_is_what_all_its_frames_make(segment, monkeypatch):
     wanted = {name: measures.get(name).score(frames) for name in measures.names()}
     assert video.row["scores"] == wanted
     assert video.video["effective"] is video.row["effective"] is True
+
+
+def test_frames_that_nobody_looks_at_are_not_needed(segment):
+    config = prep_corpus.config()
+    numbers = versions.looked_at(segment.clip, config)
+    assert len(numbers) < 24
+    parts = [
+        list(versions.prepare_version(segment.frames(n), n, segment, {"video_id": "v"}, config, ()))
+        for n in (numbers, range(24))
+    ]
+    (few, a), (whole, b) = parts
+    assert few == whole and a.row == b.row
+    np.testing.assert_array_equal(a.video["frames"], b.video["frames"])
+    np.testing.assert_array_equal(a.clip_order, b.clip_order)
 
 
 def test_a_frame_that_is_held_is_looked_at_once(segment, monkeypatch):
@@ -71,7 +85,7 @@ def test_looks_tell_versions_apart_by_pictures_and_by_clips(segment):
     config = prep_corpus.config()
 
     def digest(frames):
-        parts = versions.prepare_version(frames, segment, {"video_id": "v"}, config, ())
+        parts = versions.prepare_version(frames, range(24), segment, {"video_id": "v"}, config, ())
         while True:
             try:
                 next(parts)

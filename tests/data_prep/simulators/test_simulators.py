@@ -123,6 +123,14 @@ def test_wrong_requests_are_refused(change, message):
         Clip(0, 8, 8, 30.0)
 
 
+BY_FRAME = [name for name, simulator in SIMULATORS.items() if simulator.by_frame]
+
+
+@pytest.mark.parametrize("name", BY_FRAME)
+def test_a_frame_by_itself_is_what_it_is_among_others(picture, name):
+    np.testing.assert_array_equal(run(picture[1:], name, 3)[0], run(picture, name, 3)[1])
+
+
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_few_frames_are_held_at_a_time(clip, name):
     """Frames that were given and are not let go when one comes out."""
