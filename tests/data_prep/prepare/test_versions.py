@@ -42,7 +42,7 @@ def test_a_version_is_what_all_its_frames_make(segment, monkeypatch):
 
 
 def test_frames_that_nobody_looks_at_are_not_needed(segment):
-    config = prep_corpus.config()
+    config = prep_corpus.config(teachers=("sharpness",))
     numbers = versions.looked_at(segment.clip, config)
     assert len(numbers) < 24
     parts = [
