@@ -100,7 +100,8 @@ class _Job:
         frames = film(picture, self.move, rng, fps, num_frames, textures)
         first = next(frames)
         height, width = first.shape[:2]
-        data = encode_rgb(itertools.chain([first], frames), fps, EncodeConfig("h264", self.config.crf, "veryfast"))
+        film_config = EncodeConfig("h264", self.config.crf, "veryfast")
+        data = encode_rgb(itertools.chain([first], frames), fps, film_config)
         used = {self.photograph.id, *(p.id for p in self.textures)}
         return data, {
             "split": self.photograph.split,
