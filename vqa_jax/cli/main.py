@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vqa_jax.cli import anchors, benchmark, command, compare, exchange, loop, score, teachers, train
+from vqa_jax.cli import (
+    anchors,
+    benchmark,
+    command,
+    compare,
+    exchange,
+    loop,
+    score,
+    serve,
+    teachers,
+    train,
+)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "vqa_jax") -> int:
@@ -21,6 +32,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "vqa_jax") -> int:
       The exit status. Mistakes in the arguments raise SystemExit(2).
     """
     program, commands = command.parser(prog, "Video quality from ranked pairs.")
-    for group in (score, compare, train, loop, anchors, teachers, benchmark, exchange):
+    for group in (score, compare, serve, train, loop, anchors, teachers, benchmark, exchange):
         group.add(commands)
     return command.run(program, argv)

@@ -38,7 +38,7 @@ from vqa_jax.scoring import reading
 from vqa_jax.scoring.anchors import REMEDY, AnchorError, AnchorSet
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
-from vqa_jax.scoring.reading import Reader, Video
+from vqa_jax.scoring.reading import Reader, Seen, Video
 from vqa_jax.scoring.results import PairResult, Result
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits, ScoreConfig
 from vqa_jax.weights.bundle import BundleError, StudentSpec
@@ -163,6 +163,24 @@ class Predictor:
             notes = "; ".join(filter(None, (video.notes, found.note)))
             results.append(Result(path, **numbers, **counts, **facts, notes=notes))
         return results
+
+    def see(self, video: Video, limits: DecodeLimits = DEFAULT_LIMITS) -> Seen:
+        """Decodes an encoded video and leaves the devices alone; `score_seen` goes on from there.
+
+        Raises:
+          MediaError: the file cannot be used.
+        """
+        with isolation.borrowed(limits) as child:
+            return self._reader.seen(video, None, limits, child)
+
+    def score_seen(
+        self, videos: Sequence[tuple[str, Seen]], config: ScoreConfig | None = None
+    ) -> list[Result]:
+        """Scores videos (name, of `see`) together; arguments and errors as `iter_scores`."""
+        with self._lock:
+            judge = self.judge
+        inputs = list(self._reader.finished(videos))
+        return self._results(judge, inputs, config or ScoreConfig())
 
     async def stream(
         self, paths: Iterable[Source] | AsyncIterable[Source], config: ScoreConfig | None = None
