@@ -204,10 +204,10 @@ function players(asked, names) {
 
 // --- a curve over time ----------------------------------------------------------------------------
 
-// points: {x: seconds, y, low, high}; marks: {x, y}. Pressing it, or arrow keys on it, seek.
+// points: {x: seconds, stop, y, low, high}; marks: {x, y}. Pressing it, or arrow keys on it, seek.
 function curve(points, marks, label, bounds, player) {
   const [wide, high, left, bottom, top] = [Math.max(320, Math.min(1000, window.innerWidth - 60)), 210, 38, 24, 10];
-  const end = Math.max(...points.map((p) => p.x)) + 1e-9;
+  const end = Math.max(...points.map((p) => p.stop));
   let [low, most] = bounds || [Math.min(...points.map((p) => p.low)), Math.max(...points.map((p) => p.high))];
   if (most - low < 1) { low -= 0.5; most += 0.5; }
   const x = (seconds) => left + (wide - left - 8) * Math.min(seconds / end, 1);
@@ -286,7 +286,7 @@ function showScore(answer, asked) {
   }
   const shown = [make("section", { "aria-label": "Score" }, ...parts, make("p", { class: "caption", text: found.scale }))];
   if (good.length > 1) {
-    const points = good.map((m) => ({ x: middle(m), y: m.score, low: m.score - m.std, high: m.score + m.std }));
+    const points = good.map((m) => ({ x: middle(m), stop: m.stop, y: m.score, low: m.score - m.std, high: m.score + m.std }));
     const marks = over.worst.map((w) => ({ x: middle(w.moment), y: w.moment.score }));
     shown.push(section("Over time", curve(points, marks, "Score over time", null, player),
       make("p", { class: "caption", text: `Passages of 2 s, the band is ± 1 std.${over.note ? ` It covers ${over.note}.` : ""}` })));
@@ -331,7 +331,7 @@ function showPair(answer, asked) {
   ];
   const over = answer.over_time;
   if (over && over.moments.length > 1) {
-    const points = over.moments.map((m) => ({ x: middle(m), y: m.second_better, low: m.second_better, high: m.second_better }));
+    const points = over.moments.map((m) => ({ x: middle(m), stop: m.stop, y: m.second_better, low: m.second_better, high: m.second_better }));
     const marks = over.most.map((m) => ({ x: middle(m.moment), y: m.moment.second_better }));
     shown.push(section("Probability that B is better, over time", curve(points, marks, "Probability that B is better", [0, 1], player)));
   }
