@@ -67,7 +67,7 @@ def test_tokens_are_means_of_all_stages_then_deviations():
 
     maps, tokens = jax.device_get(run(tower, frames))
     assert tokens.shape == (2, 4, spec.student.vision.embed_dim) == (2, 4, 4128)
-    assert tokens.dtype == np.float16
+    assert tokens.dtype == np.float32
     moments = [_blocks(m, 2) for m in maps]
     means, deviations = (np.concatenate(part, -1) for part in zip(*moments, strict=True))
     found = np.split(tokens, 2, axis=-1)
@@ -80,7 +80,7 @@ def test_standardized_numbers_are_clipped_and_stages_weighed():
     cfg = dataclasses.replace(cell_student.spec().student, compute_dtype="bfloat16")
     student = FunctionalStudent(cfg)
     width = cfg.vision.embed_dim
-    statistics = np.full((1, 4, width), 3.0, np.float16)
+    statistics = np.full((1, 4, width), 3.0, np.float32)
     statistics[..., 0], statistics[..., 1] = 6e4, -6e4
     own = {"mean": np.full(width, 1.0, np.float32), "scale": np.full(width, 0.5, np.float32)}
     vision = student.bind({"vision": own}).vision

@@ -72,6 +72,7 @@ def test_tokens_give_the_level_logits_of_frames(engine, videos, tokens):
 def _by_the_module(student, params, one, other) -> np.ndarray:
     """Level logits [1, 5] of two videos of one group, by the whole student."""
     tokenizer, per_frame = bundle.make_tokenizer(SPEC), SPEC.student.tokens_per_frame
+    frames = np.stack([one.frames, other.frames], 1)
     row = prompt.layout(
         prompt.scoring_ids(tokenizer),
         [2 * per_frame] * 2,
@@ -80,7 +81,7 @@ def _by_the_module(student, params, one, other) -> np.ndarray:
     )
     return jax.jit(lambda p, *x: student.bind(p).level_logits(*x))(
         params,
-        np.stack([one.frames, other.frames], 1),
+        frames if frames.dtype == np.uint8 else frames.astype(np.float32),
         np.stack([one.motion, other.motion])[None],
         row.tokens[None],
         row.answer_pos[None],

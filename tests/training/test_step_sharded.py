@@ -27,7 +27,7 @@ def single():
     ("shape", "remat"),
     [
         ((2, 4, 1), "full"),
-        ((2, 2, 2), "attention"),
+        pytest.param((2, 2, 2), "attention", marks=pytest.mark.slow),
         pytest.param((8, 1, 1), "none", marks=pytest.mark.slow),
         pytest.param((1, 2, 4), "dots", marks=pytest.mark.slow),
     ],

@@ -158,7 +158,7 @@ def test_fresh_students_standardize_tokens_over_the_corpus(data, stub):
     np.testing.assert_allclose(vision["scale"], expected, **TOLERANCES["direct_sum"])
     # No number is lost in another: but for the stages' weights, all but the constant one have
     # deviation 1.
-    seen = student.bind({"vision": vision}).vision.standardized(tokens)
+    seen = student.bind({"vision": vision}).vision.standardized(tokens.astype(np.float32))
     deviations = np.asarray(seen).reshape(-1, tokens.shape[-1]).std(0)
     deviations /= np.tile(stage_balance(EfficientNetLiteConfig(0).widths), 2)
     assert np.abs(deviations[[0, 2, 3]] - 1).max() < 0.05 and deviations[1] < 0.05

@@ -18,7 +18,9 @@ from flax import nnx
 from vqa_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from vqa_jax.models.layers import ones, param, zeros
 
-TOKEN_DTYPE = "float16"  # in which tokens are stored, and in which scoring hands them on
+# In which tokens are stored and scoring hands them on. Programs see float32: XLA converts halves
+# only on processors that can.
+TOKEN_DTYPE = "float16"
 _LIMIT = 8.0  # deviations from the mean; an odd picture must not drown the rest of its token
 
 
@@ -80,14 +82,14 @@ class CellTower(nnx.Module):
             frames: uint8 [N, H, W, 3], RGB, of any size.
 
         Returns:
-            float16 [N, P, W], P = cells**2, row by row; W: means of all stages, then deviations.
+            float32 [N, P, W], P = cells**2, row by row; W: means of all stages, then deviations.
         """
         return stage_statistics(self.network, frames, self.cfg.cells)
 
     def standardized(self, statistics: jax.Array) -> jax.Array:
         """[..., P, W] of `statistics`: each by its mean and deviation over a corpus, clipped, the
         stages then in balance."""
-        wide = statistics.astype(jnp.float32) - self.mean[...].astype(jnp.float32)
+        wide = statistics - self.mean[...].astype(jnp.float32)
         wide = wide / self.scale[...].astype(jnp.float32)
         weights = np.tile(stage_balance(self.cfg.network.widths), 2)
         return (jnp.clip(wide, -_LIMIT, _LIMIT) * weights).astype(self.compute_dtype)
@@ -114,11 +116,11 @@ def stage_statistics(network: EfficientNetLite, frames: jax.Array, cells: int) -
         cells: cells along each side.
 
     Returns:
-        float16 [N, cells**2, W], row by row.
+        float32 [N, cells**2, W], row by row.
     """
     moments = [cell_moments(maps, cells) for maps in network.stage_outputs(frames)]
     parts = [m for m, _ in moments] + [s for _, s in moments]
-    return jnp.concatenate(parts, -1).astype(TOKEN_DTYPE)
+    return jnp.concatenate(parts, -1)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from vqa_jax.devices.execution import Execution, executing
+from vqa_jax.models.cell_tower import TOKEN_DTYPE
 from vqa_jax.models.functional import FunctionalStudent, Params
 
 FRAMES_AT_ONCE = 4  # of one shape a device, so that a shape of frames is one program
@@ -18,7 +19,7 @@ class FrozenTower:
     """What a pretrained tower makes of frames once and for all (`stage_statistics`).
 
     Args:
-      statistics: (parameters, uint8 [N, H, W, 3]) -> float16 [N, P, W], a pure function.
+      statistics: (parameters, uint8 [N, H, W, 3]) -> float32 [N, P, W], a pure function.
       params: its parameters.
       execution: where it runs.
     """
@@ -52,7 +53,7 @@ class FrozenTower:
         """Tokens float16 [F, P, W] of videos' frames uint8 [F, H, W, 3]; those of one size share
         calls."""
         videos = list(videos)
-        found: list[np.ndarray] = [np.zeros(0, np.float16)] * len(videos)
+        found: list[np.ndarray] = [np.zeros(0, TOKEN_DTYPE)] * len(videos)
         for size in sorted({video.shape[1:] for video in videos}):
             alike = [k for k, video in enumerate(videos) if video.shape[1:] == size]
             tokens = self._tokens(np.concatenate([videos[k] for k in alike]))
@@ -68,5 +69,5 @@ class FrozenTower:
             filler = np.zeros((size - len(chunk), *chunk.shape[1:]), np.uint8)
             (padded,) = self._run.rows(np.concatenate([chunk, filler]))
             tokens = self._statistics(self._params, padded)
-            found.append(np.asarray(tokens)[: len(chunk)])
+            found.append(np.asarray(tokens)[: len(chunk)].astype(TOKEN_DTYPE))
         return np.concatenate(found)

@@ -122,7 +122,7 @@ class Student(nnx.Module):
         """Tower tokens before projection and pooling: uint8 [..., F, H, W, 3] -> [..., F, P0, W].
 
         P0 = grid**2, W = the tower's width. What a frozen tower made of the frames before
-        (`CellTower.statistics`, float16 [..., F, P0, W]) is taken in place of them.
+        (`CellTower.statistics`, float32 [..., F, P0, W]) is taken in place of them.
         """
         if jnp.issubdtype(frames.dtype, jnp.floating):
             return self.vision.standardized(frames)

@@ -105,7 +105,7 @@ def abstract_batch(
     frames = make(jnp.uint8, videos, shape.frames, size, size, 3)
     if spec.tower:
         vision = spec.student.vision
-        frames = make(jnp.float16, videos, shape.frames, vision.grid**2, vision.embed_dim)
+        frames = make(jnp.float32, videos, shape.frames, vision.grid**2, vision.embed_dim)
     batch = {
         "frames": frames,
         "frame_mask": make(jnp.float32, videos, shape.frames),

@@ -255,9 +255,10 @@ class Engine:
         visual: list[list[Any]] = [[None] * len(v.frames) for v in videos]
         for chunk, padded in self._chunks(rows):
             size = chunk[0].frames
-            shape = videos[chunk[0].pair].frames.shape[2:]
-            width = videos[chunk[0].pair].motion.shape[1]
-            kind = videos[chunk[0].pair].frames.dtype
+            like = videos[chunk[0].pair]
+            shape, width = like.frames.shape[2:], like.motion.shape[1]
+            # Stored tokens are halves, which not every processor computes with.
+            kind = np.uint8 if like.frames.dtype == np.uint8 else np.float32
             frames = np.zeros((len(padded), size, *shape), kind)
             motion = np.zeros((len(padded), self._bank.motion_tokens, width), np.float32)
             for r, row in enumerate(padded):

@@ -65,7 +65,7 @@ def pad_batch(
       num_motion: motion bucket M.
 
     Returns:
-      frames uint8 [B, 2, F, S, S, 3] (or a frozen tower's tokens, float16 [B, 2, F, P, W]),
+      frames uint8 [B, 2, F, S, S, 3] (or a frozen tower's tokens, float32 [B, 2, F, P, W]),
       frame_mask f32 [B, 2, F], motion f32 [B, 2, M, D], tokens i32 [B, L], answer_pos and
       answer_ids i32 and loss_mask f32 [B, T], level_probs f32 [B, 5], severity i32 [B, 2], group
       i32 [B], example_mask f32 [B]. Padding follows the real tokens, so causal attention never
@@ -76,6 +76,8 @@ def pad_batch(
     width = examples[0]["motion"][0].shape[1]
     bank = geometry.bank(num_frames, num_motion)
     kind = examples[0]["frames"][0].dtype
+    if kind != np.uint8:  # stored tokens are halves, which not every processor computes with
+        kind = np.float32
     frames = np.zeros((len(examples), 2, num_frames, *size), kind)
     frame_mask = np.zeros((len(examples), 2, num_frames), np.float32)
     motion = np.zeros((len(examples), 2, num_motion, width), np.float32)

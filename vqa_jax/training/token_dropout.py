@@ -26,4 +26,4 @@ def dropped(frames: jax.Array, mean: jax.Array, rate: float, step: jax.Array) ->
     shape = (*frames.shape[:-3], 1, 1, frames.shape[-1])
     kept = jax.random.bernoulli(key, 1 - rate, shape) / (1 - rate)
     wide = mean.astype(jnp.float32)
-    return wide + kept * (frames.astype(jnp.float32) - wide)
+    return wide + kept * (frames - wide)
