@@ -6,13 +6,19 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
+from vqa_jax.serving import gate as gates
 from vqa_jax.serving.gate import Gate
 from vqa_jax.serving.metrics import Metrics
 from vqa_jax.settings import ServeConfig
 
 
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    monkeypatch.setattr(gates, "_LINGER", 0.1)
+
+
 def asked(app, config, headers=(), body=(), metrics=None, gate=None):
-    """(status, headers, JSON, messages read) of one request whose body comes in pieces."""
+    """(status, headers, JSON, messages read before the answer) of a request in pieces."""
     gate = gate or Gate(app, config, metrics or Metrics())
     sent, left, read = [], list(body), []
 
@@ -23,12 +29,13 @@ def asked(app, config, headers=(), body=(), metrics=None, gate=None):
         return {"type": "http.request", "body": read[-1], "more_body": bool(left) or not read[-1]}
 
     async def send(message):
-        sent.append(message)
+        sent.append({**message, "read": len(read)})
 
     scope = {"type": "http", "path": "/v1/score", "method": "POST", "headers": list(headers)}
     asyncio.run(gate(scope, receive, send))
     told = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
-    return sent[0]["status"], told, json.loads(sent[1]["body"] or b"null"), len(read)
+    assert not sent[-1].get("more_body", False)
+    return sent[0]["status"], told, json.loads(sent[1]["body"]), sent[0]["read"]
 
 
 async def whole(scope, receive, send):
@@ -96,6 +103,22 @@ def test_one_too_many_is_told_when_to_come_again_and_costs_nothing():
     text = metrics.text().decode()
     assert 'vqa_jax_requests_total{path="/v1/score",status="503"} 1.0' in text
     assert "vqa_jax_requests_inside 0.0" in text
+
+
+def test_a_refused_body_is_read_to_its_end_so_that_the_answer_is_seen():
+    sent = []
+    body = [b"a" * 100] * 3
+
+    async def receive():
+        body.pop()
+        return {"type": "http.request", "body": b"a", "more_body": bool(body)}
+
+    async def send(message):
+        sent.append((message.get("more_body"), len(body)))
+
+    scope = {"type": "http", "path": "/v1/score", "headers": [(b"content-length", b"9999999")]}
+    asyncio.run(Gate(whole, ServeConfig(upload_mb=1), Metrics())(scope, receive, send))
+    assert sent == [(None, 3), (True, 3), (None, 0)]
 
 
 def test_other_paths_are_free():

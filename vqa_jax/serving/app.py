@@ -40,7 +40,7 @@ _REASONS = {
     403: "a URL that is not on the list",
     408: "the upload is too slow",
     413: "the upload is too large",
-    422: "a video that cannot be used; `error` says why",
+    422: "a video that cannot be used; error says why",
     503: "too many requests at work: come again after the seconds of Retry-After",
     504: "the work takes too long",
 }
@@ -226,7 +226,12 @@ def _fixed(page: pages.Page) -> Callable[[], Any]:
 
 
 def _add_work(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/score", responses=_ERRORS, summary="The score of one video")
+    @app.post(
+        "/v1/score",
+        responses=_ERRORS,
+        response_description="the answer",
+        summary="The score of one video",
+    )
     async def score(
         request: Request,
         video: _Upload = None,
@@ -240,7 +245,12 @@ def _add_work(app: FastAPI, service: Service) -> None:
         """
         return await service.score(request, (video, url), curve, pictures)
 
-    @app.post("/v1/compare", responses=_ERRORS, summary="Which of two videos is better")
+    @app.post(
+        "/v1/compare",
+        responses=_ERRORS,
+        response_description="the answer",
+        summary="Which of two videos is better",
+    )
     async def compare(
         request: Request,
         first: _Upload = None,

@@ -1,11 +1,13 @@
 """The gate before the work: who may come in, how many, with how much and for how long.
 
-It stands before anything of a body is read, so that whoever is refused costs nothing.
+It stands before a body is kept or parsed, so that whoever is refused costs next to nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import hmac
 import math
 import time
@@ -21,6 +23,7 @@ from vqa_jax.settings import ServeConfig
 
 WORK = "/v1/"  # paths behind the gate begin so
 _LONGEST_WAIT = 120  # seconds that a client is told to stay away
+_LINGER = 2.0  # seconds that the body of a refused request is read and thrown away
 _MEMORY = 0.9  # of the mean time of a request: weight of the past
 
 Message = MutableMapping[str, Any]
@@ -57,7 +60,7 @@ class Gate:
         begun = time.monotonic()
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal(scope, receive, sent)
+            await refusal(scope, receive, functools.partial(_lingering, sent, receive))
         else:
             self._enter(1)
             try:
@@ -113,6 +116,21 @@ class Gate:
             return message
 
         return received
+
+
+async def _lingering(send: Send, receive: Receive, message: Message) -> None:
+    """Sends; behind the last of an answer it reads on for a while before that is said.
+
+    A connection that is closed with bytes unread is reset, and the client never sees the answer.
+    """
+    if message["type"] == "http.response.body":
+        await send({**message, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while (await receive()).get("more_body", False):
+                    pass
+        message = {"type": "http.response.body", "body": b""}
+    await send(message)
 
 
 def refused(status: int, why: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -317,7 +317,7 @@ function showPair(answer, asked) {
   }));
   const levels = Object.entries(answer.pair.level_probs);
   const bars = make("ul", { class: "bars", "aria-label": "What the student says of B" }, ...levels.map(([name, share]) => {
-    const bar = make("span", { class: "bar s0" });
+    const bar = make("span", { class: "bar s1" });
     bar.style.setProperty("--v", share.toFixed(4));
     return make("li", {}, make("span", { text: name }), bar, make("span", { text: percent(share) }));
   }));
