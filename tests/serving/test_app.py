@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from tests.fixtures import isolated_work
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.media import isolation, view
-from vqa_jax.scoring import timeline, versions
+from vqa_jax.scoring import explanation, timeline, versions
 from vqa_jax.serving.app import make_app
 from vqa_jax.settings import DecodeLimits, ServeConfig
 
@@ -58,6 +58,24 @@ def test_the_curve_is_that_of_timeline_up_to_the_bound(client, student, videos):
     assert curve["worst"][0]["picture"]["crop"].startswith("data:image/jpeg;base64,")
     _, plain = ask(client, "/v1/score", {"video": videos.good}, curve=True)
     assert plain["curve"]["note"] == "" and plain["curve"]["worst"][0]["picture"] is None
+
+
+def test_an_explanation_is_that_of_the_command(client, student, videos):
+    status, answer = ask(client, "/v1/score", {"video": videos.good}, explain=True)
+    found, wanted = answer["explanation"], explanation.explain(student, videos.good)
+    assert status == 200 and answer["curve"] is None
+    assert near(found["pictures"], wanted.pictures) and near(found["motion"], wanted.motion)
+    assert near(found["undistorted"], wanted.undistorted)
+    assert found["heat"].startswith("data:image/jpeg") and found["text"] and found["what_not"]
+    assert near([p["score"] for p in found["places"]], [p.score for p in wanted.places])
+
+
+def test_a_student_without_a_head_says_so_and_names_no_folder(student, videos, monkeypatch):
+    monkeypatch.setitem(student.__dict__, "flaw_head", None)
+    with TestClient(make_app(student, ServeConfig())) as client:
+        assert "data-explains" not in client.get("/").text
+        status, answer = ask(client, "/v1/score", {"video": videos.good}, explain=True)
+    assert status == 422 and "no auxiliary head" in answer["error"]
 
 
 def test_two_are_compared_as_by_the_command(client, student, videos):

@@ -10,6 +10,7 @@ def test_pages_name_nothing_that_is_elsewhere():
     found = pages.made(
         {"info": {"title": "a<b", "version": "1", "description": ""}, "paths": {}},
         ServeConfig(upload_mb=77),
+        True,
     )
     assert set(found) == {"/", "/docs", "/page.css", "/page.js"}
     assert "77 MB" in found["/"].text and "a&lt;b" in found["/docs"].text
@@ -29,8 +30,8 @@ def test_pages_name_nothing_that_is_elsewhere():
 def test_the_token_is_asked_for_where_there_is_one():
     api = {"info": {"title": "", "version": "", "description": ""}, "paths": {}}
     hidden = [
-        'aria-label="Token of this service" hidden' in pages.made(api, config)["/"].text
+        'aria-label="Token of this service" hidden' in pages.made(api, config, False)["/"].text
         for config in (ServeConfig(), ServeConfig(token="secret"))
     ]
     assert hidden == [True, False]
-    assert "secret" not in pages.made(api, ServeConfig(token="secret"))["/"].text
+    assert "secret" not in pages.made(api, ServeConfig(token="secret"), True)["/"].text

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from vqa_jax.report import explanation as page
 from vqa_jax.report import html
 from vqa_jax.scoring import timeline
 from vqa_jax.scoring.differences import Difference, Differences
+from vqa_jax.scoring.explanation import NOT, Explanation, Flaw, Place
 from vqa_jax.scoring.results import Result
 from vqa_jax.scoring.timeline import Moment, Timeline
 from vqa_jax.scoring.versions import Pair, Ranking, Version
@@ -48,11 +50,33 @@ class Curve:
 
 
 @dataclasses.dataclass(frozen=True)
+class Explained:
+    """What the student sees, see `scoring.explanation.Explanation`.
+
+    Attributes:
+      text: the likeliest kind of flaw in words.
+      heat: the middle key frame coloured by the places' scores, a JPEG's data URI; "" without them.
+      what_not: what all this is not.
+    """
+
+    text: str
+    flaws: list[Flaw]
+    undistorted: float
+    pictures: float
+    motion: float | None
+    places: list[Place]
+    heat: str
+    time: float
+    what_not: str
+
+
+@dataclasses.dataclass(frozen=True)
 class ScoreAnswer:
-    """A video's score, and its curve over time where it was asked for."""
+    """A video's score; its curve over time and explanation where they were asked for."""
 
     result: Result
     curve: Curve | None
+    explanation: Explained | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +135,21 @@ def curve_of(found: Timeline, pictures: bool, most_seconds: float) -> Curve:
     is_cut = found.moments[-1].stop >= most_seconds
     note = f"the first {most_seconds:g} s" if is_cut else ""
     return Curve(timeline.summary(found), list(found.moments), worst, note)
+
+
+def explained(found: Explanation) -> Explained:
+    """An explanation as it goes back."""
+    return Explained(
+        page.level_of(found),
+        list(found.flaws),
+        found.undistorted,
+        found.pictures,
+        found.motion,
+        list(found.places),
+        html.jpeg_uri(found.heat) if found.heat else "",
+        found.time,
+        NOT,
+    )
 
 
 def comparison_of(

@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 
 import vqa_jax
 from vqa_jax.media.container import MediaError
-from vqa_jax.scoring import differences, timeline, versions
+from vqa_jax.scoring import differences, explanation, timeline, versions
 from vqa_jax.scoring.predictor import Predictor
 from vqa_jax.scoring.reading import Seen
 from vqa_jax.scoring.results import Result
@@ -31,6 +31,7 @@ from vqa_jax.serving.answers import CompareAnswer, ErrorAnswer, ScoreAnswer
 from vqa_jax.serving.gate import Gate
 from vqa_jax.serving.work import Batches, EndedError, Threads, Ticket
 from vqa_jax.settings import ScoreConfig, ServeConfig
+from vqa_jax.weights.flaw_head import HeadError
 
 _WINDOW, _STRIDE = 2.0, 1.0  # seconds of a passage, and between two starts
 _GONE = "the client has gone"
@@ -74,18 +75,31 @@ class Service:
         self._tickets: set[Ticket] = set()
 
     async def score(
-        self, request: Request, given: tuple[UploadFile | None, str], curve: bool, pictures: bool
+        self,
+        request: Request,
+        given: tuple[UploadFile | None, str],
+        curve: bool,
+        pictures: bool,
+        explain: bool,
     ) -> ScoreAnswer:
         """The answer of /v1/score."""
+        if explain:
+            explanation.head_of(self.student)  # a student without one says so before the work
         name, context = self._given("video", *given)
         async with self._ticket(request) as ticket, self._local(name, context) as path:
             with _told_as(name, path):
                 see = self.student.see
                 seen = await self._threads.run(ticket, see, path, self.config.limits)
                 result = await self._batches.submit((name, seen))
-                found = await self._threads.run(ticket, self._curve, path) if curve else None
+                over_time = await self._threads.run(ticket, self._curve, path) if curve else None
+                asked = explanation.explain, self.student, path, self._score
+                seen = await self._threads.run(ticket, *asked) if explain else None
         most = self.config.timeline_seconds
-        return ScoreAnswer(result, answers.curve_of(found, pictures, most) if found else None)
+        return ScoreAnswer(
+            result,
+            answers.curve_of(over_time, pictures, most) if over_time else None,
+            answers.explained(seen) if seen else None,
+        )
 
     def _curve(self, path: str) -> timeline.Timeline:
         parts = (0.0, self.config.timeline_seconds)
@@ -213,7 +227,7 @@ def make_app(student: Predictor, config: ServeConfig) -> Gate:
     _add_work(app, service)
     _add_state(app, service, gate)
     _add_errors(app, service)
-    for path, page in pages.made(app.openapi(), config).items():
+    for path, page in pages.made(app.openapi(), config, student.flaw_head is not None).items():
         app.add_api_route(path, _fixed(page), include_in_schema=False)
     return gate
 
@@ -238,12 +252,14 @@ def _add_work(app: FastAPI, service: Service) -> None:
         url: _Url = "",
         curve: _Flag = False,
         pictures: _Flag = False,
+        explain: _Flag = False,
     ) -> ScoreAnswer:
         """Scores a video on the anchors' scale, higher is better.
 
-        `curve` adds the scores of its passages and the worst moments, `pictures` frames of those.
+        `curve` adds the scores of its passages and the worst moments, `pictures` frames of those,
+        `explain` what the student sees: kinds of flaw, pictures and motion apart, and places.
         """
-        return await service.score(request, (video, url), curve, pictures)
+        return await service.score(request, (video, url), curve, pictures, explain)
 
     @app.post(
         "/v1/compare",
@@ -294,6 +310,11 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     async def of_video(_: Request, error: MediaError) -> JSONResponse:
         service.metrics.refused.labels(error.stage).inc()
         return told(422, error.reason, error.stage, error.path)
+
+    @app.exception_handler(HeadError)
+    async def no_head(_: Request, error: HeadError) -> JSONResponse:
+        logging.warning("%s", error)  # it names a folder of the server
+        return told(422, "this service's student has no auxiliary head: ask without explain")
 
     @app.exception_handler(EndedError)
     async def ended(_: Request, error: EndedError) -> JSONResponse:

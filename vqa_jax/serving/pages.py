@@ -32,12 +32,13 @@ class Page:
     kind: str
 
 
-def made(openapi: Mapping[str, Any], config: ServeConfig) -> dict[str, Page]:
+def made(openapi: Mapping[str, Any], config: ServeConfig, explains: bool) -> dict[str, Page]:
     """Path -> page.
 
     Args:
       openapi: of the application.
       config: of the service; the page says what may be uploaded.
+      explains: whether the student has an auxiliary head.
     """
     environment = html.environment(_FOLDER)
 
@@ -45,7 +46,7 @@ def made(openapi: Mapping[str, Any], config: ServeConfig) -> dict[str, Page]:
         return environment.get_template(name).render(**values)
 
     return {
-        "/": Page(rendered("page.html", config=config), "text/html"),
+        "/": Page(rendered("page.html", config=config, explains=explains), "text/html"),
         "/docs": Page(rendered("api.html", api=openapi), "text/html"),
         "/page.css": Page(rendered("page.css"), "text/css"),
         "/page.js": Page((_FOLDER / "page.js").read_text("utf-8"), "text/javascript"),

@@ -35,6 +35,14 @@ const number = (value, digits = 1) => (value === null ? "–" : value.toFixed(di
 const percent = (share) => `${Math.round(100 * share)}%`;
 const scoreOf = (of) => `${number(of.score)}${of.std === null ? "" : ` ± ${number(of.std)}`}`;
 
+function bars(label, rows) {
+  return make("ul", { class: "bars", "aria-label": label }, ...rows.map(([name, share]) => {
+    const bar = make("span", { class: "bar s1" });
+    bar.style.setProperty("--v", share.toFixed(4));
+    return make("li", {}, make("span", { text: name }), bar, make("span", { text: percent(share) }));
+  }));
+}
+
 function section(title, ...children) {
   return make("section", { "aria-label": title }, make("h2", { text: title }), ...children);
 }
@@ -80,7 +88,8 @@ form.addEventListener("submit", (event) => {
   const two = files.length === 2;
   const body = new FormData();
   (two ? ["first", "second"] : ["video"]).forEach((field, k) => body.append(field, files[k]));
-  const flags = two ? ["over_time", "pictures"] : ["curve", "pictures", "explain"];
+  const flags = two ? ["over_time", "pictures"] : ["curve", "pictures"];
+  if (!two && "explains" in document.body.dataset) flags.push("explain");
   for (const flag of flags) body.append(flag, "true");
   send(two ? "v1/compare" : "v1/score", body, two ? showPair : showScore);
 });
@@ -299,7 +308,22 @@ function showScore(answer, asked) {
       w.picture && make("img", { src: w.picture.frame, alt: `Frame at ${clock(w.time)}` }),
     )))));
   }
+  if (answer.explanation) shown.push(explained(answer.explanation, tiles));
   result.replaceChildren(...shown);
+}
+
+function explained(found, tiles) {
+  tiles.append(tile(number(found.pictures), "Pictures alone"));
+  if (found.motion !== null) tiles.append(tile(number(found.motion), "Motion alone"));
+  const kinds = [["none of them", found.undistorted], ...found.flaws.map((flaw) => [flaw.kind.replaceAll("_", " "), flaw.probability])];
+  const parts = [make("p", { text: found.text }), bars("Kinds of flaw", kinds)];
+  if (found.heat) {
+    const scores = found.places.map((place) => place.score);
+    parts.push(make("figure", {}, make("img", { src: found.heat, alt: `The frame at ${clock(found.time)}, coloured by the score of each place` }),
+      make("figcaption", { text: `Places at ${clock(found.time)}` }, make("span", {
+        text: `orange: lowest, ${number(Math.min(...scores))}; blue: highest, ${number(Math.max(...scores))}` }))));
+  }
+  return section("What the student sees", ...parts, make("p", { class: "caption", text: found.what_not }));
 }
 
 // --- two videos -----------------------------------------------------------------------------------
@@ -316,17 +340,12 @@ function showPair(answer, asked) {
     return score === null ? name : `${name} (${scoreOf(answer.versions[k])})`;
   }));
   const levels = Object.entries(answer.pair.level_probs);
-  const bars = make("ul", { class: "bars", "aria-label": "What the student says of B" }, ...levels.map(([name, share]) => {
-    const bar = make("span", { class: "bar s1" });
-    bar.style.setProperty("--v", share.toFixed(4));
-    return make("li", {}, make("span", { text: name }), bar, make("span", { text: percent(share) }));
-  }));
   const notes = [...answer.versions.filter((v) => v.notes).map((v) => `${v.name}: ${v.notes}`)];
   if (answer.pair.contradictory) notes.push("Shown the other way round, the student says the opposite: take this for a tie.");
   const shown = [
     section("Verdict", make("p", { class: "verdict", text: verdict }),
       ...notes.map((text) => make("p", { class: "absent", text })),
-      player.node, make("h3", { text: "B in comparison with A" }), bars,
+      player.node, make("h3", { text: "B in comparison with A" }), bars("What the student says of B", levels),
       make("p", { class: "caption", text: answer.scale })),
   ];
   const over = answer.over_time;
