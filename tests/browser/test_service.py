@@ -62,6 +62,7 @@ def test_one_video_has_a_score_a_curve_and_worst_moments(page, files):
     assert page.inner_text("#result h2 >> nth=0") == "good <b>.webm"
     assert float(page.inner_text(".tile b >> nth=0").split(" ")[0].replace("−", "-"))
     assert page.query_selector_all(".moments img") and page.query_selector("svg.curve path.line")
+    assert page.query_selector("section[aria-label='What the student sees'] img")
     assert page.evaluate("document.activeElement.id") == "result"
     page.wait_for_function("document.querySelector('video').readyState > 1")
     page.focus("svg.curve")

@@ -7,9 +7,10 @@ import tempfile
 import time
 
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
-from tests.fixtures import isolated_work
+from tests.fixtures import isolated_work, noise_video
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.media import isolation, view
 from vqa_jax.scoring import explanation, timeline, versions
@@ -93,6 +94,15 @@ def test_two_are_compared_as_by_the_command(client, student, videos):
     _, answer = ask(client, "/v1/compare", files, over_time=True)
     assert "seconds long" in answer["over_time"]["note"]
     assert ask(client, "/v1/compare", files)[1]["over_time"] is None
+
+
+def test_a_picture_has_a_score_and_a_curve_of_one_moment(client, student, tmp_path):
+    path = str(tmp_path / "a.png")
+    Image.fromarray(next(noise_video.noise(1))).save(path)
+    status, answer = ask(client, "/v1/score", {"video": path}, curve=True, explain=True)
+    assert status == 200 and len(answer["curve"]["moments"]) == 1
+    assert near(answer["result"]["score"], student.score(path).score)
+    assert answer["explanation"]["motion"] is None
 
 
 PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"

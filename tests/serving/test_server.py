@@ -19,7 +19,7 @@ def test_every_shape_of_frames_is_made_ready(monkeypatch):
     seen, ran = [], []
 
     class Student:
-        judge, batch_size, score_seen = None, 4, print
+        judge, batch_size, score_seen, flaw_head = None, 4, print, None
 
         def score(self, frames, fps):
             seen.append(frames.shape[1:])

@@ -132,6 +132,7 @@ class Service:
             for version in found.versions:
                 if version.error is not None:
                     reason, _, stage = version.error.rpartition(" [")
+                    reason = answers.without_paths(reason, names)
                     raise MediaError(names[version.path], stage.rstrip("]"), reason)
             between = None
             if over_time:
