@@ -183,4 +183,4 @@ def test_the_serving_script_refuses_damage(programs, tmp_path):
     shutil.copytree(programs, copy)
     flip(os.path.join(copy, "weights.safetensors"))
     done = serve(copy)
-    assert done.returncode == 1 and "is damaged" in done.stderr
+    assert done.returncode == 1 and "missing or damaged" in done.stderr

@@ -33,7 +33,7 @@ NOT = (
     "gets the name of the nearest. Their probabilities are not calibrated, and the score does not "
     "use them. The scores of pictures and of motion do not add up to the score. Colours tell how "
     "the student likes each place in comparison with the others of this video: neither how bad "
-    "it is, nor where people look."
+    "it is, nor where people look. A tile shows one moment of the video, a cell all of it."
 )
 _AT_ONCE = 8  # frames in one call for their flaws
 _GREY = 127

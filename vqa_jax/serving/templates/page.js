@@ -55,7 +55,7 @@ function choose(list) {
   files = (given.length === 1 && files.length === 1 && result.hidden ? [files[0], ...given] : given).slice(0, 2);
   const size = files.reduce((sum, file) => sum + file.size, 0);
   chosen.replaceChildren(...files.map((file) => make("li", {
-    text: `${file.name} (${(file.size / 2 ** 20).toFixed(1)} MB)`,
+    text: `${file.name} (${file.size < 2 ** 20 ? `${Math.ceil(file.size / 1024)} KB` : `${(file.size / 2 ** 20).toFixed(1)} MB`})`,
   })));
   chosen.hidden = !files.length;
   go.textContent = files.length === 2 ? "Compare" : "Score";
