@@ -21,7 +21,7 @@ FLOORS = {
     4: "vqa_jax.motion vqa_jax.training",
     5: "vqa_jax.teachers vqa_jax.scoring",
     6: "vqa_jax.loop vqa_jax.planning vqa_jax.exchange vqa_jax.report data_prep",
-    7: "vqa_jax.loading vqa_jax.configs configs",
+    7: "vqa_jax.loading vqa_jax.encodes vqa_jax.configs configs",
     8: "vqa_jax.operators vqa_jax.serving",
     9: "vqa_jax.cli",
     10: "vqa_jax.__main__ data_prep.commands",

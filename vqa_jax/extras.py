@@ -9,7 +9,7 @@ from vqa_jax.errors import VqaError
 
 # Imported name -> extras of pyproject.toml that bring it, the usual one first.
 BRINGS = {
-    "apache_beam": ("prep",),
+    "apache_beam": ("prep", "beam"),
     "array_record": ("train", "prep"),
     "cv2": ("prep", "train", "plan"),
     "fastapi": ("serve",),

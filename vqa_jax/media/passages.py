@@ -81,6 +81,19 @@ def planned(
       MediaError: the video has ended by then.
       ValueError: as `bounds`, or a negative start or part.
     """
+    first, stop = part_of(info, start, seconds)
+    spans = bounds(stop - first, info.fps, length, stride)
+    return ((first + a, first + b) for a, b in spans)
+
+
+def part_of(info: VideoInfo, start: float, seconds: float) -> tuple[int, int]:
+    """First frame of a part of a video and the one after its last; errors as of `planned`.
+
+    Args:
+      info: of `probe.probe`.
+      start: seconds from the first frame.
+      seconds: of the part; 0 is to the end.
+    """
     if not (0 <= start < math.inf and 0 <= seconds < math.inf):
         raise ValueError(f"a part starts at 0 or later, got {start:g} s and {seconds:g} s of it")
     first = round(start * info.fps)
@@ -88,7 +101,7 @@ def planned(
         raise MediaError(info.path, "probe", f"ends before {start:g} s, where it was to start")
     most = info.num_frames - first
     count = min(most, max(1, round(seconds * info.fps))) if seconds else most
-    return ((first + a, first + b) for a, b in bounds(count, info.fps, length, stride))
+    return first, first + count
 
 
 def read(

@@ -120,6 +120,16 @@ def probe(path: str | os.PathLike[str], max_pixels: int = DecodeLimits.pixels) -
         return _info(file, _count(file, path), max_pixels, path)
 
 
+def picture_bytes(path: str) -> int:
+    """Bytes of a file's moving picture alone: neither sound nor container.
+
+    Raises:
+      MediaError: it cannot be read.
+    """
+    with media.opened(path, "probe") as file:
+        return sum(packet.size for packet in media.packets(file, path, "probe"))
+
+
 def seconds_between(before: av.VideoFrame, after: av.VideoFrame, info: VideoInfo) -> float:
     """Time between two frames that follow one another; one frame's where the clock is no help."""
     if before.pts is None or after.pts is None or not (before.time_base and after.time_base):

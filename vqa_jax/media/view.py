@@ -158,6 +158,18 @@ class FramesError(VqaError, ValueError):
     """Frames given as an array cannot be a video; the message says what is asked for."""
 
 
+def check_frames(frames: np.ndarray, fps: float | None) -> None:
+    """Raises what `frames_input` would, and looks at no pixel."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise FramesError(
+            f"frames are {frames.dtype} {list(frames.shape)}: give uint8 RGB [T, H, W, 3]"
+        )
+    if 0 in frames.shape:
+        raise FramesError(f"frames are {list(frames.shape)}: give one at least, of one pixel")
+    if fps is None or not (math.isfinite(fps) and fps > 0):
+        raise FramesError(f"fps is {fps}: give the frames a second of the video, as fps=30.0")
+
+
 def frames_input(
     frames: np.ndarray, fps: float | None, pre: Preprocess
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -175,14 +187,7 @@ def frames_input(
       FramesError: another type or shape, no frame, or no frame rate.
     """
     frames = np.asarray(frames)
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-        raise FramesError(
-            f"frames are {frames.dtype} {list(frames.shape)}: give uint8 RGB [T, H, W, 3]"
-        )
-    if 0 in frames.shape:
-        raise FramesError(f"frames are {list(frames.shape)}: give one at least, of one pixel")
-    if fps is None or not (math.isfinite(fps) and fps > 0):
-        raise FramesError(f"fps is {fps}: give the frames a second of the video, as fps=30.0")
+    check_frames(frames, fps)
     collector = InputCollector(len(frames), fps, pre)
     for number in sorted(collector.keys.keys() | collector.moving):
         collector.add(number, frames[number])

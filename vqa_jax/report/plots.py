@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Roles of the drawing: stand-in colour in the SVG, colour on a light page, colour on a dark page.
 # The stand-ins occur nowhere else, so that replacing them by CSS variables is exact.
@@ -186,6 +186,45 @@ def passages(
     axes.set_ylabel(y_label, color=_role("ink"), fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_locator(MaxNLocator(5 if narrow else 10))
+    return _data_uri(figure)
+
+
+def rates(
+    series: Sequence[Series],
+    marks: Sequence[tuple[float, float, int]],
+    y_label: str,
+    narrow: bool = False,
+) -> str:
+    """Curves of quality over bitrate, which is shown by its logarithm.
+
+    Args:
+      series: the curves; x in kbit/s.
+      marks: (x, y, index of the curve) of points that are ringed.
+      y_label: of the vertical axis.
+      narrow: as wide as a phone, so that the text stays legible on it.
+
+    Returns:
+      Data URI of an SVG.
+    """
+    figure, axes = _axes(4.2, 3.2) if narrow else _axes(11.0, 4.2)
+    axes.set_xscale("log")
+    for curve in series:
+        colour = _role(series_class(curve.index))
+        x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
+        if curve.spread is not None:
+            spread = np.asarray(curve.spread, float)
+            axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.12, linewidth=0)
+        dash = _DASHES[curve.index // _NUM_SERIES % len(_DASHES)]
+        axes.plot(x, y, color=colour, linewidth=1.8, linestyle=dash, marker="o", markersize=4)
+    for x, y, index in marks:
+        colour = _role(series_class(index))
+        axes.plot(x, y, "o", markersize=11, markerfacecolor="none", markeredgecolor=colour)
+    axes.set_xlabel("kbit/s", color=_role("ink"), fontsize=9)
+    axes.set_ylabel(y_label, color=_role("ink"), fontsize=9)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if narrow else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     return _data_uri(figure)
 
 

@@ -22,7 +22,7 @@ from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits
 
 LENGTH, STRIDE = 2.0, 1.0  # seconds of a passage, and between two starts
 SHOWN = 4  # moments with pictures
-_ALIKE = 0.5, 0.02  # seconds, or share, by which versions of one source may differ in length
+ALIKE = 0.5, 0.02  # seconds, or share, by which versions of one source may differ in length
 _TOGETHER = 8  # passages of each that are compared at once
 
 
@@ -92,7 +92,7 @@ def between(
             paths = [stack.enter_context(sources.local(video)) for _, video in (first, second)]
             infos = [isolation.call(limits, path, probe, path, limits.pixels) for path in paths]
             lengths = [info.duration for info in infos]
-            if abs(lengths[0] - lengths[1]) > max(_ALIKE[0], _ALIKE[1] * max(lengths)):
+            if abs(lengths[0] - lengths[1]) > max(ALIKE[0], ALIKE[1] * max(lengths)):
                 note = f"{lengths[0]:.1f} and {lengths[1]:.1f} seconds long: no versions of one"
                 return Differences(*names, note=f"{note} source, not compared over time")
             moments, note = _moments(student, infos, limits)

@@ -125,7 +125,7 @@ def rank(
     encoded = list(student.engine.encode(inputs))
     pairs: tuple[Pair, ...] = ()
     if encoded:
-        pairs, matrix = _ask(student, [versions[k].name for k in good], encoded)
+        pairs, matrix = ask(student, [versions[k].name for k in good], encoded)
         q, q_std = thurstone.map_scores(matrix)
         verdicts = student.judge.score(encoded, config) if student.has_anchors else []
         places = np.argsort(np.argsort(-q, kind="stable")) + 1
@@ -158,10 +158,16 @@ def _read(
     return versions, inputs
 
 
-def _ask(
+def ask(
     student: Predictor, names: Sequence[str], encoded: Sequence[EncodedVideo]
 ) -> tuple[tuple[Pair, ...], np.ndarray]:
-    """All pairs, and probability [n, n] that i is better than j."""
+    """Asks about all pairs, in both orders; the pairs, and probability [n, n] that i beats j.
+
+    Args:
+      student: asked.
+      names: of the videos.
+      encoded: they, by its engine.
+    """
     places = list(itertools.combinations(range(len(encoded)), 2))
     found = student.compare_encoded([(encoded[i], encoded[j]) for i, j in places])
     matrix = np.full((len(encoded), len(encoded)), 0.5)
