@@ -23,7 +23,7 @@ import numpy as np
 _SHARES = {"good": 0.5, "pair": 0.1, "broken": 0.1, "cut file": 0.1, "huge": 0.05}
 _SHARES |= {"slow": 0.1, "cut off": 0.05}
 _OFF = 2e-3  # points of 100 that a score may be off, in whatever batch it was
-_BOUND, _UPLOAD_MB, _UPLOAD_SECONDS = 48, 8, 5.0  # of the service
+_BOUND, _UPLOAD_MB, _UPLOAD_SECONDS = 24, 8, 5.0  # of the service
 _START_SECONDS = 900.0
 _KILL_EVERY = 200  # requests
 
