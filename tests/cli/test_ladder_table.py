@@ -25,6 +25,7 @@ def test_rungs_come_from_the_cheapest_on_and_failures_last():
     assert lines[9].split()[:3] == ["-", "-", "-"] and EVIL not in text  # steers no terminal
     assert "neighbours in order: 1 of 3, 1 ties" in text
     assert "bits at equal quality against x264: svtav1" in text and "-40.0%" in text
+    assert "quality with psnr: 0.987" in text and "quality with vmaf" not in text
     assert "equal vmaf" not in text
 
 

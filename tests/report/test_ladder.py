@@ -11,6 +11,7 @@ def test_curves_tables_and_reasons_are_told(tmp_path):
     assert "1 in order, 1 ties" in parsed.text and "1 reversed" in parsed.text
     assert "(knee: x264 32)" in parsed.text and "in 9 passages" in parsed.text
     assert "−40.0%" in parsed.text and "+66.7%" in parsed.text
+    assert "PSNR 0.987, SSIM 0.950, VMAF –" in parsed.text
     assert "no common quality" in parsed.text and "5% below 50.0" in parsed.text
     # Quality wide and narrow; PSNR, SSIM and VMAF.
     assert sum(u.startswith("data:image/svg") for u in parsed.urls) == 5

@@ -68,6 +68,8 @@ def climbed(monkeypatch):
     encodes.append(Encode("broken", "broken", "x", None, 10.0))
     encodes.append(Encode("none", "none", "x", error="no pictures [probe]"))
     told = {"a 1": {"psnr": {"mean": 30.0, "percentile_5": 29.0}}}
+    for k, name in enumerate(("a 1", "a 2", "b 1", "gone")):  # against the qualities' order
+        told.setdefault(name, {})["ssim"] = {"mean": 0.9 - 0.1 * (k == 1), "percentile_5": 0.7}
     source = info_of("source", 4.0)
     return ladder.climb(Student(), source, (0, 0), encodes, told, DEFAULT_LIMITS)
 
@@ -99,7 +101,7 @@ def test_qualities_are_ranked_below_the_source_and_failures_say_why(climbed):
     )
     assert found["broken"].error == "from 1.0 s: it ends [decode]"
     assert found["none"].error == "no pictures [probe]" and found["none"].quality is None
-    assert found["a 1"].measured["psnr"]["mean"] == 30.0 and not found["a 2"].measured
+    assert found["a 1"].measured["psnr"]["mean"] == 30.0 and "psnr" not in found["a 2"].measured
     assert climbed.contradictions == 0
 
 
@@ -121,6 +123,8 @@ def test_neighbours_knees_and_bits_at_equal_quality(climbed):
     assert rates["a"]["b"] == pytest.approx(bd_rate(*points[0], *points[1])) and rates["a"]["b"] < 0
     assert rates["a"]["a"] == rates["b"]["b"] == 0
     assert climbed.bd_rates["psnr"]["a"]["b"] is None
+    # The ranks are 1, 3, 2 and 2.5, 1, 2.5.
+    assert climbed.agreement == {"psnr": None, "ssim": pytest.approx(-np.sqrt(3) / 2)}
     assert ladder.values(by_codec["a"], "psnr") == [30.0, None, None]
 
 

@@ -14,14 +14,9 @@ _LAST = ("error",)
 _SHOWN = {"psnr": ".2f", "ssim": ".4f", "vmaf": ".1f"}
 
 
-def measures(found: Ladder) -> list[str]:
-    """Measures with a reference that any rung has."""
-    return list(dict.fromkeys(name for rung in found.rungs for name in rung.measured))
-
-
 def columns(found: Ladder) -> list[str]:
     """Names of a row's cells."""
-    names = (f"{name}{end}" for name in measures(found) for end in ("", "_percentile_5"))
+    names = (f"{name}{end}" for name in found.agreement for end in ("", "_percentile_5"))
     return [*_COLUMNS, *names, *_LAST]
 
 
@@ -48,7 +43,7 @@ def rows(found: Ladder) -> list[dict[str, Any]]:
 
 def render(found: Ladder) -> str:
     """The table for the terminal: every codec from the cheapest on, then what it comes to."""
-    names = measures(found)
+    names = list(found.agreement)
     head = "".join(f"{name:>8}" for name in names)
     lines = [f"{'kbit/s':>9}  {'quality':>13}  {'5% below':>8}{head}  encode"]
     knees = set(filter(None, found.knees.values()))
@@ -72,6 +67,9 @@ def render(found: Ladder) -> str:
     orders = [step.order for step in found.steps]
     right, ties = orders.count("right"), orders.count("tie")
     lines.append(f"neighbours in order: {right} of {len(orders)}, {ties} ties")
+    for measure, value in found.agreement.items():
+        if value is not None:
+            lines.append(f"rank agreement of quality with {measure}: {value:.3f}")
     for measure, by_codec in found.bd_rates.items():
         for codec, others in by_codec.items():
             saved = [

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from vqa_jax.report import html, plots
 from vqa_jax.report.html import Cell, Figure, Table
 from vqa_jax.report.plots import Series
-from vqa_jax.scoring.ladder import QUALITY, TIE, Ladder, Rung, values
+from vqa_jax.scoring.ladder import QUALITY, TIE, Ladder, measures, values
 
 _MEASURES = {"psnr": ("PSNR, dB", 2), "ssim": ("SSIM", 4), "vmaf": ("VMAF", 1)}
 _SURE = 0.5  # a share of bits whose cell is tinted most
@@ -29,7 +28,7 @@ def write(ladder: Ladder, path: str) -> None:
         curve=_figure(ladder, QUALITY, "quality") if ladder.codecs else None,
         legend=legend,
         others=[
-            _figure(ladder, measure, _MEASURES[measure][0]) for measure in _measures(ladder.rungs)
+            _figure(ladder, measure, _MEASURES[measure][0]) for measure in measures(ladder.rungs)
         ],
         rungs=_rungs(ladder),
         savings=[_savings(measure, found) for measure, found in ladder.bd_rates.items()],
@@ -40,6 +39,10 @@ def write(ladder: Ladder, path: str) -> None:
             if s.order == "wrong"
         ],
         tie=TIE,
+        agreement=[
+            f"{_word(measure)} {html.correlation(value)}"
+            for measure, value in ladder.agreement.items()
+        ],
         passages=ladder.passages,
         contradictions=ladder.contradictions,
         failed=[f"{r.encode.name}: {r.error}" for r in failed],
@@ -47,8 +50,8 @@ def write(ladder: Ladder, path: str) -> None:
     )
 
 
-def _measures(rungs: Sequence[Rung]) -> list[str]:
-    return list(dict.fromkeys(name for rung in rungs for name in rung.measured))
+def _word(measure: str) -> str:
+    return _MEASURES[measure][0].partition(",")[0] if measure in _MEASURES else measure
 
 
 def _knee(ladder: Ladder, codec: str) -> str:
@@ -75,9 +78,9 @@ def _figure(ladder: Ladder, measure: str, words: str) -> Figure:
 
 
 def _rungs(ladder: Ladder) -> Table:
-    measures = _measures(ladder.rungs)
+    told = measures(ladder.rungs)
     head = ["encode", "kbit/s", "quality", "5% of passages below"]
-    head += [_MEASURES[measure][0] for measure in measures]
+    head += [_MEASURES[measure][0] for measure in told]
     rows: list[list[str | Cell]] = []
     for codec, curve in ladder.codecs.items():
         for rung in curve:
@@ -88,7 +91,7 @@ def _rungs(ladder: Ladder) -> Table:
                 f"{html.signed(rung.quality, 2)} ± {rung.std:.2f}",
                 html.signed(rung.percentile_5, 2),
             ]
-            for measure in measures:
+            for measure in told:
                 found, digits = rung.measured.get(measure), _MEASURES[measure][1]
                 if not found:
                     row.append(html.NOTHING)
@@ -100,7 +103,7 @@ def _rungs(ladder: Ladder) -> Table:
 
 
 def _savings(measure: str, found: dict[str, dict[str, float | None]]) -> Table:
-    name = _MEASURES[measure][0].partition(",")[0] if measure in _MEASURES else measure
+    name = _word(measure)
     rows: list[list[str | Cell]] = []
     for codec in found:
         row: list[str | Cell] = [codec]

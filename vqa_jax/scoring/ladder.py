@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from scipy import stats
 from tqdm import tqdm
 
 from vqa_jax.benchmarks import bd_rate
@@ -27,6 +28,7 @@ from vqa_jax.settings import DecodeLimits
 
 QUALITY = "quality"
 _SOURCE = ""  # called so, no encode has its name
+_LEAST = 3  # rungs of which a rank correlation says anything
 _TOGETHER = 16  # passages that are encoded at once
 TIE = 0.01  # of a probability around 0.5 that is no order
 Measured = Mapping[str, Mapping[str, float]]  # {"psnr": {"mean": 38.2, "percentile_5": 36.1}, ...}
@@ -101,6 +103,8 @@ class Ladder:
       knees: codec -> name of the rung after which more bits bring little; None if there is none.
       bd_rates: measure -> codec -> other codec -> share of bits that the other one needs more at
         equal quality (-0.3: 30% fewer), or None.
+      agreement: measure -> Spearman's rank correlation with the quality, over all rungs that have
+        both; None for fewer than three, or where one does not vary.
       passages: how many were compared.
       contradictions: share 0..1 of all comparisons whose two orders disagree.
       model: fingerprint of the student.
@@ -111,6 +115,7 @@ class Ladder:
     steps: tuple[Step, ...]
     knees: Mapping[str, str | None]
     bd_rates: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+    agreement: Mapping[str, float | None]
     passages: int
     contradictions: float
     model: str
@@ -191,6 +196,7 @@ def climb(
         _steps(by_codec, names, mean),
         {codec: _knee(curve) for codec, curve in by_codec.items()},
         _bd_rates(by_codec),
+        _agreement(rungs),
         len(base),
         contradictions,
         student.fingerprint,
@@ -312,16 +318,31 @@ def values(curve: Sequence[Rung], measure: str) -> list[float | None]:
     return [rung.measured.get(measure, {}).get("mean") for rung in curve]
 
 
+def measures(rungs: Sequence[Rung]) -> list[str]:
+    """Names of the measures with a reference that any rung has."""
+    return list(dict.fromkeys(name for rung in rungs for name in rung.measured))
+
+
+def _agreement(rungs: Sequence[Rung]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for measure in measures(rungs):
+        told = zip(values(rungs, QUALITY), values(rungs, measure), strict=True)
+        kept = np.array([pair for pair in told if None not in pair])
+        varies = len(kept) >= _LEAST and (np.ptp(kept, axis=0) > 0).all()
+        found[measure] = float(stats.spearmanr(*kept.T).statistic) if varies else None
+    return found
+
+
 def _bd_rates(
     by_codec: Mapping[str, Sequence[Rung]],
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    measures = dict.fromkeys(m for c in by_codec.values() for r in c for m in r.measured)
+    told = measures([rung for curve in by_codec.values() for rung in curve])
 
     def between(measure: str, one: Sequence[Rung], other: Sequence[Rung]) -> float | None:
         points = []
         for curve in (one, other):
-            told = zip(curve, values(curve, measure), strict=True)
-            kept = [(r.encode.kbps, value) for r, value in told if value is not None]
+            rated = zip(curve, values(curve, measure), strict=True)
+            kept = [(r.encode.kbps, value) for r, value in rated if value is not None]
             if not kept:
                 return None
             points += zip(*kept, strict=True)
@@ -332,5 +353,5 @@ def _bd_rates(
             name: {other: between(measure, curve, by_codec[other]) for other in by_codec}
             for name, curve in by_codec.items()
         }
-        for measure in (QUALITY, *measures)
+        for measure in (QUALITY, *told)
     }
