@@ -126,6 +126,17 @@ def test_a_broken_installation_is_not_the_files_fault(monkeypatch):
         child.call("a", os.getpid)
 
 
+def test_a_child_that_is_killed_while_it_starts_costs_its_file_only(isolated):
+    isolated.close()
+    isolated.start()
+    isolated._process.kill()
+    isolated._process.wait = lambda: -signal.SIGKILL  # as if it had not been seen to end yet
+    isolated._process.poll = lambda: None
+    with pytest.raises(LimitError, match="killed from outside"):
+        isolated.call("a", os.getpid)
+    assert isolated.call("a", os.getpid)
+
+
 def test_borrowed_children_are_used_again_and_by_one_at_a_time():
     with isolation.borrowed(LIMITS) as first, isolation.borrowed(LIMITS) as second:
         assert first is not second

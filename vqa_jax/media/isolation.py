@@ -115,7 +115,7 @@ class Isolated:
         if self._process is not None and self._process.poll() is not None:
             self.close()  # ended while idle: no fault of this file
         self.start()
-        self._wait_until_ready()
+        self._wait_until_ready(path)
         finished = False
         try:
             self._pipe.send((_module_of(fn), fn.__qualname__, args, each))
@@ -192,7 +192,7 @@ class Isolated:
         theirs.close()
         os.close(watched)
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, path: str) -> None:
         if self._is_ready:
             return
         try:
@@ -200,8 +200,11 @@ class Isolated:
                 raise ChildStartError(f"no sign of life for {_START_SECONDS:g} s")
             self._pipe.recv()
             self._is_ready = True
-        except (EOFError, ChildStartError) as error:
+        except (EOFError, ConnectionError, ChildStartError) as error:
+            code = 0 if isinstance(error, ChildStartError) else self._process.wait()
             self.close()
+            if code < 0:  # by a signal: no fault of the installation
+                raise LimitError(path, "limit", _end_reason(code, self._limits)) from error
             raise ChildStartError(
                 "the process that decodes files did not start: see its message above"
             ) from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hmac
 import math
 import time
@@ -24,6 +23,7 @@ from vqa_jax.settings import ServeConfig
 WORK = "/v1/"  # paths behind the gate begin so
 _LONGEST_WAIT = 120  # seconds that a client is told to stay away
 _LINGER = 2.0  # seconds that the body of a refused request is read and thrown away
+_EARLY = (401, 408, 413, 503)  # statuses that are told before a body has come whole
 _MEMORY = 0.9  # of the mean time of a request: weight of the past
 
 Message = MutableMapping[str, Any]
@@ -55,12 +55,12 @@ class Gate:
         async def sent(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
-            await send(message)
+            await (_lingering(send, receive, message) if status in _EARLY else send(message))
 
         begun = time.monotonic()
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal(scope, receive, functools.partial(_lingering, sent, receive))
+            await refusal(scope, receive, sent)
         else:
             self._enter(1)
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import time
 import urllib.error
@@ -84,19 +85,18 @@ def fetched(url: str, most_mb: int, seconds: float) -> Iterator[str]:
     Raises:
       UnreadableFileError: (stage "fetch") it cannot be had within the limits.
     """
-    opener = urllib.request.build_opener(_Stay)
+    opener, until = urllib.request.build_opener(_Stay), time.monotonic() + seconds
     try:
-        with opener.open(url, timeout=min(_PATIENCE, seconds)) as answer:
-            bounded = _Bounded(answer, url, most_mb, time.monotonic() + seconds)
-            with sources.local(bounded) as path:
-                answer.close()
-                yield path
+        answer = opener.open(url, timeout=min(_PATIENCE, seconds))
     except urllib.error.HTTPError as error:
         reason = f"cannot be fetched (status {error.code})"
         raise UnreadableFileError(name_of(url), "fetch", reason) from error
-    except urllib.error.URLError as error:
-        reason = f"cannot be fetched ({error.reason})"
+    except (OSError, http.client.HTTPException) as error:
+        reason = f"cannot be fetched ({type(error).__name__}: {error})"
         raise UnreadableFileError(name_of(url), "fetch", reason) from error
+    with answer, sources.local(_Bounded(answer, url, most_mb, until)) as path:
+        answer.close()
+        yield path
 
 
 class _Bounded:

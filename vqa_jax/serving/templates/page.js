@@ -51,8 +51,8 @@ function section(title, ...children) {
 
 function choose(list) {
   const given = [...list];
-  // Two are dropped together, or one after the other; a third begins anew.
-  files = (given.length === 1 && files.length === 1 && result.hidden ? [files[0], ...given] : given).slice(0, 2);
+  // Two are dropped together, or one after the other; after an answer or an error it begins anew.
+  files = (given.length === 1 && files.length === 1 && result.hidden && error.hidden ? [files[0], ...given] : given).slice(0, 2);
   const size = files.reduce((sum, file) => sum + file.size, 0);
   chosen.replaceChildren(...files.map((file) => make("li", {
     text: `${file.name} (${file.size < 2 ** 20 ? `${Math.ceil(file.size / 1024)} KB` : `${(file.size / 2 ** 20).toFixed(1)} MB`})`,
