@@ -168,8 +168,13 @@ def measured(
     for encode in tqdm([e for e in encodes if e.error is None], desc="measure", unit="encode"):
         try:
             info = isolation.call(limits, encode.path, probe, encode.path, limits.pixels)
-            told = fidelity.measure(source, info, first, limits, program)
-        except (MediaError, vmaf.VmafError) as error:
+            try:
+                told = fidelity.measure(source, info, first, limits, program)
+            except vmaf.VmafError as error:  # the program's fault, not the encode's
+                logging.warning("without VMAF: %s", error)
+                program = None
+                told = fidelity.measure(source, info, first, limits)
+        except MediaError as error:
             logging.warning("not measured against its source: %s", error)
             continue
         found[encode.name] = {name: dataclasses.asdict(value) for name, value in told.items()}
