@@ -124,7 +124,7 @@ def _photograph_clip(num_frames=30, size=(192, 256)):
 def test_label_of_a_clip_and_its_crf_48_copy_through_records(tmp_path):
     """Files -> frames -> records -> batch -> the word that the student is taught."""
     clip = _photograph_clip(8, (96, 128))
-    copy = encode_decode(clip, 30.0, EncodeConfig("h264", 48, "ultrafast"))
+    copy = np.stack(list(encode_decode(clip, 30.0, EncodeConfig("h264", 48, "ultrafast"))))
     data = tiny_corpus.write_corpus(str(tmp_path), num_train=1, num_heldout=1)
     rows = []
     for level, frames in ((0, clip), (3, copy)):

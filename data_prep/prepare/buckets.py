@@ -7,6 +7,7 @@ and restarts are harmless on any runner, and no frame crosses a shuffle.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -21,8 +22,9 @@ from data_prep.prepare.beam import run_units
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.probing import isolated
 from data_prep.prepare.segments import prepare_source
+from data_prep.prepare.versions import PreparedVideo
 from data_prep.simulators.encode import EncodeError
-from vqa_jax.corpus import shards
+from vqa_jax.corpus import schemas, shards
 from vqa_jax.jobs import files
 from vqa_jax.media import sources as media_sources
 from vqa_jax.media.container import MediaError
@@ -176,10 +178,9 @@ def _write_shards(
                 entry = listing.Input(source.location, source.path)
                 with media_sources.local(entry.path) as path:
                     made = isolated(config, source.location, prepare_source, path, source, config)
-                    for video in made:
+                    for video, coded in gathered(made):
                         videos.write(video.video)
-                        key = video.video["video_id"]
-                        clips.write({"video_id": key, "clips": video.clips})
+                        clips.write_serialized(video.video["video_id"], coded)
                         rows.write(json.dumps(video.row) + "\n")
                         num_videos += 1
             except (MediaError, EncodeError) as e:
@@ -192,3 +193,19 @@ def _write_shards(
     videos.finish()
     clips.finish()
     return num_sources, num_videos
+
+
+def gathered(parts: Iterable[bytes | PreparedVideo]) -> Iterator[tuple[PreparedVideo, bytes]]:
+    """Every video with the bytes of its record `vqa_clips`.
+
+    Args:
+      parts: the residuals of each video's clips in pieces, and then the video.
+    """
+    pieces: collections.deque[bytes] = collections.deque()
+    for part in parts:
+        if isinstance(part, bytes):
+            pieces.append(part)
+            continue
+        key = part.video["video_id"]
+        taken = (pieces.popleft() for _ in range(len(pieces)))  # and let go: they are large
+        yield part, schemas.serialize_clips(key, part.clip_order, part.clip_shape, taken)

@@ -44,8 +44,7 @@ class PrepConfig:
       segments_per_source: segments cut evenly from each source; many short ones teach more than
         few long ones.
       heldout_segments: the same for held-out sources.
-      segment_seconds: length of a segment; at least `clip_len` frames are taken. 0 keeps all,
-        for short clips only: a segment is held in memory.
+      segment_seconds: length of a segment; at least `clip_len` frames are taken. 0 keeps all.
       window: a segment is cut to at most this many pixels (width, height) at native scale; (0, 0)
         keeps the frame.
       simulators: names of the distortion simulators. `from_dict` takes a kind (simulators.KINDS)

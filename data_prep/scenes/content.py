@@ -7,6 +7,7 @@ content, at its own resolution and with its own noise, blur and light, and only 
 DIR/scenes.json lists the files and which are held out; a rerun makes only what is missing.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -15,7 +16,6 @@ import numpy as np
 
 from data_prep.scenes import camera, dead_leaves, made_files, photographs
 from data_prep.scenes.photographs import Photograph
-from data_prep.simulators.base import first_shape
 from data_prep.simulators.encode import EncodeConfig, encode_rgb
 from vqa_jax.errors import VqaError
 
@@ -98,8 +98,10 @@ class _Job:
         num_frames = int(np.ceil(self.config.seconds * fps))
         textures = [p.path for p in self.textures]
         frames = film(picture, self.move, rng, fps, num_frames, textures)
-        (height, width, _), frames = first_shape(frames)
-        data = encode_rgb(frames, fps, EncodeConfig("h264", self.config.crf, "veryfast"))
+        first = next(frames)
+        height, width = first.shape[:2]
+        film_config = EncodeConfig("h264", self.config.crf, "veryfast")
+        data = encode_rgb(itertools.chain([first], frames), fps, film_config)
         used = {self.photograph.id, *(p.id for p in self.textures)}
         return data, {
             "split": self.photograph.split,

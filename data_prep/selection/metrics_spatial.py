@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from vqa_jax.teachers import measures
+from vqa_jax.teachers import measures, nss
 
 _BLOCK = 64  # CPBD judges contrast and edges by blocks of this side
 _EDGE_SHARE = 0.002  # of a block's pixels; with fewer it is smooth and does not count
@@ -34,7 +34,7 @@ def blockiness(frame: np.ndarray) -> float:
     side of a border (Romaniak et al. 2012; means, so that the count of either does not matter).
     About 1 without blocks, towards 0 with them. The grid starts at the frame's corner.
     """
-    return measures.blockiness(frame[None])
+    return measures.blockiness([nss.luma(frame)])
 
 
 def blur(frame: np.ndarray) -> float:
@@ -148,7 +148,7 @@ def noise(frame: np.ndarray) -> float:
     sigma = sqrt(pi / 2) / 6 * mean |Y * M| with M = [[1, -2, 1], [-2, 4, -2], [1, -2, 1]], which
     cancels straight structure (Immerkaer 1996), in the calmest fifth of the 16 x 16 blocks.
     """
-    return measures.noise(frame[None])
+    return measures.noise([nss.luma(frame)])
 
 
 def colourfulness(frame: np.ndarray) -> float:

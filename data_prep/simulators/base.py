@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +22,27 @@ class SimulatorError(VqaError, ValueError):
     """An unknown simulator or level, or frames of the wrong type; the message names the remedy."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """What is known of a clip before its first frame.
+
+    Attributes:
+      num_frames: how many there are, at least 1.
+      height: of each, pixels.
+      width: of each.
+      fps: frames a second, > 0.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+    def __post_init__(self) -> None:
+        if min(self.num_frames, self.height, self.width) < 1:
+            raise SimulatorError(f"{self}: give uint8 RGB frames, one at least, of one pixel")
+
+
 def _nominal(parameter: Parameter, fps: float) -> Parameter:
     return parameter
 
@@ -36,20 +56,24 @@ class Simulator:
       kind: one of `KINDS`; a config may name the kind to get all its simulators.
       parameter_name: what the numbers in `parameters` are; one name a step for a chain.
       parameters: one value a level, mild to severe, at most `MAX_LEVELS`.
-      apply: (frames uint8 [T, H, W, 3], fps, parameter, seed, **options) -> uint8 [T, H, W, 3].
+      apply: (iterator of a clip's frames uint8 [H, W, 3], Clip, parameter, seed, **options) -> an
+        iterator of as many; it holds few of them at a time, and what it is given stays as it is.
       effective: (parameter, fps) -> the value that really acts for a nominal parameter.
       options: keyword arguments of `apply` with their defaults; recorded with every clip.
       random: whether `seed` matters.
+      by_frame: whether each frame is changed by itself, whatever was before it, so that those that
+        nobody looks at need not be made.
     """
 
     name: str
     kind: str
     parameter_name: str | tuple[str, ...]
     parameters: tuple[Parameter, ...]
-    apply: Callable[..., np.ndarray]
+    apply: Callable[..., Iterator[np.ndarray]]
     effective: Callable[[Parameter, float], Parameter] = _nominal
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     random: bool = False
+    by_frame: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -65,31 +89,3 @@ def random_stream(seed: int, *purpose: str) -> np.random.Generator:
     digest = hashlib.sha256("/".join(purpose).encode()).digest()
     words = np.frombuffer(digest[:16], dtype="<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence([int(seed), *words]))
-
-
-def frame_by_frame(change: Callable[..., Iterator[np.ndarray]]) -> Callable[..., np.ndarray]:
-    """`Simulator.apply` of a distortion that is written as a frame iterator.
-
-    Args:
-      change: (iterator of uint8 [H, W, 3], fps, parameter, seed, **options) -> iterator of as
-        many uint8 [H, W, 3]; what it was given stays as it is.
-    """
-
-    def apply(
-        frames: np.ndarray, fps: float, parameter: Parameter, seed: int, **options: Any
-    ) -> np.ndarray:
-        out = np.empty_like(frames)
-        changed = change(iter(frames), fps, parameter, seed, **options)
-        for target, frame in zip(out, changed, strict=True):
-            target[:] = frame
-        return out
-
-    return apply
-
-
-def first_shape(
-    frames: Iterator[np.ndarray],
-) -> tuple[tuple[int, ...], Iterator[np.ndarray]]:
-    """The shape of the first of at least one frame, and all frames again."""
-    first = next(frames)
-    return first.shape, itertools.chain([first], frames)

@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 
 from data_prep.simulators import elementary
-from data_prep.simulators.base import Simulator, first_shape, frame_by_frame
+from data_prep.simulators.base import Clip, Simulator
 
 _QUANTISERS = (4, 8, 14, 22, 31)
 _ENCODERS = {"mjpeg": "mjpeg", "mpeg2": "mpeg2video", "mpeg4": "mpeg4", "h264_blocks": "libx264"}
 
 
 def _jpeg(
-    frames: Iterator[np.ndarray], fps: float, quality: int, seed: int
+    frames: Iterator[np.ndarray], clip: Clip, quality: int, seed: int
 ) -> Iterator[np.ndarray]:
     for frame in frames:
         # OpenCV takes the channels as BGR: in and out must be turned, or chroma is another one.
@@ -39,22 +39,21 @@ def _coder(codec: str, quantiser: int) -> elementary.Coder:
 
 
 def _block_code(
-    frames: Iterator[np.ndarray], fps: float, quantiser: int, seed: int, codec: str, encoder: str
+    frames: Iterator[np.ndarray], clip: Clip, quantiser: int, seed: int, codec: str, encoder: str
 ) -> Iterator[np.ndarray]:
-    shape, frames = first_shape(frames)
     coder = _coder(codec, quantiser)
-    yield from elementary.decode(elementary.code(frames, coder), coder, shape[:2])
+    return elementary.decode(elementary.code(frames, coder), coder, (clip.height, clip.width))
 
 
 def _codec(name: str, quantisers: tuple[int, ...]) -> Simulator:
     return Simulator(
-        *(name, "coding", "quantiser", quantisers, frame_by_frame(_block_code)),
+        *(name, "coding", "quantiser", quantisers, _block_code),
         options={"codec": name, "encoder": f"{_ENCODERS[name]} of PyAV {av.__version__}"},
     )
 
 
 SIMULATORS = (
-    Simulator("jpeg", "coding", "quality", (70, 40, 20, 10, 5), frame_by_frame(_jpeg)),
+    Simulator("jpeg", "coding", "quality", (70, 40, 20, 10, 5), _jpeg, by_frame=True),
     *(_codec(name, _QUANTISERS) for name in ("mjpeg", "mpeg2", "mpeg4")),
     _codec("h264_blocks", (28, 33, 38, 43, 48)),
 )

@@ -10,7 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from data_prep.simulators.encode import EncodeError, pad, to_rgb, to_yuv
+from data_prep.simulators.encode import EncodeError, decoded, pad, yuv_converter
 
 _RATE = Fraction(25)  # no coder's choice depends on it; MPEG-2 knows but a few
 _MIN_SIDE = 16  # a macroblock
@@ -34,7 +34,7 @@ class Coder:
     full_range: bool = False
 
 
-def code(frames: Iterable[np.ndarray], coder: Coder) -> list[av.Packet]:
+def code(frames: Iterable[np.ndarray], coder: Coder) -> Iterator[av.Packet]:
     """Codes uint8 RGB [H, W, 3] frames of one size, at least one; a packet a frame, in order.
 
     Sides that 4:2:0 or a macroblock do not divide are extended to the right and at the bottom.
@@ -42,31 +42,26 @@ def code(frames: Iterable[np.ndarray], coder: Coder) -> list[av.Packet]:
     Raises:
       EncodeError: the coder refuses the size.
     """
-    context, packets = None, []
+    context, to_yuv = None, yuv_converter(_BT601, coder.full_range)
     try:
         for index, frame in enumerate(frames):
-            picture = to_yuv(pad(frame, _MIN_SIDE), _BT601, coder.full_range)
+            picture = to_yuv(pad(frame, _MIN_SIDE))
             picture.pts = index
             if context is None:
                 context = _opened(coder, picture)
-            packets += context.encode(picture)
-        packets += context.encode(None)
+            yield from context.encode(picture)
+        yield from context.encode(None)
     except av.FFmpegError as error:
         raise EncodeError(
             f"{coder.encoder} failed at a frame of {frame.shape}: {error}; check the size"
         ) from error
-    return packets
 
 
 def decode(
     packets: Iterable[av.Packet], coder: Coder, size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
     """Frames of `code`'s packets in order, uint8 RGB [height, width, 3] cut to `size`."""
-    context = av.CodecContext.create(coder.decoder, "r")
-    context.thread_count = 1
-    for packet in (*packets, None):
-        for picture in context.decode(packet):
-            yield to_rgb(picture, _BT601, coder.full_range)[: size[0], : size[1]]
+    return decoded(packets, coder.decoder, size, _BT601, coder.full_range)
 
 
 def _opened(coder: Coder, picture: av.VideoFrame) -> av.VideoCodecContext:

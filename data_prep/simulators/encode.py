@@ -1,4 +1,4 @@
-"""H.264, H.265, AV1 and VP9 encodes of RGB arrays in memory, for the simulators (method 3.2).
+"""H.264, H.265, AV1 and VP9 encodes of RGB frames in memory, for the simulators (method 3.2).
 
 Encoders run on one thread, which makes them byte-identical from run to run (more threads of x264
 and x265 do not). Pixels are converted by swscale with exact rounding: its default rounding
@@ -9,17 +9,20 @@ import contextlib
 import dataclasses
 import fractions
 import io
+import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
+from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
 
 from vqa_jax.errors import VqaError
 
 _ENCODERS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
+_DECODERS = {"h264": "h264", "h265": "hevc", "av1": "libdav1d", "vp9": "vp9"}
 # x265 reads and writes out of bounds when the picture is one coding tree block (64 pixels) wide:
 # heap corruption at 48x48, other bytes from run to run at 64x64. SVT-AV1 refuses sides below 4;
 # the others take any even size.
@@ -98,8 +101,7 @@ def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -
     """Encodes RGB frames as an mp4 file (yuv420p, limited range, tagged colour).
 
     A side that 4:2:0 cannot carry (odd, or below the encoder's minimum) is extended to the right
-    or at the bottom by repeating its last column or row; the content keeps its position, and
-    `decode_rgb(..., size=...)` cuts the addition off again.
+    or at the bottom by repeating its last column or row; the content keeps its position.
 
     Args:
       frames: uint8 [T, H, W, 3], or any iterable of uint8 [H, W, 3] of equal size; T >= 1.
@@ -113,39 +115,107 @@ def encode_rgb(frames: Iterable[np.ndarray], fps: float, config: EncodeConfig) -
       EncodeError: no frames, frames that are not uint8 RGB of one size, a bad rate, or an
         encoder that refuses the settings.
     """
+    buffer = io.BytesIO()
+    with av.open(buffer, mode="w", format="mp4") as container:
+
+        def stream(rate: fractions.Fraction, options: dict[str, str]) -> av.VideoStream:
+            return container.add_stream(_ENCODERS[config.codec], rate=rate, options=options)
+
+        packets = list(_packets(frames, fps, config, stream))
+        _set_decoding_times(packets)
+        container.mux(packets)
+    return buffer.getvalue()
+
+
+def encode_decode(
+    frames: Iterable[np.ndarray], fps: float, config: EncodeConfig
+) -> Iterator[np.ndarray]:
+    """What a viewer gets after one encode, decoded as the encoder goes: frames of the size given.
+
+    The encoder takes as many frames ahead as its look-ahead asks for, and no more.
+
+    Raises:
+      EncodeError: as `encode_rgb`.
+    """
+
+    def context(rate: fractions.Fraction, options: dict[str, str]) -> av.VideoCodecContext:
+        made = av.CodecContext.create(_ENCODERS[config.codec], "w")
+        made.framerate, made.time_base, made.options = rate, 1 / rate, options
+        return made
+
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise EncodeError("no frames to encode")
+    packets = _packets(itertools.chain([first], frames), fps, config, context)
+    yield from decoded(packets, _DECODERS[config.codec], first.shape[:2])
+
+
+def decoded(
+    packets: Iterable[av.Packet],
+    decoder: str,
+    size: tuple[int, int],
+    matrix: int | None = None,
+    full_range: bool = False,
+) -> Iterator[np.ndarray]:
+    """Decodes an encoder's packets as they come, on one thread.
+
+    Args:
+      packets: of one stream that tells its own parameters.
+      decoder: FFmpeg's name of it.
+      size: (height, width) to cut frames to, from the top left.
+      matrix: colour matrix as ITU-T H.273 numbers them; None for the one that is told.
+      full_range: whether values span 0 to 255 rather than 16 to 235.
+
+    Yields:
+      uint8 RGB [height, width, 3], in order of showing.
+    """
+    context = av.CodecContext.create(decoder, "r")
+    context.thread_count = 1
+    to_rgb = rgb_converter(full_range)
+    for packet in itertools.chain(packets, [None]):
+        for picture in context.decode(packet):
+            rgb = to_rgb(picture, picture.colorspace if matrix is None else matrix)
+            yield rgb[: size[0], : size[1]]
+
+
+def _packets(
+    frames: Iterable[np.ndarray],
+    fps: float,
+    config: EncodeConfig,
+    made: Callable[[fractions.Fraction, dict[str, str]], Any],
+) -> Iterator[av.Packet]:
+    """Packets as the encoder gives them; `made` is the encoder of a rate and of options."""
     if not (math.isfinite(fps) and fps > 0):
         raise EncodeError(f"fps {fps} is not a positive number")
-    buffer = io.BytesIO()
     matrix, primaries, transfer = _COLOUR[config.matrix]
-    stream, shape, index, packets = None, None, 0, []
+    encoder, shape, index, to_yuv = None, None, 0, yuv_converter(matrix)
     try:
-        with _same_priority(), av.open(buffer, mode="w", format="mp4") as container:
-            for index, frame in enumerate(frames):
-                if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-                    raise EncodeError(
-                        f"frame {index} is {frame.dtype} {frame.shape}, not uint8 [H, W, 3]"
-                    )
-                if shape not in (None, frame.shape):
-                    raise EncodeError(f"frame {index} is {frame.shape}, the first one {shape}")
-                shape = frame.shape
-                padded = pad(frame, _MIN_SIDE[config.codec])
-                if stream is None:
-                    stream = _add_stream(container, padded.shape, fps, config)
-                picture = to_yuv(padded, matrix)
-                picture.color_primaries, picture.color_trc = primaries, transfer
-                picture.pts = index
-                packets += stream.encode(picture)
-            if stream is None:
-                raise EncodeError("no frames to encode")
-            packets += stream.encode(None)
-            _set_decoding_times(packets)
-            container.mux(packets)
+        for index, frame in enumerate(frames):
+            if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+                raise EncodeError(
+                    f"frame {index} is {frame.dtype} {frame.shape}, not uint8 [H, W, 3]"
+                )
+            if shape not in (None, frame.shape):
+                raise EncodeError(f"frame {index} is {frame.shape}, the first one {shape}")
+            shape = frame.shape
+            padded = pad(frame, _MIN_SIDE[config.codec])
+            if encoder is None:
+                encoder = _opened(made, padded.shape, fps, config)
+            picture = to_yuv(padded)
+            picture.color_primaries, picture.color_trc = primaries, transfer
+            picture.pts = index
+            with _same_priority():
+                packets = encoder.encode(picture)
+            yield from packets
+        if encoder is None:
+            raise EncodeError("no frames to encode")
+        yield from encoder.encode(None)
     except av.FFmpegError as error:
         raise EncodeError(
             f"{_ENCODERS[config.codec]} failed at frame {index} of size {shape} with {config}:"
             f" {error}; check preset, crf, rate and size"
         ) from error
-    return buffer.getvalue()
 
 
 @contextlib.contextmanager
@@ -161,62 +231,49 @@ def _same_priority() -> Iterator[None]:
         os.sched_setscheduler(0, policy, param)
 
 
-def decode_rgb(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Decodes what `encode_rgb` made.
-
-    Args:
-      data: the file's bytes; its colour tags are honoured.
-      size: (height, width) to cut to, the size before `encode_rgb` extended it; None keeps all.
-
-    Returns:
-      uint8 RGB [T, H, W, 3] in display order.
-    """
-    with av.open(io.BytesIO(data)) as container:
-        container.streams.video[0].codec_context.thread_count = 1
-        frames = [to_rgb(frame, frame.colorspace) for frame in container.decode(video=0)]
-    height, width = size or frames[0].shape[:2]
-    return np.stack([frame[:height, :width] for frame in frames])
-
-
-def encode_decode(frames: np.ndarray, fps: float, config: EncodeConfig) -> np.ndarray:
-    """What a viewer gets after one encode: uint8 [T, H, W, 3] in, the same shape out.
-
-    Raises:
-      EncodeError: as `encode_rgb`.
-    """
-    decoded = decode_rgb(encode_rgb(frames, fps, config), size=frames.shape[1:3])
-    if decoded.shape != frames.shape:
-        raise EncodeError(f"{config} gave {decoded.shape} back for {frames.shape}")
-    return decoded
-
-
 def pad(frame: np.ndarray, min_side: int) -> np.ndarray:
     """Extends [H, W, 3] by repeated edges to even sides of at least `min_side`."""
     height, width = (max(side + side % 2, min_side) for side in frame.shape[:2])
+    if (height, width) == frame.shape[:2]:
+        return np.ascontiguousarray(frame)
     extra = (height - frame.shape[0], width - frame.shape[1])
     return np.pad(frame, ((0, extra[0]), (0, extra[1]), (0, 0)), mode="edge")
 
 
-def to_yuv(frame: np.ndarray, matrix: int, full_range: bool = False) -> av.VideoFrame:
+def yuv_converter(matrix: int, full_range: bool = False) -> Callable[[np.ndarray], av.VideoFrame]:
     """uint8 RGB [H, W, 3] of even sides -> 4:2:0; `matrix` as ITU-T H.273 numbers them."""
-    return av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
-        format="yuvj420p" if full_range else "yuv420p",
-        dst_colorspace=matrix,
-        dst_color_range=_FULL if full_range else _LIMITED,
-        interpolation=_EXACT,
-    )
+    scaler = VideoReformatter()  # kept: preparing one costs as much as a small frame
+
+    def convert(frame: np.ndarray) -> av.VideoFrame:
+        return scaler.reformat(
+            av.VideoFrame.from_numpy_buffer(frame, format="rgb24"),
+            format="yuvj420p" if full_range else "yuv420p",
+            dst_colorspace=matrix,
+            dst_color_range=_FULL if full_range else _LIMITED,
+            interpolation=_EXACT,
+            threads=1,
+        )
+
+    return convert
 
 
-def to_rgb(picture: av.VideoFrame, matrix: int, full_range: bool = False) -> np.ndarray:
-    """The inverse of `to_yuv`: uint8 RGB [H, W, 3]."""
-    return picture.to_ndarray(
-        format="rgb24",
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=_FULL if full_range else _LIMITED,
-        dst_color_range=_FULL,
-        interpolation=_EXACT,
-    )
+def rgb_converter(full_range: bool = False) -> Callable[[av.VideoFrame, int], np.ndarray]:
+    """The inverse of `yuv_converter`: a picture and its matrix -> uint8 RGB [H, W, 3]."""
+    scaler = VideoReformatter()
+
+    def convert(picture: av.VideoFrame, matrix: int) -> np.ndarray:
+        return scaler.reformat(
+            picture,
+            format="rgb24",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=_FULL if full_range else _LIMITED,
+            dst_color_range=_FULL,
+            interpolation=_EXACT,
+            threads=1,
+        ).to_ndarray()
+
+    return convert
 
 
 def _set_decoding_times(packets: list[av.Packet]) -> None:
@@ -229,7 +286,13 @@ def _set_decoding_times(packets: list[av.Packet]) -> None:
         packet.dts = order - delay
 
 
-def _add_stream(container, shape: tuple[int, ...], fps: float, config: EncodeConfig):
+def _opened(
+    made: Callable[[fractions.Fraction, dict[str, str]], Any],
+    shape: tuple[int, ...],
+    fps: float,
+    config: EncodeConfig,
+) -> Any:
+    """The encoder of frames of one shape: a stream of a container, or a codec context alone."""
     options = {"preset": config.preset, "crf": str(config.effective_crf)}
     if config.codec == "h264":
         options["threads"] = "1"
@@ -244,12 +307,11 @@ def _add_stream(container, shape: tuple[int, ...], fps: float, config: EncodeCon
     else:
         # A rate of 0 makes CRF the only rule. libvpx calls its preset cpu-used.
         options |= {"b": "0", "deadline": "good", "cpu-used": options.pop("preset")}
-    rate = fractions.Fraction(fps).limit_denominator(1001)
-    stream = container.add_stream(_ENCODERS[config.codec], rate=rate, options=options)
-    stream.height, stream.width = shape[:2]
-    stream.pix_fmt = "yuv420p"
-    context = stream.codec_context
+    encoder = made(fractions.Fraction(fps).limit_denominator(1001), options)
+    context = getattr(encoder, "codec_context", encoder)
+    context.height, context.width = shape[:2]
+    context.pix_fmt = "yuv420p"
     context.thread_count = 1
     context.colorspace, context.color_primaries, context.color_trc = _COLOUR[config.matrix]
     context.color_range = _LIMITED
-    return stream
+    return encoder

@@ -6,12 +6,12 @@ takes a severer one, and all its levels are comparable.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from data_prep.simulators import spatial, streaming
-from data_prep.simulators.base import Parameter, Simulator, SimulatorError
+from data_prep.simulators.base import Clip, Parameter, Simulator, SimulatorError
 
 # Capture name -> its simulator and, level by level, its parameter.
 _CAPTURES = {
@@ -45,10 +45,10 @@ def chain(
             raise SimulatorError(f"{name}: level {severe} does not only add to {mild}")
 
     def apply(
-        frames: np.ndarray, fps: float, parameter: Parameter, seed: int, **options: str
-    ) -> np.ndarray:
-        captured = capture.apply(frames, fps, parameter[0], seed)
-        return compress.apply(captured, fps, parameter[1], seed, **options)
+        frames: Iterator[np.ndarray], clip: Clip, parameter: Parameter, seed: int, **options: str
+    ) -> Iterator[np.ndarray]:
+        captured = capture.apply(frames, clip, parameter[0], seed)
+        return compress.apply(captured, clip, parameter[1], seed, **options)
 
     return Simulator(
         name,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from data_prep.simulators.base import Simulator, first_shape, frame_by_frame, random_stream
+from data_prep.simulators.base import Clip, Simulator, random_stream
 
 _RADII = (0.004, 0.008, 0.014, 0.024, 0.04)
 _LENGTHS = (0.01, 0.02, 0.035, 0.06, 0.1)
@@ -62,27 +62,27 @@ def _mixed(frame: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarra
 
 
 def _defocus(
-    frames: Iterator[np.ndarray], fps: float, fraction: float, seed: int, part: bool
+    frames: Iterator[np.ndarray], clip: Clip, fraction: float, seed: int, part: bool
 ) -> Iterator[np.ndarray]:
-    (height, width, _), frames = first_shape(frames)
+    height, width = clip.height, clip.width
     spot = soft_spot(random_stream(seed, "defocus"), height, width) if part else None
     yield from _blurred(frames, disc(fraction * min(height, width)), spot)
 
 
 def _motion_blur(
-    frames: Iterator[np.ndarray], fps: float, fraction: float, seed: int, part: bool
+    frames: Iterator[np.ndarray], clip: Clip, fraction: float, seed: int, part: bool
 ) -> Iterator[np.ndarray]:
-    (height, width, _), frames = first_shape(frames)
+    height, width = clip.height, clip.width
     rng = random_stream(seed, "motion_blur")
     kernel = line(fraction * min(height, width), rng.uniform(0, math.pi))
     yield from _blurred(frames, kernel, soft_spot(rng, height, width) if part else None)
 
 
 def _haze(
-    frames: Iterator[np.ndarray], fps: float, depth: float, seed: int
+    frames: Iterator[np.ndarray], clip: Clip, depth: float, seed: int
 ) -> Iterator[np.ndarray]:
     """Koschmieder's law: what is far fades towards the air's light, exponentially."""
-    (height, width, _), frames = first_shape(frames)
+    height, width = clip.height, clip.width
     rng = random_stream(seed, "haze")
     far = np.linspace(1, 0.4, height, dtype=np.float32)[:, None]
     distance = 0.7 * far + 0.3 * soft_spot(rng, height, width)
@@ -95,22 +95,25 @@ def _haze(
 
 SIMULATORS = (
     Simulator(
-        "defocus", "optics", "fraction", _RADII, frame_by_frame(_defocus), options={"part": False}
+        "defocus", "optics", "fraction", _RADII, _defocus, options={"part": False}, by_frame=True
     ),
     Simulator(
-        *("local_defocus", "optics", "fraction", _RADII, frame_by_frame(_defocus)),
+        *("local_defocus", "optics", "fraction", _RADII, _defocus),
         options={"part": True},
+        by_frame=True,
         random=True,
     ),
     Simulator(
-        *("motion_blur", "optics", "fraction", _LENGTHS, frame_by_frame(_motion_blur)),
+        *("motion_blur", "optics", "fraction", _LENGTHS, _motion_blur),
         options={"part": False},
+        by_frame=True,
         random=True,
     ),
     Simulator(
-        *("local_motion_blur", "optics", "fraction", _LENGTHS, frame_by_frame(_motion_blur)),
+        *("local_motion_blur", "optics", "fraction", _LENGTHS, _motion_blur),
         options={"part": True},
+        by_frame=True,
         random=True,
     ),
-    Simulator("haze", "optics", "depth", _HAZE, frame_by_frame(_haze), random=True),
+    Simulator("haze", "optics", "depth", _HAZE, _haze, random=True, by_frame=True),
 )

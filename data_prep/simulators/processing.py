@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from data_prep.simulators.base import Simulator, first_shape, frame_by_frame
+from data_prep.simulators.base import Clip, Simulator
 
 _FACTORS = (2, 3, 4, 8, 16)  # as of `resize`
 # (deviation of the Gaussian as a share of the shorter side, gain)
@@ -21,9 +21,9 @@ _RULES = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR}
 
 
 def _upscaled(
-    frames: Iterator[np.ndarray], fps: float, factor: float, seed: int, rule: str
+    frames: Iterator[np.ndarray], clip: Clip, factor: float, seed: int, rule: str
 ) -> Iterator[np.ndarray]:
-    (height, width, _), frames = first_shape(frames)
+    height, width = clip.height, clip.width
     small = (max(1, round(width / factor)), max(1, round(height / factor)))
     for frame in frames:
         reduced = cv2.resize(frame, small, interpolation=cv2.INTER_AREA)
@@ -31,9 +31,9 @@ def _upscaled(
 
 
 def _oversharpen(
-    frames: Iterator[np.ndarray], fps: float, level: tuple[float, float], seed: int
+    frames: Iterator[np.ndarray], clip: Clip, level: tuple[float, float], seed: int
 ) -> Iterator[np.ndarray]:
-    (height, width, _), frames = first_shape(frames)
+    height, width = clip.height, clip.width
     fraction, gain = level
     sigma = max(fraction * min(height, width), 0.5)
     for frame in frames:
@@ -43,7 +43,7 @@ def _oversharpen(
 
 
 def _banding(
-    frames: Iterator[np.ndarray], fps: float, count: int, seed: int
+    frames: Iterator[np.ndarray], clip: Clip, count: int, seed: int
 ) -> Iterator[np.ndarray]:
     table = np.rint(np.rint(np.arange(256) / 255 * (count - 1)) * (255 / (count - 1)))
     table = table.astype(np.uint8)
@@ -54,9 +54,9 @@ def _banding(
 
 
 def _chroma_bleed(
-    frames: Iterator[np.ndarray], fps: float, fraction: float, seed: int
+    frames: Iterator[np.ndarray], clip: Clip, fraction: float, seed: int
 ) -> Iterator[np.ndarray]:
-    (height, width, _), frames = first_shape(frames)
+    height, width = clip.height, clip.width
     cell = max(fraction * min(height, width), 1.0)
     small = (max(1, round(width / cell)), max(1, round(height / cell)))
     shift = np.array([[1, 0, cell / 2], [0, 1, 0]])
@@ -73,18 +73,21 @@ def _chroma_bleed(
 SIMULATORS = (
     *(
         Simulator(
-            *(rule, "processing", "factor", _FACTORS, frame_by_frame(_upscaled)),
+            *(rule, "processing", "factor", _FACTORS, _upscaled),
             options={"rule": rule},
+            by_frame=True,
         )
         for rule in _RULES
     ),
     Simulator(
         *("oversharpen", "processing", ("fraction", "gain"), _SHARPENING),
-        frame_by_frame(_oversharpen),
+        _oversharpen,
+        by_frame=True,
     ),
-    Simulator("banding", "processing", "levels", (40, 24, 16, 10, 6), frame_by_frame(_banding)),
+    Simulator("banding", "processing", "levels", (40, 24, 16, 10, 6), _banding, by_frame=True),
     Simulator(
         *("chroma_bleed", "processing", "fraction", (0.015, 0.03, 0.06, 0.1, 0.16)),
-        frame_by_frame(_chroma_bleed),
+        _chroma_bleed,
+        by_frame=True,
     ),
 )

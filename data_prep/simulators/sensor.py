@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from data_prep.simulators.base import Simulator, first_shape, frame_by_frame, random_stream
+from data_prep.simulators.base import Clip, Simulator, random_stream
 
 # Variance of the noise: photons * light + readout^2, with light in [0, 1].
 _NOISE = ((0.0015, 0.004), (0.004, 0.008), (0.01, 0.014), (0.025, 0.024), (0.06, 0.04))
@@ -38,9 +38,9 @@ _TO_8_BITS = np.rint(255 * display_value(np.arange(_SHADES) / (_SHADES - 1))).as
 
 
 def _sensor_noise(
-    frames: Iterator[np.ndarray], fps: float, level: tuple[float, float], seed: int
+    frames: Iterator[np.ndarray], clip: Clip, level: tuple[float, float], seed: int
 ) -> Iterator[np.ndarray]:
-    (height, width, _), frames = first_shape(frames)
+    height, width = clip.height, clip.width
     photons, readout = level
     # The level is part of the stream's name, as for gaussian_noise: no two share a pattern.
     rng = random_stream(seed, "sensor_noise", repr(level))
@@ -58,10 +58,10 @@ def _sensor_noise(
 
 
 def _denoise(
-    frames: Iterator[np.ndarray], fps: float, level: tuple[float, float, float], seed: int
+    frames: Iterator[np.ndarray], clip: Clip, level: tuple[float, float, float], seed: int
 ) -> Iterator[np.ndarray]:
     *noise, reach = level
-    for noisy in _sensor_noise(frames, fps, tuple(noise), seed):
+    for noisy in _sensor_noise(frames, clip, tuple(noise), seed):
         calm = cv2.medianBlur(noisy, 3)  # a bilateral filter keeps outliers
         yield cv2.bilateralFilter(calm, 5, reach, 2.5)
 
@@ -74,20 +74,20 @@ def _exposed(frames: Iterator[np.ndarray], light: np.ndarray) -> Iterator[np.nda
 
 
 def _overexposure(
-    frames: Iterator[np.ndarray], fps: float, stops: float, seed: int
+    frames: Iterator[np.ndarray], clip: Clip, stops: float, seed: int
 ) -> Iterator[np.ndarray]:
     return _exposed(frames, _LIGHT * 2**stops)
 
 
 def _underexposure(
-    frames: Iterator[np.ndarray], fps: float, stops: float, seed: int
+    frames: Iterator[np.ndarray], clip: Clip, stops: float, seed: int
 ) -> Iterator[np.ndarray]:
     # A sensor's black level: light below a two-hundredth of full scale is lost.
     return _exposed(frames, (_LIGHT * 2**-stops - 0.005) / 0.995)
 
 
 def _colour_cast(
-    frames: Iterator[np.ndarray], fps: float, strength: float, seed: int
+    frames: Iterator[np.ndarray], clip: Clip, strength: float, seed: int
 ) -> Iterator[np.ndarray]:
     """Gains of the channels in one direction of the colour plane; their product is 1."""
     angle = random_stream(seed, "colour_cast").uniform(0, 2 * math.pi)
@@ -101,23 +101,24 @@ def _colour_cast(
 
 SIMULATORS = (
     Simulator(
-        *("sensor_noise", "sensor", ("photons", "readout"), _NOISE, frame_by_frame(_sensor_noise)),
+        *("sensor_noise", "sensor", ("photons", "readout"), _NOISE, _sensor_noise),
         random=True,
     ),
     Simulator(
         *("denoise", "sensor", ("photons", "readout", "reach"), _DENOISED),
-        frame_by_frame(_denoise),
+        _denoise,
         random=True,
     ),
     Simulator(
-        "overexposure", "sensor", "stops", (1, 1.5, 2, 2.6, 3.3), frame_by_frame(_overexposure)
+        "overexposure", "sensor", "stops", (1, 1.5, 2, 2.6, 3.3), _overexposure, by_frame=True
     ),
     Simulator(
-        "underexposure", "sensor", "stops", (1, 1.8, 2.6, 3.4, 4.2), frame_by_frame(_underexposure)
+        "underexposure", "sensor", "stops", (1, 1.8, 2.6, 3.4, 4.2), _underexposure, by_frame=True
     ),
     Simulator(
         *("colour_cast", "sensor", "strength", (0.15, 0.3, 0.5, 0.75, 1.1)),
-        frame_by_frame(_colour_cast),
+        _colour_cast,
+        by_frame=True,
         random=True,
     ),
 )

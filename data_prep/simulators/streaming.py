@@ -4,10 +4,12 @@ The CRFs of AV1 and VP9 are on those encoders' own scale, 0 to 63. Their presets
 SVT-AV1's 0 to 13, and libvpx's `cpu-used` 4.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from data_prep.simulators import encode
-from data_prep.simulators.base import Simulator
+from data_prep.simulators.base import Clip, Simulator
 
 _PRESETS = {"h264": "fast", "h265": "veryslow", "av1": "8", "vp9": "4"}
 _CRFS = {
@@ -19,9 +21,15 @@ _CRFS = {
 
 
 def _compress(
-    frames: np.ndarray, fps: float, crf: float, seed: int, codec: str, encoder: str, preset: str
-) -> np.ndarray:
-    return encode.encode_decode(frames, fps, encode.EncodeConfig(codec, crf, preset))
+    frames: Iterator[np.ndarray],
+    clip: Clip,
+    crf: float,
+    seed: int,
+    codec: str,
+    encoder: str,
+    preset: str,
+) -> Iterator[np.ndarray]:
+    return encode.encode_decode(frames, clip.fps, encode.EncodeConfig(codec, crf, preset))
 
 
 def _codec(name: str) -> Simulator:

@@ -10,11 +10,12 @@
 """
 
 import itertools
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-from data_prep.simulators.base import Simulator, random_stream
+from data_prep.simulators.base import Clip, Simulator, random_stream
 
 JITTER_FRACTIONS = (0.01, 0.025, 0.05)
 STUTTER_PROBABILITIES = (0.1, 0.3, 0.6)
@@ -28,30 +29,25 @@ def jitter_directions(num_frames: int, seed: int) -> np.ndarray:
     return random_stream(seed, "jitter").uniform(-1, 1, (num_frames, 2))
 
 
-def _jitter(frames: np.ndarray, fps: float, fraction: float, seed: int) -> np.ndarray:
-    count, height, width = frames.shape[:3]
-    if count == 1:
-        return frames.copy()
+def _jitter(
+    frames: Iterator[np.ndarray], clip: Clip, fraction: float, seed: int
+) -> Iterator[np.ndarray]:
+    if clip.num_frames == 1:
+        yield from frames
+        return
+    size = clip.width, clip.height
     window = 1 - 2 * fraction
-    out = np.empty_like(frames)
-    directions = jitter_directions(count, seed)
-    for source, target, direction in zip(frames, out, directions, strict=True):
+    for frame, direction in zip(frames, jitter_directions(clip.num_frames, seed), strict=True):
         # Output pixel x shows source position window * (x + 0.5) + left - 0.5 (pixel centres).
-        left, top = fraction * (1 + direction) * (width, height)
+        left, top = fraction * (1 + direction) * size
         matrix = np.array(
             [
                 [window, 0, left + 0.5 * window - 0.5],
                 [0, window, top + 0.5 * window - 0.5],
             ]
         )
-        target[:] = cv2.warpAffine(
-            source,
-            matrix,
-            (width, height),
-            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-    return out
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        yield cv2.warpAffine(frame, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def stutter_sources(num_frames: int, probability: float, seed: int) -> np.ndarray:
@@ -83,8 +79,14 @@ def _spread(uniforms: np.ndarray) -> None:
         uniforms[np.argmin(distance)] = middle
 
 
-def _stutter(frames: np.ndarray, fps: float, probability: float, seed: int) -> np.ndarray:
-    return frames[stutter_sources(len(frames), probability, seed)]
+def _stutter(
+    frames: Iterator[np.ndarray], clip: Clip, probability: float, seed: int
+) -> Iterator[np.ndarray]:
+    sources = stutter_sources(clip.num_frames, probability, seed)
+    for index, frame in enumerate(frames):
+        if sources[index] == index:
+            shown = frame
+        yield shown
 
 
 def frame_slots(num_frames: int, fps: float, rate: int) -> np.ndarray:
@@ -103,21 +105,31 @@ def effective_rate(rate: float, fps: float) -> float:
     return fps * min(1.0, rate / max(1, round(fps)))
 
 
-def _frame_drop(frames: np.ndarray, fps: float, rate: int, seed: int) -> np.ndarray:
-    slots = frame_slots(len(frames), fps, rate)
-    _, first = np.unique(slots, return_index=True)
-    return frames[first[slots]]
+def _frame_drop(
+    frames: Iterator[np.ndarray], clip: Clip, rate: int, seed: int
+) -> Iterator[np.ndarray]:
+    for slot in _by_slot(frames, clip, rate):
+        first = next(slot)
+        yield first
+        yield from (first for _ in slot)
 
 
-def _frame_blend(frames: np.ndarray, fps: float, rate: int, seed: int) -> np.ndarray:
-    slots = frame_slots(len(frames), fps, rate)
-    out = np.empty_like(frames)
-    edges = [0, *(np.flatnonzero(np.diff(slots)) + 1), len(frames)]
-    for start, stop in itertools.pairwise(edges):
-        count = stop - start
-        total = frames[start:stop].sum(axis=0, dtype=np.uint32)
-        out[start:stop] = (total + count // 2) // count
-    return out
+def _frame_blend(
+    frames: Iterator[np.ndarray], clip: Clip, rate: int, seed: int
+) -> Iterator[np.ndarray]:
+    for slot in _by_slot(frames, clip, rate):
+        count, total = 1, next(slot)
+        for frame in slot:
+            count, total = count + 1, np.add(total, frame, dtype=np.uint32)
+        mean = ((total + count // 2) // count).astype(np.uint8) if count > 1 else total
+        yield from itertools.repeat(mean, count)
+
+
+def _by_slot(frames: Iterator[np.ndarray], clip: Clip, rate: int) -> Iterator[Iterator[np.ndarray]]:
+    """The frames of each slot, one slot after the other."""
+    numbers = zip(frame_slots(clip.num_frames, clip.fps, rate).tolist(), frames, strict=True)
+    for _, slot in itertools.groupby(numbers, key=lambda pair: pair[0]):
+        yield (frame for _, frame in slot)
 
 
 SIMULATORS = (

@@ -10,13 +10,14 @@ What a mild level loses is lost at every severer one. One frame has nothing to h
 """
 
 import math
+import tempfile
 from collections.abc import Iterator
 
 import av
 import numpy as np
 
 from data_prep.simulators import elementary
-from data_prep.simulators.base import Simulator, first_shape, frame_by_frame, random_stream
+from data_prep.simulators.base import Clip, Simulator, random_stream
 
 _LOST = (0.02, 0.05, 0.12, 0.3)
 _SLICE_TYPES = (1, 5)  # NAL units that hold a part of a picture
@@ -49,31 +50,43 @@ def lost_slices(counts: list[int], share: float, seed: int) -> list[set[int]]:
     """
     rng = random_stream(seed, "packet_loss")
     draws = [rng.uniform(size=count) for count in counts]
-    candidates = sorted(
-        (draw, frame, index)
-        for frame, values in enumerate(draws)
-        for index, draw in enumerate(values)
-        if index != np.argmax(values)
-    )
+    order = np.argsort(np.concatenate(draws), kind="stable")
+    frames = np.repeat(np.arange(len(counts)), counts)
+    indices = np.concatenate([np.arange(count) for count in counts])
+    kept = np.concatenate([np.arange(len(d)) == np.argmax(d) for d in draws if len(d)])
+    order = order[~kept[order]][: math.ceil(share * sum(counts))]
     lost: list[set[int]] = [set() for _ in counts]
-    for _, frame, index in candidates[: math.ceil(share * sum(counts))]:
+    for frame, index in zip(frames[order].tolist(), indices[order].tolist(), strict=True):
         lost[frame].add(index)
     return lost
 
 
 def _packet_loss(
-    frames: Iterator[np.ndarray], fps: float, share: float, seed: int, encoder: str
+    frames: Iterator[np.ndarray], clip: Clip, share: float, seed: int, encoder: str
 ) -> Iterator[np.ndarray]:
-    shape, frames = first_shape(frames)
-    sent = [nal_units(bytes(packet)) for packet in elementary.code(frames, _CODER)]
-    slices = [[k for k, unit in enumerate(units) if _is_slice(unit)] for units in sent]
-    lost = lost_slices([len(found) for found in slices], share, seed)
-    arrived = []
-    for units, found, gone in zip(sent, slices, lost, strict=True):
-        missing = {found[index] for index in gone}
-        kept = (b"\0\0\0\1" + unit for k, unit in enumerate(units) if k not in missing)
-        arrived.append(av.Packet(b"".join(kept)))
-    yield from elementary.decode(arrived, _CODER, shape[:2])
+    sizes, counts = [], []
+    # Which packets are lost is known once all are made: a file keeps them, whatever the length.
+    with tempfile.TemporaryFile() as sent:
+        for packet in elementary.code(frames, _CODER):
+            sizes.append(sent.write(packet))
+            counts.append(sum(map(_is_slice, nal_units(bytes(packet)))))
+        sent.seek(0)
+        lost = lost_slices(counts, share, seed)
+        arrived = (
+            av.Packet(_without(sent.read(size), gone))
+            for size, gone in zip(sizes, lost, strict=True)
+        )
+        yield from elementary.decode(arrived, _CODER, (clip.height, clip.width))
+
+
+def _without(packet: bytes, gone: set[int]) -> bytes:
+    """A packet less some of its slices."""
+    index, kept = -1, []
+    for unit in nal_units(packet):
+        index += _is_slice(unit)
+        if not (_is_slice(unit) and index in gone):
+            kept.append(b"\0\0\0\1" + unit)
+    return b"".join(kept)
 
 
 def _is_slice(unit: bytes) -> bool:
@@ -86,25 +99,25 @@ def held(index: int, fps: float, period: float, start: float, seconds: float) ->
 
 
 def _hold(
-    frames: Iterator[np.ndarray], fps: float, seconds: float, seed: int, every: float
+    frames: Iterator[np.ndarray], clip: Clip, seconds: float, seed: int, every: float
 ) -> Iterator[np.ndarray]:
     # Early in a period, so that a second shows most of a freeze.
     start = random_stream(seed, "hold").uniform(0, every / 8)
     for index, frame in enumerate(frames):
-        if not held(index, fps, every, start, seconds):
+        if not held(index, clip.fps, every, start, seconds):
             shown = frame
         yield shown
 
 
 SIMULATORS = (
     Simulator(
-        *("packet_loss", "transmission", "share", _LOST, frame_by_frame(_packet_loss)),
+        *("packet_loss", "transmission", "share", _LOST, _packet_loss),
         options={"encoder": f"libx264 of PyAV {av.__version__}"},
         random=True,
     ),
     *(
         Simulator(
-            *(name, "transmission", "seconds", lengths, frame_by_frame(_hold)),
+            *(name, "transmission", "seconds", lengths, _hold),
             options={"every": period},
             random=True,
         )

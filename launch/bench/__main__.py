@@ -1,6 +1,7 @@
 """Measures what a stage costs on this machine.
 
     python launch/bench prep [--videos DIR] [--height 720] [--out FILE.json]
+    python launch/bench memory --video FILE [--seconds 10] [--simulators spatial h264]
     python launch/bench map [--num 1000000] [--out FILE.json]
     python launch/bench loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
     python launch/bench scoring [--repeats 30] [--out FILE.json]
@@ -26,6 +27,13 @@ def _prep(args: argparse.Namespace) -> tuple[dict, str]:
 
     found = prep.measure(args.videos, args.num, args.height, args.seconds, args.config)
     return found, prep.table(found)
+
+
+def _memory(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import memory
+
+    found = memory.measure(args.video, args.seconds, args.simulators, args.config, args.preset)
+    return found, memory.table(found)
 
 
 def _map(args: argparse.Namespace) -> tuple[dict, str]:
@@ -81,6 +89,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--height", type=int, default=288, help="lines of the scenes that are made")
     sub.add_argument("--seconds", type=float, default=3.2, help="length of those scenes")
     sub.add_argument("--config", default="quickstart", help="settings to prepare with")
+    sub = commands.add_parser("memory", help="preparation of one video: a worker and its child")
+    sub.set_defaults(handler=_memory)
+    sub.add_argument("--video", required=True, help="a file")
+    sub.add_argument("--seconds", type=float, default=10.0, help="length of the segment")
+    sub.add_argument("--simulators", nargs="+", default=["gaussian_blur", "stutter", "h264"])
+    sub.add_argument("--config", default="paper", help="settings to prepare with")
+    sub.add_argument("--preset", default="ultrafast", help="of H.265")
     sub = commands.add_parser("map", help="comparisons to scores: six-by-six Thurstone problems")
     sub.set_defaults(handler=_map)
     sub.add_argument("--num", type=int, default=1_000_000, help="problems")

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from PIL import Image
 
 from data_prep.inputs import source as ingest
+from data_prep.prepare import buckets
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.segments import prepare_source
 from data_prep.scenes import scenes
@@ -28,19 +30,18 @@ from vqa_jax.corpus import shards
 from vqa_jax.media import find, probe, view
 from vqa_jax.media.preprocess import Preprocess
 
-# Step -> functions whose time, with all they call, is the step's: (end of the file's path, name).
+# Step -> parts of the paths of its files. What they call of libraries is their time, too.
 _STEPS = {
-    "decode": [("vqa_jax/media/decode.py", "iter_frames")],
-    "resize": [("vqa_jax/media/view.py", "view_frames"), ("vqa_jax/media/view.py", "motion_clips")],
-    "encode": [
-        ("data_prep/simulators/encode.py", "encode_rgb"),
-        ("data_prep/simulators/encode.py", "decode_rgb"),
-    ],
-    "simulators": [("data_prep/simulators/__init__.py", "simulate")],  # less "encode"
-    "teachers": [("vqa_jax/teachers/measures.py", "score")],
-    "write": [("vqa_jax/corpus/shards.py", "write"), ("vqa_jax/corpus/shards.py", "finish")],
+    "decode": ["vqa_jax/media/decode", "media/container", "media/colour", "media/interlace"],
+    "keep": ["data_prep/prepare/footage"],  # frames in a file and out of it
+    "resize": ["vqa_jax/media/view"],
+    "encode": ["data_prep/simulators/encode", "data_prep/simulators/elementary"],
+    "simulators": ["data_prep/simulators/"],
+    "teachers": ["vqa_jax/teachers/"],
+    "write": ["vqa_jax/corpus/", "data_prep/prepare/buckets"],
 }
 _REPEATS = 3
+_DEEPEST = 8  # calls of a library by itself
 _PUBLISHED = Preprocess()  # 384-pixel key frames, ten clips of 224
 
 
@@ -62,6 +63,7 @@ def measure(
       (frames kept per CPU second), "ratio"}}.
     """
     config = PrepConfig.from_dict(config_option.read(config_file).prep.to_dict())
+    cv2.setNumThreads(1)  # as in the child that prepares
     with tempfile.TemporaryDirectory() as folder:
         if videos is None:
             videos = os.path.join(folder, "scenes")
@@ -116,9 +118,9 @@ def _prepare(infos: list[probe.VideoInfo], folder: str, config: PrepConfig) -> d
         shards.ShardWriter(paths["vqa_clips"], "vqa_clips") as clips,
     ):
         for info, source in zip(infos, sources, strict=True):
-            for item in prepare_source(info.path, source, config):
-                videos.write(item.video)
-                clips.write({"video_id": item.video["video_id"], "clips": item.clips})
+            for video, coded in buckets.gathered(prepare_source(info.path, source, config)):
+                videos.write(video.video)
+                clips.write_serialized(video.video["video_id"], coded)
                 count += 1
     videos.finish()
     clips.finish()
@@ -135,14 +137,28 @@ def _prepare(infos: list[probe.VideoInfo], folder: str, config: PrepConfig) -> d
 
 
 def _shares(profile: cProfile.Profile, total: float) -> dict[str, float]:
+    stats = pstats.Stats(profile).stats
     seconds = dict.fromkeys(_STEPS, 0.0)
-    for (path, _, name), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():
-        for step, functions in _STEPS.items():
-            if any(path.endswith(end) and name == wanted for end, wanted in functions):
-                seconds[step] += cumulative
-    seconds["simulators"] -= seconds["encode"]  # encodes happen inside of simulators only
+    for function, (_, _, own, _, _) in stats.items():
+        for step, share in _owners(function, stats, ()).items():
+            seconds[step] += own * share
     shares = {step: value / total for step, value in seconds.items()}
     return shares | {"other": 1 - sum(shares.values())}
+
+
+def _owners(function: Any, stats: dict[Any, Any], within: tuple[Any, ...]) -> dict[str, float]:
+    """Step -> share of a function's own time; a library's is that of its callers."""
+    for step, parts in _STEPS.items():
+        if any(part in function[0] for part in parts):
+            return {step: 1.0}
+    found: dict[str, float] = {}
+    callers = stats[function][4]
+    total = sum(own for _, _, own, _ in callers.values())
+    for caller, (_, _, own, _) in callers.items():
+        if total and caller not in within and len(within) < _DEEPEST:
+            for step, share in _owners(caller, stats, (*within, function)).items():
+                found[step] = found.get(step, 0.0) + share * own / total
+    return found
 
 
 def _compare_reading(infos: list[probe.VideoInfo]) -> dict[str, float]:

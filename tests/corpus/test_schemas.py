@@ -31,3 +31,16 @@ def test_a_record_of_the_wrong_type_is_refused():
         schemas.serialize("vqa_videos", video("v") | {"frames": np.zeros((1, 2, 2, 3), np.float32)})
     with pytest.raises(Exception, match="awful"):
         schemas.serialize("vqa_pairs", pair("p", "awful"))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (0, 3, 4, 4), (9, 3, 48, 48)])
+def test_clips_are_the_bytes_that_tfds_writes(shape):
+    """Written piece by piece: sizes on either side of what one byte of a length can tell."""
+    order = np.arange(6, dtype=np.int32).reshape(2, 3)
+    residuals = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    features = schemas.FEATURES["vqa_clips"]
+    encoded = features.encode_example({"video_id": "é", "order": order, "residuals": residuals})
+    wanted = features._example_serializer.get_tf_example(encoded)
+    pieces = (residual.tobytes() for residual in residuals)
+    record = schemas.serialize_clips("é", order, shape, pieces)
+    assert record == wanted.SerializeToString(deterministic=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,12 +134,68 @@ def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
     features = FEATURES[kind]
     if kind == "vqa_clips":
         order, residuals = clip_coding.encode(example["clips"])
-        example = {"video_id": example["video_id"], "order": order, "residuals": residuals}
+        return serialize_clips(example["video_id"], order, residuals.shape, [residuals.tobytes()])
     if kind == "vqa_tokens":
         example = {name: example[name] for name in features}
     encoded = features.encode_example(dict(example))
     proto = features._example_serializer.get_tf_example(encoded)
     return proto.SerializeToString(deterministic=True)
+
+
+def serialize_clips(
+    video_id: str, order: np.ndarray, shape: Sequence[int], residuals: Iterable[bytes]
+) -> bytes:
+    """As `serialize` of clips that are coded already, without TFDS's copies of so large a record.
+
+    Args:
+      video_id: of the video.
+      order: int32 [M, K], as of `clip_coding.encode`.
+      shape: of the residuals [U, 3, H, W].
+      residuals: their bytes, in pieces that are not held here.
+    """
+    num_bytes = math.prod(shape)
+    before = b"".join(  # by name, as deterministic bytes are
+        _entry(name, kind, len(value)) + value
+        for name, kind, value in (
+            ("order/shape", _INTS, _varints(order.shape)),
+            ("order/value", _BYTES, order.astype("<i4").tobytes()),
+            ("residuals/shape", _INTS, _varints(shape)),
+        )
+    )
+    before += _entry("residuals/value", _BYTES, num_bytes)
+    after = _entry("video_id", _BYTES, len(video_id.encode())) + video_id.encode()
+    record = io.BytesIO()
+    record.write(_field(1, before, num_bytes + len(after)))
+    for piece in residuals:
+        record.write(piece)
+    record.write(after)
+    return record.getvalue()
+
+
+# Numbers of fields of Protocol Buffers: of a map's entry, and of the lists in a Feature.
+_KEY, _VALUE = 1, 2
+_BYTES, _INTS = 1, 3
+
+
+def _entry(name: str, kind: int, length: int) -> bytes:
+    """An entry of Features up to its value, whose `length` bytes follow."""
+    value = _field(_VALUE, _field(kind, _field(1, b"", length), length), length)
+    return _field(1, _field(_KEY, name.encode(), 0) + value, length)
+
+
+def _field(number: int, start: bytes, length: int) -> bytes:
+    """A field of variable length: its head, `start`, and `length` bytes that follow."""
+    return bytes([number << 3 | 2]) + _varints([len(start) + length]) + start
+
+
+def _varints(numbers: Iterable[int]) -> bytes:
+    coded = bytearray()
+    for number in numbers:
+        while number > 127:
+            coded.append(number & 127 | 128)
+            number >>= 7
+        coded.append(number)
+    return bytes(coded)
 
 
 def deserialize(kind: str, data: bytes) -> dict[str, Any]:

@@ -35,6 +35,8 @@ _START_SECONDS = 300.0  # imports, on a busy machine
 _LINUX = sys.platform == "linux"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 _ONE_THREAD = dict.fromkeys(_THREADS, "1")
+# glibc gives frames back to the system, and takes as long to get them again as to work on them.
+_KEPT_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
 
 class LimitError(MediaError):
@@ -187,7 +189,7 @@ class Isolated:
             [sys.executable, "-c", code],
             stdin=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), watched),
-            env=os.environ | _ONE_THREAD,
+            env=os.environ | _ONE_THREAD | _KEPT_HEAP,
         )
         theirs.close()
         os.close(watched)

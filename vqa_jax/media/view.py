@@ -200,6 +200,7 @@ class InputCollector:
     Attributes:
       keys: numbers of the frames that are seen as pictures.
       moving: numbers of the frames in motion clips.
+      clip_indices: int64 [M, clip_len], the frame at every place of every clip.
     """
 
     def __init__(self, num_frames: int, fps: float, pre: Preprocess):
@@ -207,8 +208,8 @@ class InputCollector:
         numbers = [numbers[k] for k in _thinned(len(numbers), pre.max_key_frames)]
         self._pre, self._count = pre, len(numbers)
         self.keys = {frame: i for i, frame in enumerate(numbers) if _views_of(i, self._count, pre)}
-        self._indices = _clip_indices(num_frames, fps, pre)
-        self.moving = set(self._indices.ravel().tolist())
+        self.clip_indices = _clip_indices(num_frames, fps, pre)
+        self.moving = set(self.clip_indices.ravel().tolist())
         self._views: list[np.ndarray] = []
         self._small: dict[int, np.ndarray] = {}
 
@@ -220,14 +221,22 @@ class InputCollector:
           frame: at native size.
           small: the frame by `motion_picture`, if it is at hand.
         """
-        if number in self.keys:
-            self._views.extend(_views(frame, self.keys[number], self._count, self._pre))
+        self.add_picture(number, frame)
         if number in self.moving:
             self._small[number] = motion_picture(frame, self._pre) if small is None else small
 
+    def add_picture(self, number: int, frame: np.ndarray) -> None:
+        """As `add`, of the pictures alone."""
+        if number in self.keys:
+            self._views.extend(_views(frame, self.keys[number], self._count, self._pre))
+
+    def pictures(self) -> np.ndarray:
+        """Frames as of `view_frames`, once all were added."""
+        return np.stack(self._views)
+
     def collected(self) -> tuple[np.ndarray, np.ndarray]:
         """Frames as of `view_frames` and clips as of `motion_clips`, once all were added."""
-        return np.stack(self._views), _gathered(self._small, self._indices, self._pre)
+        return self.pictures(), _gathered(self._small, self.clip_indices, self._pre)
 
 
 def motion_picture(frame: np.ndarray, pre: Preprocess) -> np.ndarray:

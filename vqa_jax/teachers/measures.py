@@ -9,7 +9,7 @@ are brought to one scale by `scales`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import cv2
@@ -69,14 +69,16 @@ class Measure:
     Attributes:
       name: key in the registry.
       higher_is_better: direction.
-      measure: function of uint8 RGB [T, H, W, 3].
+      measure: function of what `look` finds in the frames, at least one.
+      look: what it needs of a frame uint8 RGB [H, W, 3].
       max_frames: frames it looks at; more are thinned evenly (stills) or cut (motion).
       consecutive: whether it needs consecutive frames.
     """
 
     name: str
     higher_is_better: bool
-    measure: Callable[[np.ndarray], float]
+    measure: Callable[[Sequence[np.ndarray]], float]
+    look: Callable[[np.ndarray], np.ndarray] = nss.luma
     max_frames: int = _MAX_STILLS
     consecutive: bool = False
 
@@ -95,38 +97,36 @@ class Measure:
             raise ValueError(
                 f"{self.name}: need uint8 frames [T, H, W, 3], got {frames.dtype} {frames.shape}"
             )
-        frames = frames[self.choose(len(frames))]
-        return float(self.measure(frames))
+        return float(self.measure([self.look(frame) for frame in frames[self.choose(len(frames))]]))
 
 
-def niqe(frames: np.ndarray) -> float:
+def niqe(lumas: Sequence[np.ndarray]) -> float:
     """Distance of natural scene statistics from those of photographs; lower is better.
 
     Mittal et al. 2013, fitted on seven photographs only. Weak: takes unusual content (text,
     screens, fine texture, dark scenes) for distortion, and sees no temporal flaw.
     """
-    found = [nss.features(nss.luma(frame), nss.PATCH)[0] for frame in frames]
+    found = [nss.features(gray, nss.PATCH)[0] for gray in lumas]
     return nss.niqe_distance(np.concatenate(found), nss.load_pristine())
 
 
-def brisque_distance(frames: np.ndarray) -> float:
+def brisque_distance(lumas: Sequence[np.ndarray]) -> float:
     """Distance of whole-frame statistics from pristine ones, in deviations; lower is better.
 
     Features of Mittal et al. 2012 without their regression. Weak: as `niqe`, and one odd feature
     of the content is enough to raise it.
     """
-    found = [nss.features(nss.luma(frame), None)[0] for frame in frames]
+    found = [nss.features(gray, None)[0] for gray in lumas]
     return nss.frame_distance(np.concatenate(found), nss.load_pristine())
 
 
-def sharpness(frames: np.ndarray) -> float:
+def sharpness(lumas: Sequence[np.ndarray]) -> float:
     """How much neighbour differences shrink when blurred again, 0..1; higher is sharper.
 
     Crete et al. 2007. Weak: noise counts as sharp, smooth content and shallow focus as blurred.
     """
     values = []
-    for frame in frames:
-        gray = nss.luma(frame)
+    for gray in lumas:
         shares = []
         for axis, size in ((0, (1, 11)), (1, (11, 1))):
             change = np.abs(np.diff(gray, axis=axis))
@@ -136,7 +136,7 @@ def sharpness(frames: np.ndarray) -> float:
     return float(np.mean(values))
 
 
-def blockiness(frames: np.ndarray) -> float:
+def blockiness(lumas: Sequence[np.ndarray]) -> float:
     """Differences inside 8 x 8 blocks over those across their borders; higher is better.
 
     Romaniak et al. 2012; about 1 without blocks, below with them. Weak: sees only a grid that
@@ -144,8 +144,7 @@ def blockiness(frames: np.ndarray) -> float:
     """
     inside = border = 0.0
     inside_count = border_count = 0
-    for frame in frames:
-        gray = nss.luma(frame)
+    for gray in lumas:
         for picture in (gray, gray.T):
             line = np.abs(np.diff(picture, axis=0)).sum(axis=1)
             on_border = np.arange(1, len(line) + 1) % 8 == 0
@@ -161,47 +160,48 @@ def blockiness(frames: np.ndarray) -> float:
 _LAPLACIAN_DIFFERENCE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 
 
-def noise(frames: np.ndarray) -> float:
+def noise(lumas: Sequence[np.ndarray]) -> float:
     """Noise deviation in gray levels, from the calmest fifth of the blocks; lower is better.
 
     Immerkaer 1996 by blocks. Weak: a frame full of fine texture looks noisy, and blur is praised.
     """
     values = []
-    for frame in frames:
-        response = np.abs(cv2.filter2D(nss.luma(frame), cv2.CV_32F, _LAPLACIAN_DIFFERENCE))
+    for gray in lumas:
+        response = np.abs(cv2.filter2D(gray, cv2.CV_32F, _LAPLACIAN_DIFFERENCE))
         height, width = (side - side % 16 for side in response.shape)
         blocks = response[:height, :width].reshape(height // 16, 16, width // 16, 16)
         values.append(np.percentile(blocks.mean(axis=(1, 3)), 20) * np.sqrt(np.pi / 2) / 6)
     return float(np.mean(values))
 
 
-def exposure(frames: np.ndarray) -> float:
+def exposure(lumas: Sequence[np.ndarray]) -> float:
     """Distance of the mean luminance from mid gray plus the clipped share; lower is better.
 
     Range 0..1.5. Weak: night scenes, snow and titles are as they should be and still score badly.
     """
-    gray = np.stack([nss.luma(frame) for frame in frames])
+    gray = np.stack(lumas)
     clipped = np.mean((gray <= 4) | (gray >= 251))
     return float(abs(gray.mean() / 255 - 0.45) + clipped)
 
 
-def temporal_smoothness(frames: np.ndarray) -> float:
+def motion_look(frame: np.ndarray) -> np.ndarray:
+    """A frame uint8 RGB [H, W, 3] in gray and small, float32 [h, w]: what moves is still seen."""
+    height, width = frame.shape[:2]
+    size = (_MOTION_WIDTH, max(8, round(_MOTION_WIDTH * height / width)))
+    gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def temporal_smoothness(looks: Sequence[np.ndarray]) -> float:
     """Unsteadiness: how badly a frame is the mean of its neighbours, plus freezes; lower is better.
 
     Frames of steady motion lie between their neighbours; shaken ones do not, and a frozen frame
     equals its predecessor while the scene moves on. Weak: fast or repetitive motion and cuts look
     unsteady, and a still scene is perfect however it is shown. One or two frames give 0.
     """
-    if len(frames) < 3:
+    if len(looks) < 3:
         return 0.0
-    height, width = frames.shape[1:3]
-    size = (_MOTION_WIDTH, max(8, round(_MOTION_WIDTH * height / width)))
-    small = np.stack(
-        [
-            cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-            for f in frames
-        ]
-    ).astype(np.float32)
+    small = np.stack(looks)
     off_course = np.abs(small[1:-1] - 0.5 * (small[2:] + small[:-2])).mean(axis=(1, 2))
     course = 0.5 * np.abs(small[2:] - small[:-2]).mean(axis=(1, 2))
     # One gray level in the denominator: coding noise of a still scene is not unsteady motion.
@@ -217,4 +217,9 @@ register(Measure("sharpness", True, sharpness))
 register(Measure("blockiness", True, blockiness))
 register(Measure("noise", False, noise))
 register(Measure("exposure", False, exposure))
-register(Measure("temporal_smoothness", False, temporal_smoothness, _MAX_MOTION, consecutive=True))
+register(
+    Measure(
+        *("temporal_smoothness", False, temporal_smoothness, motion_look, _MAX_MOTION),
+        consecutive=True,
+    )
+)

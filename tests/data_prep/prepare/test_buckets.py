@@ -51,10 +51,12 @@ def test_a_source_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
     whole = segments.prepare_source
 
     def fails_late(path, source, config):
-        for k, video in enumerate(whole(path, source, config)):
-            if source is sources[0] and k == 3:
+        videos = 0
+        for part in whole(path, source, config):
+            if source is sources[0] and videos == 3:
                 raise EncodeError("x264 refuses")
-            yield video
+            videos += not isinstance(part, bytes)
+            yield part
 
     monkeypatch.setattr(buckets, "prepare_source", fails_late)
     summary = buckets.build_bucket(("y", sources), str(tmp_path), config)

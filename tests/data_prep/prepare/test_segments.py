@@ -1,12 +1,13 @@
 """Segments of a source: where they lie, which simulators they get, files that break off."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 
 from data_prep.inputs.source import Source
-from data_prep.prepare import pools, segments
+from data_prep.prepare import pools, segments, versions
 from tests.fixtures import broken_files, prep_corpus
 from vqa_jax.media import container
 
@@ -15,29 +16,21 @@ def test_a_file_that_breaks_off_is_used_as_far_as_it_decodes(tmp_path):
     """The probe promised 60 frames, 24 decode: segments of 8 lie in those 24."""
     broken_files.encode(tmp_path / "a.mp4")
     (source,) = prep_corpus.sources(tmp_path, "a.mp4")
-    honest = segments.prepare_source(source.location, source, prep_corpus.config())
+    honest = _videos(source, prep_corpus.config())
     promised = dataclasses.replace(source.info, num_frames=60)
     source = dataclasses.replace(source, info=promised)
-    made = segments.prepare_source(source.location, source, prep_corpus.config())
+    made = _videos(source, prep_corpus.config())
     for a, b in zip(honest, made, strict=True):
         np.testing.assert_array_equal(a.video["frames"], b.video["frames"])
         assert a.video["start_frame"] == b.video["start_frame"]
     # No whole segment decodes.
     with pytest.raises(container.TruncatedVideoError, match="ends after 24 frames"):
         long = prep_corpus.config(segment_seconds=3.0)
-        list(segments.prepare_source(source.location, source, long))
+        _videos(source, long)
     # Without a length, all that decodes is the segment.
     whole = prep_corpus.config(segment_seconds=0, segments_per_source=1)
-    first = next(segments.prepare_source(source.location, source, whole))
+    first = _videos(source, whole)[0]
     assert first.video["num_frames"] == 24
-
-
-def test_a_segment_larger_than_memory_is_refused_with_the_remedy(tmp_path, monkeypatch):
-    broken_files.encode(tmp_path / "a.mp4")
-    monkeypatch.setattr(segments, "_MAX_DECODED_BYTES", 2 * 8 * 48 * 64 * 3 - 1)
-    with pytest.raises(container.MediaError, match="segment_seconds"):
-        (source,) = prep_corpus.sources(tmp_path, "a.mp4")
-        next(segments.prepare_source(source.location, source, prep_corpus.config()))
 
 
 def test_a_pool_gets_its_simulators_and_no_others(tmp_path):
@@ -54,11 +47,22 @@ def test_a_pool_gets_its_simulators_and_no_others(tmp_path):
 
 
 def test_vmaf_is_measured_of_compression_and_scaling_alone(tmp_path, monkeypatch):
-    def measured(reference, distorted, fps):
-        assert reference.shape == distorted.shape and fps == source.info.fps
-        return 77.0
+    class Comparison(contextlib.nullcontext):
+        def __init__(self, reference, shape, distorted_shape, fps):
+            super().__init__()
+            assert shape == distorted_shape and fps == source.info.fps
+            self.reference = list(reference)
+            self.count = 0
 
-    monkeypatch.setattr(segments.vmaf, "vmaf", measured)
+        def add(self, frame):
+            assert frame.shape == self.reference[self.count].shape
+            self.count += 1
+
+        def score(self):
+            assert self.count == len(self.reference)
+            return 77.0
+
+    monkeypatch.setattr(versions.vmaf, "Comparison", Comparison)
     broken_files.encode(tmp_path / "a.mp4")
     (source,) = prep_corpus.sources(tmp_path, "a.mp4")
     names = ("resize", "darken", "h264")
@@ -66,10 +70,39 @@ def test_vmaf_is_measured_of_compression_and_scaling_alone(tmp_path, monkeypatch
         config = prep_corpus.config(
             simulators=names, simulators_per_segment=0, segments_per_source=1, vmaf=asked
         )
-        rows = [made.row for made in segments.prepare_source(source.location, source, config)]
+        rows = [made.row for made in _videos(source, config)]
         told = {row["simulator"] for row in rows if row.get("vmaf") == 77.0}
         assert told == ({"resize", "h264"} if asked else set())
         assert {row["simulator"] for row in rows} == {"source", *names}
+
+
+def test_levels_count_that_differ_from_source_and_the_last_that_did(tmp_path, monkeypatch):
+    """Looks of a version stand in for its frames: 1 and 3 as the source, 4 as 2."""
+    broken_files.encode(tmp_path / "a.mp4")
+    (source,) = prep_corpus.sources(tmp_path, "a.mp4")
+    frames = {0: 10, 1: 10, 2: 40, 3: 10, 4: 40, 5: 70}
+
+    def simulate(given, clip, name, level, seed, h265_preset):
+        return (np.full_like(frame, frames[level]) for frame in given), {}
+
+    whole = segments.Segment.frames
+
+    def flat(segment, numbers):
+        return (np.full_like(f, frames[0]) for f in whole(segment, numbers))
+
+    monkeypatch.setattr(segments, "simulate", simulate)
+    monkeypatch.setattr(segments.Segment, "frames", flat)
+    config = prep_corpus.config(
+        simulators=("resize",), simulators_per_segment=0, segments_per_source=1
+    )
+    made = [video.row["effective"] for video in _videos(source, config)]
+    assert made == [True, False, True, False, False, True]
+
+
+def _videos(source, config):
+    """All videos of a source, without their clips."""
+    parts = segments.prepare_source(source.location, source, config)
+    return [part for part in parts if not isinstance(part, bytes)]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_prep.simulators import expand, simulate
-from tests.fixtures.simulated import levels_of, run
+from data_prep.simulators import expand
+from tests.fixtures.simulated import levels_of, run, simulated
 
 
 def _edges(frames: np.ndarray) -> float:
@@ -30,6 +30,6 @@ def test_jpeg_keeps_the_channels_in_place():
 
 @pytest.mark.parametrize("name", [name for name in expand(("coding",)) if name != "jpeg"])
 def test_records_name_the_encoder(picture, name):
-    _, record = simulate(picture[:1, :32, :32], 30, name, 1, 0)
+    _, record = simulated(picture[:1, :32, :32], 30, name, 1, 0)
     assert record["codec"] == name
     assert "PyAV" in record["encoder"]

@@ -21,7 +21,7 @@ def test_flat_frames_come_back_in_order(coder, shape):
     frames = np.empty(shape, np.uint8)
     for index, frame in enumerate(frames):
         frame[:] = (200, 60 + 20 * index, 90)
-    packets = elementary.code(frames, coder)
+    packets = list(elementary.code(frames, coder))
     assert [bytes(p) for p in packets] == [bytes(p) for p in elementary.code(frames, coder)]
     got = np.stack(list(elementary.decode(packets, coder, shape[1:3])))
     np.testing.assert_allclose(
@@ -32,4 +32,4 @@ def test_flat_frames_come_back_in_order(coder, shape):
 def test_a_size_that_a_coder_refuses_is_an_error():
     wide = np.zeros((1, 16, 70_000, 3), np.uint8)
     with pytest.raises(EncodeError, match="mpeg2video"):
-        elementary.code(wide, CODERS[0])
+        list(elementary.code(wide, CODERS[0]))

@@ -21,6 +21,10 @@ def _bars(count: int = 3, height: int = 64, width: int = 96) -> np.ndarray:
     return np.broadcast_to(bars, (count, height, width, 3)).copy()
 
 
+def _decoded(frames: np.ndarray, fps: float, config: EncodeConfig) -> np.ndarray:
+    return np.stack(list(encode.encode_decode(frames, fps, config)))
+
+
 def _smooth(count: int, height: int, width: int) -> np.ndarray:
     """A grey ramp in both directions whose every frame has its own brightness."""
     rows, columns = np.mgrid[:height, :width]
@@ -33,7 +37,7 @@ def _smooth(count: int, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("matrix", ["bt709", "bt601"])
 def test_high_quality_round_trip_has_no_colour_shift(codec, matrix):
     frames = _bars()
-    got = encode.encode_decode(frames, 30, EncodeConfig(codec, 1, CODECS[codec], matrix))
+    got = _decoded(frames, 30, EncodeConfig(codec, 1, CODECS[codec], matrix))
     centres = np.arange(8, 96, 16)
     np.testing.assert_allclose(
         got[:, 8:56, centres].astype(float),
@@ -70,7 +74,7 @@ def test_repeated_conversion_does_not_drift(shared):
     source = frame[None, :120, :160]
     copy = source
     for _ in range(10):
-        copy = encode.encode_decode(copy, 30, EncodeConfig("h264", 1, "ultrafast"))
+        copy = _decoded(copy, 30, EncodeConfig("h264", 1, "ultrafast"))
     shift = copy.mean((0, 1, 2)) - source.mean((0, 1, 2))
     np.testing.assert_allclose(shift, 0, **TOLERANCES["encoded_mean_colour"])
 
@@ -79,7 +83,7 @@ def test_repeated_conversion_does_not_drift(shared):
 @pytest.mark.parametrize("size", [(63, 97), (33, 17), (5, 3), (1, 1)])
 def test_odd_and_tiny_sizes_keep_shape_and_alignment(codec, size):
     frames = _smooth(5, *size)
-    got = encode.encode_decode(frames, 24, EncodeConfig(codec, 1, CODECS[codec]))
+    got = _decoded(frames, 24, EncodeConfig(codec, 1, CODECS[codec]))
     assert got.shape == frames.shape
     assert got.dtype == np.uint8
     # A shift by one pixel would change the steep ramps of the small sizes by far more.
@@ -90,9 +94,7 @@ def test_odd_and_tiny_sizes_keep_shape_and_alignment(codec, size):
 def test_the_extension_does_not_bleed_into_the_picture(codec):
     """A flat bright frame stays flat up to its odd borders, even at the coarsest quantizer."""
     frames = np.full((2, 41, 43, 3), 220, np.uint8)
-    got = encode.encode_decode(
-        frames, 30, EncodeConfig(codec, encode.MAX_CRF[codec], CODECS[codec])
-    )
+    got = _decoded(frames, 30, EncodeConfig(codec, encode.MAX_CRF[codec], CODECS[codec]))
     assert np.ptp(got.astype(int)) <= 1
 
 
@@ -102,7 +104,7 @@ def test_every_frame_comes_back_in_order(codec, count):
     frames = np.full((count, 64, 96, 3), 40, np.uint8)
     for t in range(count):
         frames[t, :, 2 * t : 2 * t + 8] = 220
-    got = encode.encode_decode(frames, 30000 / 1001, EncodeConfig(codec, 15, CODECS[codec]))
+    got = _decoded(frames, 30000 / 1001, EncodeConfig(codec, 15, CODECS[codec]))
     assert got.shape == frames.shape
     error = [[np.square(a.astype(float) - b).mean() for b in frames] for a in got]
     np.testing.assert_array_equal(np.argmin(error, axis=1), np.arange(count))
@@ -115,6 +117,23 @@ def test_bytes_are_equal_for_equal_input(codec, preset, shape):
     frames = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     config = EncodeConfig(codec, 10, preset)
     assert len({encode.encode_rgb(frames, 25, config) for _ in range(8)}) == 1
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_stream_is_decoded_as_a_file_of_it_is(codec):
+    frames, config = _smooth(12, 72, 80), EncodeConfig(codec, 20, CODECS[codec])
+    with av.open(io.BytesIO(encode.encode_rgb(frames, 25, config))) as container:
+        rgb = encode.rgb_converter()
+        wanted = [rgb(frame, frame.colorspace) for frame in container.decode(video=0)]
+    np.testing.assert_array_equal(_decoded(frames, 25, config), wanted)
+
+
+def test_an_encoder_takes_its_look_ahead_and_no_more():
+    taken = []
+    frames = (taken.append(k) or frame for k, frame in enumerate(_smooth(90, 64, 80)))
+    stream = encode.encode_decode(frames, 25, EncodeConfig("h264", 20, "fast"))
+    next(stream)
+    assert len(taken) < 60  # 30 of look-ahead, and those that B-frames wait for
 
 
 def test_x264_runs_at_51_beyond_it():
@@ -139,6 +158,8 @@ def test_x264_runs_at_51_beyond_it():
 def test_what_cannot_be_encoded_is_said(frames, fps, message):
     with pytest.raises(EncodeError, match=message):
         encode.encode_rgb(frames, fps, EncodeConfig("h264", 30, "fast"))
+    with pytest.raises(EncodeError, match=message):
+        list(encode.encode_decode(frames, fps, EncodeConfig("h264", 30, "fast")))
 
 
 def test_frames_of_different_size_are_refused():

@@ -10,16 +10,18 @@ from data_prep.simulators import (
     encode,
     expand,
     mixed,
-    simulate,
 )
 from data_prep.simulators.base import SimulatorError
+from tests.fixtures.simulated import simulated
 
 
 def test_a_chain_is_its_steps_one_after_the_other(clip):
     frames = clip[:3]
-    got, record = simulate(frames, 30, "noise_h265", 2, 9, h265_preset="ultrafast")
-    captured, _ = simulate(frames, 30, "gaussian_noise", 3, 9)  # the same variance and stream
-    expected = encode.encode_decode(captured, 30, encode.EncodeConfig("h265", 42, "ultrafast"))
+    got, record = simulated(frames, 30, "noise_h265", 2, 9, h265_preset="ultrafast")
+    captured, _ = simulated(frames, 30, "gaussian_noise", 3, 9)  # the same variance and stream
+    expected = list(
+        encode.encode_decode(captured, 30, encode.EncodeConfig("h265", 42, "ultrafast"))
+    )
     np.testing.assert_array_equal(got, expected)
     assert json.loads(json.dumps(record)) == {
         "simulator": "noise_h265",

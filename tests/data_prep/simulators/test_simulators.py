@@ -1,5 +1,7 @@
 """Simulators: severity order, what each level really does, reproducibility, refusals."""
 
+import weakref
+
 import cv2
 import numpy as np
 import pytest
@@ -8,12 +10,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from data_prep.simulators import (
     SIMULATORS,
-    effective_levels,
+    Clip,
     expand,
     simulate,
 )
 from data_prep.simulators.base import KINDS, SimulatorError
-from tests.fixtures.simulated import levels_of, run
+from tests.fixtures.simulated import levels_of, run, simulated
 
 PIXELWISE = expand(("spatial", "streaming", "mixed"))
 FRAMEWISE = expand(("optics", "sensor", "processing", "coding"))
@@ -63,7 +65,7 @@ def test_a_kind_stands_for_all_its_simulators():
 @pytest.mark.parametrize("name", PIXELWISE)
 def test_severity_is_monotone_in_psnr_and_ssim(clip, name):
     distorted = [run(clip, name, level) for level in levels_of(name)]
-    levels = effective_levels([clip, *distorted])
+    levels = _effective([clip, *distorted])
     assert levels == ([2, 3, 4, 5] if name == "gaussian_blur" else list(levels_of(name)))
     _falling(clip[::4], [distorted[level - 1][::4] for level in levels])
 
@@ -71,7 +73,7 @@ def test_severity_is_monotone_in_psnr_and_ssim(clip, name):
 @pytest.mark.parametrize("name", FRAMEWISE)
 def test_severity_is_monotone_in_every_frame(picture, name):
     distorted = [run(picture, name, level) for level in levels_of(name)]
-    assert effective_levels([picture, *distorted]) == list(levels_of(name))
+    assert _effective([picture, *distorted]) == list(levels_of(name))
     for t in range(len(picture)):
         _falling(picture[t : t + 1], [version[t : t + 1] for version in distorted])
 
@@ -86,7 +88,7 @@ def test_one_frame_is_distorted_as_the_first_of_many(picture, name):
 def test_temporal_severity_is_monotone_against_the_source_of_the_same_time(name, fps):
     photo = cv2.resize(data.astronaut(), (180, 180), interpolation=cv2.INTER_AREA)
     moving = np.stack([photo[20 + t // 2 : 84 + t // 2, t : t + 80] for t in range(64)])
-    distorted = [simulate(moving, fps, name, level, 5)[0] for level in levels_of(name)]
+    distorted = [simulated(moving, fps, name, level, 5)[0] for level in levels_of(name)]
     _falling(moving, distorted)
 
 
@@ -102,15 +104,6 @@ def test_equal_seed_equal_frames_and_the_source_is_untouched(clip, name):
     assert np.array_equal(first, other) != SIMULATORS[name].random
 
 
-def test_effective_levels_compare_with_source_and_last_kept():
-    a, b, c = (np.full((2, 2), value, np.uint8) for value in (1, 2, 3))
-    assert effective_levels([a, a, b, b, c]) == [2, 4]
-    assert effective_levels([a, b, a, b, c]) == [1, 4]
-    assert effective_levels([a, a, a]) == []
-    # A difference in the motion clips alone counts.
-    assert effective_levels([(a, a), (a, b), (a, b), (a, c)]) == [1, 3]
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -118,11 +111,48 @@ def test_effective_levels_compare_with_source_and_last_kept():
         ({"level": 0}, "levels 1 to 5"),
         ({"level": 6}, "levels 1 to 5"),
         ({"frames": np.zeros((2, 8, 8, 3), np.float32)}, "float32"),
-        ({"frames": np.zeros((8, 8, 3), np.uint8)}, "uint8 RGB"),
-        ({"frames": np.zeros((0, 8, 8, 3), np.uint8)}, "T >= 1"),
+        ({"frames": np.zeros((2, 8, 9, 3), np.uint8)}, "uint8 RGB"),
+        ({"frames": np.zeros((1, 8, 8, 3), np.uint8)}, "a clip of 2"),
     ],
 )
 def test_wrong_requests_are_refused(change, message):
     call = {"frames": np.zeros((2, 8, 8, 3), np.uint8), "name": "resize", "level": 1, **change}
     with pytest.raises(SimulatorError, match=message):
-        simulate(fps=30, seed=0, **call)
+        list(simulate(clip=Clip(2, 8, 8, 30.0), seed=0, **call)[0])
+    with pytest.raises(SimulatorError, match="one at least"):
+        Clip(0, 8, 8, 30.0)
+
+
+BY_FRAME = [name for name, simulator in SIMULATORS.items() if simulator.by_frame]
+
+
+@pytest.mark.parametrize("name", BY_FRAME)
+def test_a_frame_by_itself_is_what_it_is_among_others(picture, name):
+    np.testing.assert_array_equal(run(picture[1:], name, 3)[0], run(picture, name, 3)[1])
+
+
+@pytest.mark.parametrize("name", SIMULATORS)
+def test_few_frames_are_held_at_a_time(clip, name):
+    """Frames that were given and are not let go when one comes out."""
+    alive, most = set(), 0
+
+    def frames():
+        for number, frame in enumerate(np.concatenate([clip] * 4)):
+            given = frame.copy()
+            alive.add(number)
+            weakref.finalize(given, alive.discard, number)
+            yield given
+
+    stream = simulate(frames(), Clip(48, 90, 121, 60.0), name, 1, 5, "ultrafast")[0]
+    for _ in stream:
+        most = max(most, len(alive))
+    assert most <= 5
+
+
+def _effective(versions):
+    """Numbers of versions, 0 is the source, that differ from it and from the last kept one."""
+    kept = [0]
+    for level in range(1, len(versions)):
+        if not any(np.array_equal(versions[level], versions[k]) for k in {0, kept[-1]}):
+            kept.append(level)
+    return kept[1:]

@@ -7,20 +7,20 @@ import pytest
 from data_prep.simulators import (
     SIMULATORS,
     encode,
-    simulate,
 )
+from tests.fixtures.simulated import simulated
 
 
 def test_records_tell_what_was_done(clip):
     frames = clip[:2, :64, :64]
-    _, h264 = simulate(frames, 30, "h264", 4, 0)
+    _, h264 = simulated(frames, 30, "h264", 4, 0)
     assert (h264["value"], h264["effective"], h264["preset"]) == (63, 51, "fast")
-    _, h265 = simulate(frames, 30, "h265", 1, 0, h265_preset="ultrafast")
+    _, h265 = simulated(frames, 30, "h265", 1, 0, h265_preset="ultrafast")
     assert (h265["value"], h265["effective"], h265["preset"]) == (36, 36, "ultrafast")
-    _, av1 = simulate(frames, 30, "av1", 4, 0, h265_preset="ultrafast")
+    _, av1 = simulated(frames, 30, "av1", 4, 0, h265_preset="ultrafast")
     assert (av1["codec"], av1["effective"], av1["preset"]) == ("av1", 63, "8")
     assert av1["encoder"] == encode.encoder("av1")
-    _, noise = simulate(frames, 30, "gaussian_noise", 5, 9)
+    _, noise = simulated(frames, 30, "gaussian_noise", 5, 9)
     assert json.loads(json.dumps(noise)) == {
         "simulator": "gaussian_noise",
         "kind": "spatial",

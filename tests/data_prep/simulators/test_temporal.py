@@ -5,10 +5,9 @@ import pytest
 
 from data_prep.simulators import (
     expand,
-    simulate,
     temporal,
 )
-from tests.fixtures.simulated import run
+from tests.fixtures.simulated import run, simulated
 from tests.fixtures.tolerances import TOLERANCES
 
 JITTER_SEED_5 = [[0.61259103, -0.44023158], [0.83082472, 0.95667363]]
@@ -84,11 +83,11 @@ def test_stutter_frames_are_what_the_sources_say(clip):
 )
 def test_lower_frame_rates_hold_or_average_whole_slots(clip, fps, rate, sources):
     level = temporal.FRAME_RATES.index(rate) + 1
-    dropped, record = simulate(clip, fps, "frame_drop", level, 0)
+    dropped, record = simulated(clip, fps, "frame_drop", level, 0)
     np.testing.assert_array_equal(dropped, clip[sources])
     assert record["value"] == rate
     assert record["effective"] == pytest.approx(fps * min(1, rate / round(fps)))
-    blended = simulate(clip, fps, "frame_blend", level, 0)[0]
+    blended = simulated(clip, fps, "frame_blend", level, 0)[0]
     for t, first in enumerate(sources):
         slot = clip[np.equal(sources, first)].astype(float)
         assert np.abs(blended[t] - slot.mean(0)).max() <= 0.5

@@ -39,7 +39,7 @@ def test_losses_nest_and_leave_every_frame_a_slice():
 def test_what_arrives_is_shown_as_it_was_sent(second):
     """A lost packet of a picture changes the rows that it held, and no others."""
     coder = transmission._CODER
-    packets = elementary.code(second[:1], coder)
+    packets = list(elementary.code(second[:1], coder))
     units = transmission.nal_units(bytes(packets[0]))
     whole = next(elementary.decode(packets, coder, second.shape[1:3]))
     damaged = run(second[:1], "packet_loss", 1)[0]
