@@ -51,7 +51,9 @@ LIGHT = (
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 # transformers runs code that a folder of weights brings, if it is let.
 NEVER = {"torch", "tensorflow", "pickle", "transformers"}
-WITHOUT_US = {"launch.serve_exported"}  # ships with exports, to where only JAX is
+# Goes with exports to where only JAX is; for video files it takes what needs neither JAX nor us
+# installed.
+WITHOUT_US = {"launch.serve_exported": ("vqa_jax.media", "vqa_jax.errors")}
 # Scripts that turn other people's pickles into ours.
 PICKLE_READERS = {"launch.convert_slowfast", "launch.convert_efficientnet_lite"}
 TORCH_USERS = PICKLE_READERS | {"launch.gpu_check.peers"}  # or time other people's models
@@ -110,6 +112,8 @@ def _complaint(module: str, used: str, modules: set[str]) -> str | None:
     """What is wrong with an import, if anything."""
     top = used.split(".")[0]
     if module in WITHOUT_US and (top in PROJECT or top in NEVER):
+        if used.startswith(WITHOUT_US[module]):
+            return None
         return f"{module} imports {used}, but it runs without the project"
     if module in WITHOUT_US:
         return None

@@ -12,19 +12,24 @@ BRINGS = {
     "apache_beam": ("prep", "beam"),
     "array_record": ("train", "prep"),
     "cv2": ("prep", "train", "plan"),
+    "fastapi": ("serve",),
     "flatbuffers": ("serve",),
     "fsspec": ("urls", "prep"),
     "google": ("train", "prep"),  # protobuf
     "grain": ("train",),
     "imageio_ffmpeg": ("vmaf",),
-    "jinja2": ("report",),
+    "jinja2": ("report", "serve"),
     "libtpu": ("plan",),
-    "matplotlib": ("report", "prep"),
+    "matplotlib": ("report", "prep", "serve"),
     "ml_collections": ("train", "prep", "plan"),
+    "prometheus_client": ("serve",),
+    "python_multipart": ("serve",),
     "skimage": ("prep",),
     "sklearn": ("prep",),
+    "starlette": ("serve",),
     "tensorboardX": ("train",),
     "tensorflow_datasets": ("train", "prep"),
+    "uvicorn": ("serve",),
 }
 
 

@@ -6,6 +6,7 @@
     python launch/bench loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
     python launch/bench scoring [--repeats 30] [--out FILE.json]
     python launch/bench adaptive --data CORPUS [--epsilon 0.12] [--out FILE.json]
+    python launch/bench service [--student tiny] [--num 2000] [--at_once 32] [--out FILE.json]
     python launch/bench gmad [--videos 200000] [--models 6] [--out FILE.json]
 
 Figures of one run belong together; between runs and machines compare ratios, not seconds.
@@ -63,6 +64,13 @@ def _scoring(args: argparse.Namespace) -> tuple[dict, str]:
     return found, scoring.table(found)
 
 
+def _service(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import service
+
+    found = service.measure(args.student, args.num, args.at_once, args.seed)
+    return found, service.table(found)
+
+
 def _adaptive(args: argparse.Namespace) -> tuple[dict, str]:
     from launch.bench import adaptive
 
@@ -109,6 +117,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--repeats", type=int, default=30, help="videos that are scored both ways")
     sub.add_argument("--seed", type=int, default=0, help="of the videos")
+    sub = commands.add_parser("service", help="the web service under good and bad requests")
+    sub.set_defaults(handler=_service)
+    sub.add_argument("--student", help="student's folder, or the name of a shipped one")
+    sub.add_argument("--num", type=int, default=2000, help="requests")
+    sub.add_argument("--at_once", type=int, default=32, help="requests under way")
+    sub.add_argument("--seed", type=int, default=0, help="of their order")
     sub = commands.add_parser("adaptive", help="what fewer comparisons with anchors give and cost")
     sub.set_defaults(handler=_adaptive)
     sub.add_argument("--student", help="student's folder, or the name of a shipped one")

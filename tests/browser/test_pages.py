@@ -1,7 +1,6 @@
 """Every kind of page in headless Chromium, wide and narrow: nothing runs, overflows, is loaded."""
 
 import pathlib
-import shutil
 
 import pytest
 
@@ -10,17 +9,6 @@ from vqa_jax.report import run as report
 
 pytestmark = pytest.mark.slow
 
-INSTALL = "apt-get install -y chromium && pip install playwright"
-FLAGS = (
-    "--no-sandbox",
-    "--no-first-run",
-    "--no-proxy-server",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-extensions",
-    "--disable-sync",
-)
 WIDTHS = {"wide": 1280, "narrow": 390}
 # Whether a region has scrolled sideways, within 300 frames.
 MOVED = """r => new Promise(done => {
@@ -29,21 +17,6 @@ MOVED = """r => new Promise(done => {
   look();
 })"""
 KINDS = (*made_pages.PAGES, "run", "empty run")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        chromium = None
-    if chromium is None:
-        pytest.skip(f"no browser: {INSTALL}")
-    with sync_playwright() as player:
-        found = player.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.jobs import files
 from vqa_jax.models.functional import FunctionalStudent
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, companions
+from vqa_jax.weights.flaw_head import FlawHead
 
 
 def wanted(folder):
@@ -41,9 +42,11 @@ def assert_same(params, want):
     ("form", "names"), [("orbax", "hf"), ("safetensors", "hf"), ("safetensors", "original")]
 )
 def test_parameters_come_back_to_the_bit(untrained, tmp_path, form, names):
-    out = str(tmp_path / "out")
+    out, spec = str(tmp_path / "out"), bundle.load_spec(untrained)
     export.export(untrained, out, form, names)
     assert_same(exported.load_params(exported.read(out)), wanted(untrained))
+    head = FlawHead.of(bundle.load_params(untrained, FunctionalStudent(spec.student)), spec)
+    np.testing.assert_array_equal(FlawHead.beside(out).kernel, head.kernel)
     if form == "safetensors":  # also without the manifest, by what the files themselves say
         cfg = student_config(out)
         assert cfg.motion_scale == 3.0 and cfg.motion_dim == tiny_corpus.MOTION_DIM
@@ -52,6 +55,7 @@ def test_parameters_come_back_to_the_bit(untrained, tmp_path, form, names):
         assert not any("slowfast" in key for key in others)
     if form == "orbax":  # once: it is the sum of the additions that changes rounding
         loaded, before = loading.load(out), loading.load(untrained)
+        np.testing.assert_array_equal(loaded.flaw_head.bias, before.flaw_head.bias)
         frames = [tiny_corpus.tiles(0, level)[:1, 2:18, 2:18] for level in (0, 3)]
         features = [np.ones((1, tiny_corpus.MOTION_DIM), np.float32)] * 2
         found, want = (p.level_logits(frames, features) for p in (loaded, before))
@@ -65,7 +69,8 @@ def test_an_export_is_replaced_whole_and_nothing_else_is_touched(untrained, tmp_
     export.export(untrained, str(out), "safetensors")
     (out / "notes.txt").write_text("mine")
     export.export(untrained, str(out), "orbax")
-    assert [p.name for p in out.glob("*.safetensors*")] == [exported.SELFTEST]
+    kept = sorted(p.name for p in out.glob("*.safetensors*"))
+    assert kept == [companions.HEAD_FILE, exported.SELFTEST]
     assert not (out / "config.json").exists() and (out / "notes.txt").read_text() == "mine"
     exported.load_params(exported.read(str(out)))
     # A list that names what lies elsewhere is believed in nothing.

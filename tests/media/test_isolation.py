@@ -3,11 +3,11 @@
 What the child runs is in `tests/isolated_work.py`: it imports its functions by module.
 """
 
+import dataclasses
 import os
 import signal
-import subprocess
 import sys
-import textwrap
+import threading
 import time
 
 import pytest
@@ -126,6 +126,17 @@ def test_a_broken_installation_is_not_the_files_fault(monkeypatch):
         child.call("a", os.getpid)
 
 
+def test_a_child_that_is_killed_while_it_starts_costs_its_file_only(isolated):
+    isolated.close()
+    isolated.start()
+    isolated._process.kill()
+    isolated._process.wait = lambda: -signal.SIGKILL  # as if it had not been seen to end yet
+    isolated._process.poll = lambda: None
+    with pytest.raises(LimitError, match="killed from outside"):
+        isolated.call("a", os.getpid)
+    assert isolated.call("a", os.getpid)
+
+
 def test_borrowed_children_are_used_again_and_by_one_at_a_time():
     with isolation.borrowed(LIMITS) as first, isolation.borrowed(LIMITS) as second:
         assert first is not second
@@ -135,6 +146,39 @@ def test_borrowed_children_are_used_again_and_by_one_at_a_time():
     assert len(pids) == 1
     assert list(isolation.run(LIMITS, "a", work.count, 3)) == [0, 1, 2]
     assert pids != {isolation.call(DecodeLimits(9, 999), "a", os.getpid)}
+
+
+def test_other_limits_of_time_do_not_cost_a_child():
+    pid = isolation.call(LIMITS, "a", os.getpid)
+    brief = dataclasses.replace(LIMITS, seconds=0.2)
+    with pytest.raises(LimitError, match=r"took longer than 0\.2 s"):
+        assert isolation.call(dataclasses.replace(LIMITS, seconds=50), "a", os.getpid) == pid
+        isolation.call(brief, "a", work.spin)
+
+
+def test_a_leash_ends_its_own_callers_children_and_lends_no_more():
+    leash, reasons = isolation.Leash(), []
+
+    def caller():
+        with leash:
+            for fn in (work.spin, os.getpid):
+                try:
+                    isolation.call(LIMITS, "a", fn)
+                except LimitError as error:
+                    reasons.append(error.reason)
+
+    with isolation.borrowed(LIMITS) as other:
+        pid = other.call("b", os.getpid)
+        thread = threading.Thread(target=caller)
+        thread.start()
+        until = time.monotonic() + 20
+        while not leash._lent and time.monotonic() < until:
+            time.sleep(0.01)
+        leash.end()
+        thread.join()
+        assert other.call("b", os.getpid) == pid
+    assert reasons == ["was given up"] * 2
+    assert list(isolation.run(LIMITS, "a", work.count, 2)) == [0, 1]
 
 
 def test_a_child_that_was_started_ahead_is_the_one_that_works():
@@ -156,64 +200,3 @@ def test_a_fork_leaves_its_parents_children_alone():
 def test_limits_below_zero_are_refused():
     with pytest.raises(ValueError, match="start at 0"):
         DecodeLimits(-1, 0)
-
-
-@pytest.mark.parametrize("linux", [True, False])  # False: the ways of macOS, tried here
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_child_dies_with_its_parent_even_when_it_hangs(number, linux):
-    program = _program(
-        linux,
-        """
-        child = Isolated(DecodeLimits(0, 0))
-        print(child.call("a", os.getpid), flush=True)
-        child.call("a", work.spin)
-    """,
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
-        pid = int(parent.stdout.readline())
-        assert _alive(pid)
-        parent.send_signal(number)
-    until = time.monotonic() + 20
-    while _alive(pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not _alive(pid)
-
-
-def test_a_child_that_watches_its_own_memory_ends_at_the_limit():
-    # In a process of its own: Linux counts the peak of whoever starts a child as the child's.
-    program = _program(
-        False,
-        """
-        child = Isolated(DecodeLimits(60, 700))
-        for step in (16, 4096):
-            try:
-                list(child.run("clip.mp4", work.allocate, step))
-            except isolation.LimitError as error:
-                print(error.reason)
-        print(list(child.run("next.mp4", work.count, 2)))
-    """,
-    )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert said.stdout.splitlines() == ["needed more than 700 MB of memory"] * 2 + ["[0, 1]"]
-
-
-def _program(linux: bool, lines: str) -> str:
-    """A program that uses isolated children, and children for Linux or for anywhere."""
-    start = f"""
-        import os, sys
-        sys.path[:] = {[*sys.path]!r}
-        from vqa_jax.media import isolation
-        from vqa_jax.media.isolation import Isolated
-        from vqa_jax.settings import DecodeLimits
-        from tests.fixtures import isolated_work as work
-        isolation._LINUX = {linux}
-    """
-    return textwrap.dedent(start) + textwrap.dedent(lines)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

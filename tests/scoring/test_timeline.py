@@ -10,12 +10,12 @@ import re
 import subprocess
 import sys
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.fixtures import tiny_corpus
+from tests.fixtures.noise_video import FPS, noise, write
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import loading
 from vqa_jax.cli import main
@@ -24,28 +24,6 @@ from vqa_jax.media import view as frames
 from vqa_jax.motion import extractor
 from vqa_jax.report import timeline as timeline_page
 from vqa_jax.scoring import timeline
-
-FPS = 10
-
-
-def write(path, pictures, fps=FPS):
-    """A lossless, seekable file of uint8 pictures [h, w, 3]."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
-        stream.options = {"crf": "0", "preset": "ultrafast"}
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        container.mux(stream.encode(None))
-    return str(path)
-
-
-def noise(seconds, brightness=lambda second: 1.0, fps=FPS):
-    """The corpus's noise; brightness(second) is its quality."""
-    for number in range(round(seconds * fps)):
-        rng = np.random.default_rng(number % 20)
-        picture = rng.integers(180, 256, (48, 64, 3)) * brightness(number / fps)
-        yield picture.astype(np.uint8)
 
 
 @pytest.mark.parametrize("view", ["crops", "squash"])

@@ -16,6 +16,7 @@ from vqa_jax.cli import (
     ladder,
     loop,
     score,
+    serve,
     teachers,
     train,
 )
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "vqa_jax") -> int:
       The exit status. Mistakes in the arguments raise SystemExit(2).
     """
     program, commands = command.parser(prog, "Video quality from ranked pairs.")
-    for group in (score, compare, ladder, train, loop, anchors, teachers, benchmark, exchange):
+    groups = score, compare, ladder, serve, train, loop, anchors, teachers, benchmark, exchange
+    for group in groups:
         group.add(commands)
     return command.run(program, argv)

@@ -54,6 +54,8 @@ def add(commands: Any) -> None:
     text = "write rows in parts, for very many files: resumed, shared, a manifest last"
     command.add_output(sub, "--out", "folder", text, metavar="DIR")
     sub.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="of --out")
+    text = "folder for what the student sees: kinds of flaw, pictures and motion, places"
+    command.add_output(sub, "--explain", "folder", text, metavar="DIR")
     command.add_output(sub, "--csv", "text", "write one row a file; - for the terminal")
     command.add_output(sub, "--json", "text", "write the same as JSON; - for the terminal")
 
@@ -87,6 +89,8 @@ def _score(args: argparse.Namespace) -> command.Result:
     if not args.epsilon > 0:
         return f"--epsilon {args.epsilon:g}: give a number above 0", 2
     kept = _kept_table(args)
+    if args.explain and (args.out or args.processes > 1):
+        return "--explain is for the videos of one table: without --out and --processes", 2
     if args.out and (args.csv or args.json):
         return "--out writes parts: name no --csv or --json beside it", 2
     if args.processes > 1 and kept is None and not args.out:
@@ -103,12 +107,17 @@ def _score(args: argparse.Namespace) -> command.Result:
             limits=command.limits_of(args),
         )
     student = loading.load(args.student, anchors=args.anchors, **command.devices_of(args))
+    if args.explain:
+        from vqa_jax.scoring import explanation
+
+        explanation.head_of(student)  # a student without one says so before the work
     if args.out:
         return _scored_in_parts(args, student, paths, config, share)
-    columns, failed = COLUMNS, []
+    columns, failed, scored = COLUMNS, [], []
 
     def publish(results: list[Result]) -> None:
         failed.extend(result for result in results if result.error is not None)
+        scored.extend(result.path for result in results if result.error is None)
         text = score_table.render(results, len(student.judge.anchors.names))
         if args.student is None:
             text = f"No --student given: scored with the shipped {loading.DEFAULT} student.\n{text}"
@@ -128,7 +137,32 @@ def _score(args: argparse.Namespace) -> command.Result:
         publish(job.score(student, paths, config, tell))
     elif not job.run(student, paths, config, kept, publish, share):
         return command.LEFT, 0
+    if args.explain:
+        _explain(args, student, scored, config)
     return 1 if failed and (args.strict or len(failed) == len(paths)) else 0
+
+
+def _explain(args: argparse.Namespace, student: Any, paths: list[str], config: ScoreConfig) -> None:
+    """Writes what the student sees in videos that have a score."""
+    from vqa_jax.media.container import MediaError
+    from vqa_jax.report import explanation as page
+    from vqa_jax.scoring import explanation
+
+    found, told = [], []
+    for path in paths:
+        try:
+            found.append(one := explanation.explain(student, path, config))
+        except MediaError as error:  # it was there a moment ago
+            command.say(args, str(error))
+            told.append({"path": path, "error": str(error)})
+            continue
+        command.say(args, page.render(one))
+        told.append(page.numbers(one))
+    os.makedirs(args.explain, exist_ok=True)
+    write_json(
+        os.path.join(args.explain, "explanation.json"), {"not": explanation.NOT, "videos": told}
+    )
+    command.say(args, f"page: {page.write(found, student.judge.describe(), args.explain)}")
 
 
 def _scored_in_parts(

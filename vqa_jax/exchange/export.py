@@ -37,6 +37,7 @@ from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.scoring.engine import Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
 from vqa_jax.weights import bundle, companions
+from vqa_jax.weights.flaw_head import FlawHead
 
 FORMATS = ("orbax", "safetensors", "stablehlo")
 OTHER_FORMATS = {"student.json": "a student", "config.json": "a published checkpoint"}
@@ -55,6 +56,7 @@ class _Source:
     params: Params
     tokenizer: Tokenizer
     anchors: AnchorSet | None
+    head: FlawHead | None
 
 
 def export(folder: str, out: str, form: str, names: str = "hf") -> str:
@@ -81,6 +83,11 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
         raise ValueError(f"{form}, {names}: formats are {FORMATS}, names {[*llava_folder.NAMES]}")
     compiled.keep()
     source = _open(folder)
+    if form == "safetensors" and source.spec.tower:
+        raise ExportError(
+            f"{folder}: LLaVA-OneVision has no names for its tower: use another format, or the "
+            "folder itself"
+        )
     if form == "stablehlo" and source.anchors is None:
         raise ExportError(f"{folder} has no anchors: run `python -m vqa_jax anchors` for it")
     if form == "stablehlo" and importlib.util.find_spec("flatbuffers") is None:
@@ -127,19 +134,15 @@ def _set_before(out: str) -> dict[str, str]:
 
 def _open(folder: str) -> _Source:
     spec = bundle.load_spec(folder)
-    if spec.tower:
-        raise ExportError(
-            f"{folder}: its tower is shared and its frames have several shapes, which exports lack:"
-            " use the folder itself"
-        )
     student = FunctionalStudent(spec.student)
     params = student.merge(bundle.load_params(folder, student))
+    head = FlawHead.of(params, spec)
     cfg = with_additions(spec.student, 0)
     cfg, params = llava_folder.without_training_parts(cfg, params)
     spec = dataclasses.replace(spec, student=cfg, severity_simulators=())
     anchors = AnchorSet.beside(folder, spec)
     tokenizer = bundle.make_tokenizer(spec, folder)
-    return _Source(folder, spec, FunctionalStudent(cfg), params, tokenizer, anchors)
+    return _Source(folder, spec, FunctionalStudent(cfg), params, tokenizer, anchors, head)
 
 
 def _test_video(source: _Source, groups: int, seed: int) -> VideoInput:
@@ -159,6 +162,8 @@ def _write_params(source: _Source, out: str, form: str, names: str) -> None:
     else:
         llava_folder.write(out, cfg, source.params, names)
     companions.copy([source.folder], out)
+    if source.head is not None:
+        source.head.save(out)
     if source.anchors is not None:
         os.makedirs(os.path.join(out, CALIBRATION), exist_ok=True)
         source.anchors.save(os.path.join(out, CALIBRATION))
@@ -190,8 +195,15 @@ def _write_programs(source: _Source, judge: Judge, out: str) -> None:
             "anchors that have as many"
         )
 
+    if spec.preprocess.view == "fit" and groups != {1}:
+        raise ExportError(
+            f"{source.folder}: its videos have any number of groups of frames, which programs "
+            "compare with anchors of one: choose still pictures as anchors"
+        )
+
     def frames_of(video: VideoInput) -> np.ndarray:
-        return _filled(video.frames, spec.num_frames, 1)
+        kind = np.uint8 if video.frames.dtype == np.uint8 else np.float32  # tokens are halves
+        return _filled(video.frames.astype(kind), spec.num_frames, 1)
 
     def motion_of(video: VideoInput) -> np.ndarray:
         return _filled(video.motion, bank.motion_tokens, 0)
@@ -285,10 +297,13 @@ def _manifest(
         },
         "inputs": {  # of the programs
             "frames": "uint8 RGB [groups, num_frames, S, S, 3], zeros behind the real frames",
+            "tower": "where there is one, tower_HxW makes tokens [P, W] of each frame, rounded to "
+            "halves, and levels takes them as float32 [groups, num_frames, P, W]",
             "clips": "uint8 RGB [max_clips, clip_len, s, s, 3], zeros behind the real clips",
             "num_frames": "int32 [], real frames of a group",
             "num_motion": "int32 [], real clips",
-            "groups": "crops: tile i of n is in group i modulo (n / num_frames); squash: one",
+            "groups": "crops and fit: tile or frame i of n is in group i modulo (n / num_frames); "
+            "squash: one. Where anchors have one, each group meets them alone; logits are averaged",
         },
         "selftest": {"file": SELFTEST, "atol": _ATOL[spec.student.compute_dtype]},
         "files": {name: file_sha256(os.path.join(out, name)) for name in names_below(out)},

@@ -1,12 +1,15 @@
-"""Scoring as four programs of `jax.export`, with sequence layout inside and weights beside them.
+"""Scoring as programs of `jax.export`, with sequence layout inside and weights beside them.
 
 motion(weights, clips)                                       motion features of a video's clips
 prepare(weights, frames, motion, num_frames, num_motion)     anchors' keys, values and positions
 levels(weights, keys, values, positions, frames, motion, num_frames, num_motion)
                                                              level logits against every anchor
 solve(anchors, logits)                                       the score on the anchors' scale
+tower_HxW(weights, frames)                                   a frozen tower's tokens of a frame
 
-Every video is padded to the student's most frames and clips; the counts say what is real.
+Behind a frozen tower there is one program for every shape of frames, and its tokens stand in place
+of frames in the others. Every video is padded to the student's most frames and clips; the counts
+say what is real.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from vqa_jax.pairs.levels import LEVEL_WEIGHTS, LEVELS
 from vqa_jax.scoring.engine import make_steps
 from vqa_jax.weights.bundle import StudentSpec
 
-# frames uint8 [A G, F, S, S, 3], motion float32 [A G, M, Dm], their real numbers int32 [A G];
+# frames uint8 [A G, F, S, S, 3] or tokens float32 [A G, F, P, W], motion float32 [A G, M, Dm],
+# their real numbers int32 [A G];
 # matrix float32 [A, A] as of `thurstone.average_orders`; a table of scores by q.
 ANCHOR_ARRAYS = (
     "frames",
@@ -89,8 +93,11 @@ def programs(
     )
     rows = [held[name] for name in ANCHOR_ARRAYS[:4]]
     cache = jax.eval_shape(functions["prepare"], known, *rows)
+    kind, seen = jnp.uint8, (S, S, 3)
+    if spec.tower:
+        kind, seen = jnp.float32, (student.cfg.vision.grid**2, student.cfg.vision.embed_dim)
     video = (
-        shape(jnp.uint8, groups, F, S, S, 3),
+        shape(kind, groups, F, *seen),
         shape(jnp.float32, M, student.cfg.motion_dim),
         count,
         count,
@@ -103,6 +110,10 @@ def programs(
         "solve": (held, shape(jnp.float32, num_anchors, len(LEVELS))),
     }
     functions |= {"motion": _motion(extractor), "solve": _solve}
+    for height, width in pre.fit_shapes() if spec.tower else ():
+        name = f"tower_{height}x{width}"
+        functions[name] = _tower(student)
+        arguments[name] = known, shape(jnp.uint8, 1, height, width, 3)
     return {
         name: bytes(
             export.export(jax.jit(function), platforms=PLATFORMS)(*arguments[name]).serialize()
@@ -141,6 +152,19 @@ def _motion(extractor: FastPathway) -> Callable[..., jax.Array]:
     return motion
 
 
+def _tower(student: FunctionalStudent) -> Callable[..., jax.Array]:
+    def tower(weights: Arrays, frames: jax.Array) -> jax.Array:
+        with executing(Execution(attention="xla")):
+            return student.bind(_params_of(weights)).vision.statistics(frames)
+
+    return tower
+
+
+def _params_of(weights: Arrays) -> dict[str, Any]:
+    own = {k: v for k, v in weights.items() if not k.startswith(_MOTION)}
+    return traverse_util.unflatten_dict(own, sep="/")
+
+
 def _functions(
     student: FunctionalStudent,
     spec: StudentSpec,
@@ -169,13 +193,9 @@ def _functions(
     def rows_of(tokens: np.ndarray) -> np.ndarray:
         return np.tile(tokens, (num_anchors * groups, 1))
 
-    def params_of(weights: Arrays) -> dict[str, Any]:
-        own = {k: v for k, v in weights.items() if not k.startswith(_MOTION)}
-        return traverse_util.unflatten_dict(own, sep="/")
-
     def prepare(weights: Arrays, frames, motion, num_frames, num_motion):
         with executing(Execution(attention="xla")):
-            params = params_of(weights)
+            params = _params_of(weights)
             visual = steps.encode(params, frames, motion)
             model = student.bind(params)
             positions = placed(front, num_frames, num_motion, jnp.zeros_like(num_frames))
@@ -184,7 +204,7 @@ def _functions(
 
     def levels(weights: Arrays, keys, values, cached, frames, motion, num_frames, num_motion):
         with executing(Execution(attention="xla")):
-            params = params_of(weights)
+            params = _params_of(weights)
             visual = steps.encode(params, frames, jnp.tile(motion, (groups, 1, 1)))
             second = jnp.tile(visual, (num_anchors, 1, 1))  # rows: an anchor's groups in order
             start = (cached != PAD_POSITION).sum(1)

@@ -12,33 +12,26 @@ decoder that hangs without giving way to other threads then outlives a killed pa
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib
 import math
 import os
 import resource
-import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, Pipe
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from absl import logging
 
 from vqa_jax.errors import VqaError
 from vqa_jax.media.container import MediaError
+from vqa_jax.media.isolated import MB, OUT_OF_MEMORY, POLL_SECONDS
 from vqa_jax.settings import DecodeLimits
 
-_POLL_SECONDS = 0.05  # how often memory is looked at: a gigabyte takes longer to fill
 _START_SECONDS = 300.0  # imports, on a busy machine
-_MB = 1 << 20
-_OUT_OF_MEMORY = 77  # exit status of a child that watches itself
 _LINUX = sys.platform == "linux"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 _ONE_THREAD = dict.fromkeys(_THREADS, "1")
@@ -62,7 +55,7 @@ class Isolated:
 
     def __init__(self, limits: DecodeLimits):
         self._limits = limits
-        self._most_memory = limits.memory_mb * _MB or math.inf  # bytes
+        self._most_memory = limits.memory_mb * MB or math.inf  # bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ready = False
         self._owner = os.getpid()  # a fork of this process must not end the child
@@ -116,6 +109,7 @@ class Isolated:
         """Ends the child for another thread that waits for it, which is told a LimitError."""
         if (process := self._process) is not None:
             process.kill()
+            process.wait()  # whoever is lent it next must find it gone
 
     def _results(
         self, path: str, fn: Callable[..., Any], args: tuple[Any, ...], each: bool
@@ -123,7 +117,7 @@ class Isolated:
         if self._process is not None and self._process.poll() is not None:
             self.close()  # ended while idle: no fault of this file
         self.start()
-        self._wait_until_ready()
+        self._wait_until_ready(path)
         finished = False
         try:
             self._pipe.send((_module_of(fn), fn.__qualname__, args, each))
@@ -154,7 +148,7 @@ class Isolated:
                 if exceeded is None and self._memory() > self._most_memory:
                     exceeded = _memory_reason(self._limits)
                     self._process.kill()
-                if self._pipe.poll(_POLL_SECONDS):
+                if self._pipe.poll(POLL_SECONDS):
                     kind, value = self._pipe.recv()
                     break
                 if exceeded is None and time.monotonic() > until:
@@ -188,8 +182,8 @@ class Isolated:
         # methods import the main program, Beam and all, into every child.
         code = (
             f"import sys; sys.path[:] = {sys.path!r}\n"
-            "from vqa_jax.media import isolation\n"
-            f"isolation._serve({theirs.fileno()}, {watched}, {self._limits.memory_mb}, {_LINUX})"
+            "from vqa_jax.media import isolated\n"
+            f"isolated.serve({theirs.fileno()}, {watched}, {self._limits.memory_mb}, {_LINUX})"
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -200,7 +194,7 @@ class Isolated:
         theirs.close()
         os.close(watched)
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, path: str) -> None:
         if self._is_ready:
             return
         try:
@@ -208,8 +202,11 @@ class Isolated:
                 raise ChildStartError(f"no sign of life for {_START_SECONDS:g} s")
             self._pipe.recv()
             self._is_ready = True
-        except (EOFError, ChildStartError) as error:
+        except (EOFError, ConnectionError, ChildStartError) as error:
+            code = 0 if isinstance(error, ChildStartError) else self._process.wait()
             self.close()
+            if code < 0:  # by a signal: no fault of the installation
+                raise LimitError(path, "limit", _end_reason(code, self._limits)) from error
             raise ChildStartError(
                 "the process that decodes files did not start: see its message above"
             ) from error
@@ -229,24 +226,69 @@ def _typed(path: str, error: Exception) -> Exception:
 
 _idle: list[Isolated] = []
 _lock = threading.Lock()
+_thread = threading.local()  # .leash: that of the thread
+_GIVEN_UP = "was given up"
+
+
+class Leash:
+    """Ends from any thread what decodes for one caller: `with leash:` in the caller's thread.
+
+    Once ended, calls at work and all that follow are a LimitError.
+    """
+
+    def __init__(self) -> None:
+        self.is_ended = False
+        self._lent: list[Isolated] = []
+        self._outer: Leash | None = None
+
+    def __enter__(self) -> Leash:
+        self._outer = getattr(_thread, "leash", None)
+        _thread.leash = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _thread.leash = self._outer
+
+    def end(self) -> None:
+        """Ends the children that are lent, and lends no more."""
+        with _lock:  # none of them is another caller's meanwhile
+            self.is_ended = True
+            for child in self._lent:
+                child.kill()
 
 
 @contextlib.contextmanager
 def borrowed(limits: DecodeLimits) -> Iterator[Isolated]:
     """A child that nobody else uses meanwhile: one that is idle, else a new one.
 
-    There are as many as are used at once; those of other limits are ended.
+    There are as many as are used at once; those of another memory limit, which is the child's own,
+    are ended.
+
+    Raises:
+      LimitError: the thread's leash is ended.
     """
+    leash = getattr(_thread, "leash", None)
     with _lock:
-        others = [child for child in _idle if child._limits != limits]
-        _idle[:] = [child for child in _idle if child._limits == limits]
+        if leash is not None and leash.is_ended:
+            raise LimitError("", "limit", _GIVEN_UP)
+        others = [c for c in _idle if c._limits.memory_mb != limits.memory_mb]
+        _idle[:] = [c for c in _idle if c._limits.memory_mb == limits.memory_mb]
         child = _idle.pop() if _idle else Isolated(limits)
+        child._limits = limits
+        if leash is not None:
+            leash._lent.append(child)
     for other in others:
         other.close()
     try:
         yield child
+    except (LimitError, ChildStartError) as error:
+        if leash is not None and leash.is_ended:
+            raise LimitError(getattr(error, "path", ""), "limit", _GIVEN_UP) from error
+        raise
     finally:
         with _lock:
+            if leash is not None:
+                leash._lent.remove(child)
             _idle.append(child)
 
 
@@ -273,6 +315,7 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     _idle.clear()
+    _thread.leash = None
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -289,7 +332,7 @@ def _memory_reason(limits: DecodeLimits) -> str:
 
 
 def _end_reason(code: int, limits: DecodeLimits) -> str:
-    if code == _OUT_OF_MEMORY:
+    if code == OUT_OF_MEMORY:
         return _memory_reason(limits)
     if code == -signal.SIGKILL:
         return "its decoder was killed from outside: the machine may be out of memory"
@@ -301,74 +344,3 @@ def _module_of(fn: Callable[..., Any]) -> str:
     """Module to import for `fn`; a program run by `python -m` is known by its own name there."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name if fn.__module__ == "__main__" and spec else fn.__module__
-
-
-# --- in the child -------------------------------------------------------------------------------
-
-
-def _serve(pipe_fd: int, lifeline: int, memory_mb: int, linux: bool) -> None:
-    """Takes calls from the pipe until the parent goes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a fault is reported, not dumped
-    if linux:
-        # The kernel sends SIGIO, whose default is to end the process, when the last writer of this
-        # pipe closes: also in a hung decoder. (The parent-death signal would follow the thread that
-        # started us, and Beam's come and go.)
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-        if memory_mb:
-            _limit_allocation(memory_mb)
-    else:
-        threading.Thread(target=_watch_self, args=(lifeline, memory_mb), daemon=True).start()
-    with Connection(pipe_fd) as pipe, contextlib.suppress(EOFError, BrokenPipeError):
-        pipe.send(("ready", None))
-        while True:
-            module, name, args, each = pipe.recv()
-            pipe.send(_answer(pipe, module, name, args, each))
-
-
-def _watch_self(lifeline: int, memory_mb: int) -> None:
-    """Ends this process when its parent goes or its memory has ever been above the limit."""
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes on macOS
-    while not select.select([lifeline], [], [], _POLL_SECONDS)[0]:  # readable: its end
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        if memory_mb and peak > memory_mb * _MB:
-            os._exit(_OUT_OF_MEMORY)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _limit_allocation(memory_mb: int) -> None:
-    """The net below the parent's watch: one huge allocation fails at once.
-
-    Twice the limit, since FFmpeg takes a failed allocation for a damaged frame and goes on.
-    """
-    with open("/proc/self/statm", encoding="ascii") as f:
-        data = int(f.read().split()[5]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (data + 2 * memory_mb * _MB, hard))
-
-
-def _answer(
-    pipe: Connection, module: str, name: str, args: tuple[Any, ...], each: bool
-) -> tuple[str, Any]:
-    """Sends the items of one call and returns the message that ends it."""
-    try:
-        fn = importlib.import_module(module)
-        for part in name.split("."):
-            fn = getattr(fn, part)
-        if not each:
-            pipe.send(("item", fn(*args)))
-            return "end", None
-        for item in fn(*args):
-            pipe.send(("item", item))
-        return "end", None
-    except MemoryError:
-        return "memory", None
-    except Exception as error:  # any: it is raised again in the parent
-        trace = "In the isolated process:\n" + traceback.format_exc()
-        try:
-            ForkingPickler.loads(ForkingPickler.dumps(error))
-        except Exception:  # an exception's own __init__ may ask for anything
-            error = RuntimeError(f"{type(error).__name__}: {error}")
-        error.add_note(trace)
-        return "error", error

@@ -207,20 +207,21 @@ def write(path: str, template: str, **values: Any) -> None:
     Raises:
       jinja2.UndefinedError: the template asks for something that is not there.
     """
-    page = _environment().get_template(template).render(**values)
+    page = environment().get_template(template).render(**values)
     with written(path) as file:
         # File names may hold bytes that are not UTF-8; they are shown escaped.
         file.write(page.encode("utf-8", "backslashreplace").decode())
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / "templates"),
+def environment(*folders: pathlib.Path) -> jinja2.Environment:
+    """Templates of this package, and of more folders; they escape every value."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, pathlib.Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, correlation=correlation, count=count)
-    environment.globals.update(palette=plots.palette, NOTHING=NOTHING)
-    return environment
+    made.filters.update(percent=percent, correlation=correlation, count=count)
+    made.globals.update(palette=plots.palette, NOTHING=NOTHING)
+    return made

@@ -20,7 +20,7 @@ import functools
 import math
 import os
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -31,6 +31,7 @@ from vqa_jax.media.container import MediaError
 from vqa_jax.media.sources import Source
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent, Params
+from vqa_jax.models.student import Student
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion import extractor
 from vqa_jax.pairs import levels
@@ -38,10 +39,11 @@ from vqa_jax.scoring import reading
 from vqa_jax.scoring.anchors import REMEDY, AnchorError, AnchorSet
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
-from vqa_jax.scoring.reading import Reader, Video
+from vqa_jax.scoring.reading import Reader, Seen, Video
 from vqa_jax.scoring.results import PairResult, Result
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits, ScoreConfig
 from vqa_jax.weights.bundle import BundleError, StudentSpec
+from vqa_jax.weights.flaw_head import FlawHead
 
 BATCH_SIZE = 32  # groups of frames, or pairs, in one call of the devices, unless told otherwise
 W2S_SCALE = (
@@ -78,7 +80,7 @@ class Predictor:
         self.batch_size = batch_size or run.ways * math.ceil(BATCH_SIZE / run.ways)
         self._lock = threading.Lock()  # streams share the engine and its anchors
         self._judge: Judge | None = None
-        self._level_logits = jax.jit(self._bound_level_logits)
+        self._applied: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {}
 
     def score(
         self,
@@ -163,6 +165,24 @@ class Predictor:
             notes = "; ".join(filter(None, (video.notes, found.note)))
             results.append(Result(path, **numbers, **counts, **facts, notes=notes))
         return results
+
+    def see(self, video: Video, limits: DecodeLimits = DEFAULT_LIMITS) -> Seen:
+        """Decodes an encoded video and leaves the devices alone; `score_seen` goes on from there.
+
+        Raises:
+          MediaError: the file cannot be used.
+        """
+        with isolation.borrowed(limits) as child:
+            return self._reader.seen(video, None, limits, child)
+
+    def score_seen(
+        self, videos: Sequence[tuple[str, Seen]], config: ScoreConfig | None = None
+    ) -> list[Result]:
+        """Scores videos (name, of `see`) together; arguments and errors as `iter_scores`."""
+        with self._lock:
+            judge = self.judge
+        inputs = list(self._reader.finished(videos))
+        return self._results(judge, inputs, config or ScoreConfig())
 
     async def stream(
         self, paths: Iterable[Source] | AsyncIterable[Source], config: ScoreConfig | None = None
@@ -309,9 +329,27 @@ class Predictor:
 
         return judge.comparisons.every(list(judge.engine.encode(inputs()))), failed
 
-    def _bound_level_logits(self, params: Params, *inputs: jax.Array) -> jax.Array:
-        with executing(self._run):
-            return self._student.bind(params).level_logits(*inputs)
+    @property
+    def folder(self) -> str:
+        """Of the student; "" where it came otherwise."""
+        return self._folder
+
+    @functools.cached_property
+    def flaw_head(self) -> FlawHead | None:
+        """The auxiliary head, among the weights or beside them; None where there is none."""
+        head = FlawHead.of(self._params, self.spec) if self.spec else None
+        return head or FlawHead.beside(self._folder)
+
+    def applied(self, function: Callable[..., jax.Array], *inputs: np.ndarray) -> np.ndarray:
+        """`function(student, *inputs)` on the devices; a module's function, compiled once."""
+        if function not in self._applied:
+
+            def bound(params: Params, *inputs: jax.Array) -> jax.Array:
+                with executing(self._run):
+                    return function(self._student.bind(params), *inputs)
+
+            self._applied[function] = jax.jit(bound)
+        return np.asarray(self._applied[function](self._params, *inputs))
 
     def level_logits(
         self,
@@ -346,15 +384,13 @@ class Predictor:
         )
         padded = [_pad(f, most_frames) for f in frames]
         features = [_pad(np.asarray(m, np.float32), most_motion) for m in motion]
-        return np.asarray(
-            self._level_logits(
-                self._params,
-                np.stack(padded)[None],
-                np.stack(features)[None],
-                row.tokens[None],
-                row.answer_pos[None],
-                np.asarray(level_tokens, np.int32),
-            )
+        return self.applied(
+            Student.level_logits,
+            np.stack(padded)[None],
+            np.stack(features)[None],
+            row.tokens[None],
+            row.answer_pos[None],
+            np.asarray(level_tokens, np.int32),
         )[0]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -25,8 +25,8 @@ Video = Source | np.ndarray | jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seen:
-    """Frames and clips as of `view.video_input`; notes of the file; whether it is a picture."""
+class Seen:
+    """A decoded video: what `view.video_input` gives, notes, and whether it is a picture."""
 
     frames: np.ndarray
     clips: np.ndarray
@@ -49,7 +49,7 @@ class Reader:
     def read(self, video: Video, fps: float | None, limits: DecodeLimits) -> VideoInput:
         """One video; errors as `Predictor.read`."""
         with isolation.borrowed(limits) as child:
-            return self.inputs([self._seen(video, fps, limits, child)])[0]
+            return self.inputs([self.seen(video, fps, limits, child)])[0]
 
     def read_all(
         self, videos: Iterable[Video], fps: float | None, limits: DecodeLimits, most: int
@@ -69,10 +69,10 @@ class Reader:
           view.FramesError: frames that are no video, or without fps.
         """
 
-        def decode(video: Video, child: Isolated) -> _Seen:
-            return self._seen(video, fps, limits, child)
+        def decode(video: Video, child: Isolated) -> Seen:
+            return self.seen(video, fps, limits, child)
 
-        waiting: list[tuple[str, _Seen | MediaError]] = []
+        waiting: list[tuple[str, Seen | MediaError]] = []
         with contextlib.closing(ahead.in_order(videos, decode, limits, most)) as decoded:
             for video, future in decoded:
                 name = name_of(video)
@@ -80,20 +80,21 @@ class Reader:
                     waiting.append((name, future.result()))
                 except MediaError as error:
                     waiting.append((name, error))
-                clips = sum(len(s.clips) for _, s in waiting if isinstance(s, _Seen))
+                clips = sum(len(s.clips) for _, s in waiting if isinstance(s, Seen))
                 if clips >= CLIPS_AT_ONCE or len(waiting) >= most:
-                    yield from self._finished(waiting)
+                    yield from self.finished(waiting)
                     waiting = []
-            yield from self._finished(waiting)
+            yield from self.finished(waiting)
 
-    def _finished(
-        self, waiting: list[tuple[str, _Seen | MediaError]]
+    def finished(
+        self, waiting: Sequence[tuple[str, Seen | MediaError]]
     ) -> Iterator[tuple[str, VideoInput | MediaError]]:
-        inputs = iter(self.inputs([seen for _, seen in waiting if isinstance(seen, _Seen)]))
+        """Yields (name, input) of decoded videos in order, motion of all computed together."""
+        inputs = iter(self.inputs([seen for _, seen in waiting if isinstance(seen, Seen)]))
         for name, seen in waiting:
             yield name, seen if isinstance(seen, MediaError) else next(inputs)
 
-    def inputs(self, videos: list[_Seen]) -> list[VideoInput]:
+    def inputs(self, videos: list[Seen]) -> list[VideoInput]:
         """What the student sees, motion features of all videos computed together."""
         if not videos:
             return []
@@ -108,17 +109,16 @@ class Reader:
 
     def of_views(self, views: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[VideoInput]:
         """What the student sees of (frames, motion clips) as `view.video_input` gives them."""
-        return self.inputs([_Seen(*one) for one in views])
+        return self.inputs([Seen(*one) for one in views])
 
-    def _seen(
-        self, video: Video, fps: float | None, limits: DecodeLimits, child: Isolated
-    ) -> _Seen:
+    def seen(self, video: Video, fps: float | None, limits: DecodeLimits, child: Isolated) -> Seen:
+        """One video decoded, by a child; nothing is asked of the devices."""
         pre = self.spec.preprocess
         if not sources.is_source(video):
-            return _Seen(*view.frames_input(np.asarray(video), fps, pre))
+            return Seen(*view.frames_input(np.asarray(video), fps, pre))
         with sources.local(video, limits.seconds) as path:
             frames, clips, info = child.call(path, view.video_input, path, pre, limits.pixels)
-            return _Seen(frames, clips, info.notes, view.is_image(path, info.num_frames))
+            return Seen(frames, clips, info.notes, view.is_image(path, info.num_frames))
 
 
 def is_one(videos: Any) -> bool:

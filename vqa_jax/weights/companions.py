@@ -2,6 +2,7 @@
 
 tokenizer.json and its kin   of a student whose vocabulary is not that of the prompt alone
 slowfast.safetensors         the motion weights, where they are not the shipped ones
+auxiliary_head.safetensors   the head that tells flaws apart, where the weights lack it
 tower.safetensors            the pretrained tower, where it is not the shipped one
 """
 
@@ -24,7 +25,8 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
 )
 MOTION_FILE = "slowfast.safetensors"
-FILES = (*TOKENIZER_FILES, MOTION_FILE, TOWER_FILE)
+HEAD_FILE = "auxiliary_head.safetensors"
+FILES = (*TOKENIZER_FILES, MOTION_FILE, HEAD_FILE, TOWER_FILE)
 
 
 def motion_beside(folder: str) -> str | None:
