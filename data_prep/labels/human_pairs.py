@@ -61,7 +61,7 @@ def label_pairs(data: str, config: HumanConfig, label_specs: Sequence[str]) -> d
         drawn.
       LabelsError: a label file cannot be read.
     """
-    corpus = files.read_json(os.path.join(data, MANIFEST))
+    corpus = files.read_json(os.path.join(data, MANIFEST), {"video_table_sha256": str})
     paths = label_files(label_specs)
     identity = {
         "corpus": corpus["video_table_sha256"],

@@ -55,7 +55,7 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
         videos.
       ValueError: numbers of pairs that cannot be; see `table.label_quota`.
     """
-    corpus = files.read_json(os.path.join(data, MANIFEST))
+    corpus = files.read_json(os.path.join(data, MANIFEST), {"video_table_sha256": str})
     identity = {
         "corpus": corpus["video_table_sha256"],
         "settings": config.as_json(),

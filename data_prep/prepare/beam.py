@@ -79,6 +79,8 @@ def run_units(
         return
     # Named loggers only: absl's own messages stay.
     standard_logging.getLogger("apache_beam").setLevel(standard_logging.WARNING)
+    # A unit's error is raised here too; there it would be told first, with its traceback.
+    standard_logging.getLogger("apache_beam.runners.common").setLevel(standard_logging.CRITICAL)
     options = PipelineOptions(_with_defaults(beam_args))
     with _progress(title, targets), beam.Pipeline(options=options) as pipeline:
         # Reshuffle: without it the multi-processing runner keeps all units in one worker.

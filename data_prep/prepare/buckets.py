@@ -114,7 +114,7 @@ def finished_bucket(work: str, bucket: Bucket, config: PrepConfig) -> dict[str, 
     if not os.path.exists(path):
         return None
     try:
-        summary = files.read_json(path)
+        summary = files.read_json(path, {"fingerprint": str})
     except files.CorpusError:  # a damaged one: the bucket is made again
         return None
     return summary if summary["fingerprint"] == _fingerprint(config, bucket[1]) else None
@@ -176,7 +176,7 @@ def _write_shards(
             before = num_videos
             try:
                 entry = listing.Input(source.location, source.path)
-                with media_sources.local(entry.path) as path:
+                with media_sources.local(entry.path, config.limit_seconds) as path:
                     made = isolated(config, source.location, prepare_source, path, source, config)
                     for video, coded in gathered(made):
                         videos.write(video.video)

@@ -157,9 +157,12 @@ def _complete(
     path = os.path.join(data, MANIFEST)
     if not os.path.exists(path):
         return None
-    manifest = files.read_json(path)
+    manifest = files.read_json(path, dict)
     if not {"identity", "counts", "datasets"} <= manifest.keys():
         raise files.CorpusError(f"{path} is not a corpus's: choose another --data")
+    files.read_json(
+        path, {"identity": dict, "counts": {"inputs": int}, "datasets": records.DATASETS}
+    )
     changed = published.changed(path, manifest["identity"], identity)
     if changed:
         then = manifest["counts"]["inputs"]

@@ -126,7 +126,7 @@ def _probe_range(name: str, work: str, config: PrepConfig) -> None:
 def _probe_input(entry: listing.Input, config: PrepConfig) -> dict[str, Any]:
     """The fields `info`, `fingerprint` and `rejected` of an input's row."""
     try:
-        with sources.local(entry.path) as path:
+        with sources.local(entry.path, config.limit_seconds) as path:
             ((info, fingerprint),) = isolated(config, path, _probe, path, config)
     except MediaError as e:
         why = source.Rejected(entry.key, e.stage, e.reason)

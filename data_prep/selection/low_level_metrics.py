@@ -246,7 +246,7 @@ def _measure_input(entry: Input, limits: DecodeLimits) -> dict[str, float] | sou
     except UnicodeEncodeError:
         return source.Rejected(entry.path, "listing", "its name is not UTF-8: rename the file")
     try:
-        with sources.local(entry.path) as path:
+        with sources.local(entry.path, limits.seconds) as path:
             found = isolation.call(limits, path, measure, path, limits.pixels)
     except MediaError as error:
         return source.Rejected(entry.path, error.stage, error.reason)

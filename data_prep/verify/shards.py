@@ -97,7 +97,7 @@ def check_shard(task: ShardTask) -> ShardReport:
         return ShardReport(tuple(problems), ())
     rows: list[dict[str, Any]] = []
     try:
-        ids = files.read_json(task.path + ".json")["ids"]
+        ids = files.read_json(task.path + ".json", {"ids": [str]})["ids"]
         for number, record in enumerate(store.shard_records(task.path, task.kind)):
             key = record[key_field(task.kind)]
             if number >= len(ids) or key != ids[number]:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from data_prep.verify import contact_sheet as contact_sheet_lib
 from data_prep.verify.shards import Problem, ShardTask, check_shard, key_field
 from vqa_jax.corpus import pair_shards, schemas, shards, store
-from vqa_jax.corpus.shards import MANIFEST, QUARANTINE
+from vqa_jax.corpus.shards import DATASET, DATASETS, MANIFEST, QUARANTINE
 from vqa_jax.corpus.video_table import VideoTable, read_video_table, table_path, table_sha256
 from vqa_jax.jobs import fields, files, outputs
 from vqa_jax.jobs import workers as worker_processes
@@ -248,7 +248,8 @@ class _Verifier:
         ):
             path = self.path(name)
             if os.path.exists(path):
-                manifest = files.read_json(path)
+                shape = {"identity": {network: str}, "dataset": DATASET, "videos": int}
+                manifest = files.read_json(path, shape)
                 maker = (network, manifest["identity"][network])
                 found = self.keyed(dataset, manifest["dataset"], maker)
                 self.count(path, "records", found, manifest["videos"])
@@ -256,7 +257,8 @@ class _Verifier:
     def pair_datasets(self, iteration: int) -> Counter[str]:
         """One iteration's pairs; returns how often each label occurs."""
         manifest_path = pair_shards.manifest_path(self.data, iteration)
-        manifest = files.read_json(manifest_path)
+        shape = {"dataset": DATASETS, "counts": {str: int}, "labels": {str: int}}
+        manifest = files.read_json(manifest_path, shape)
         labels: Counter[str] = collections.Counter()
         splits: Counter[str] = collections.Counter()
         for name, entry in manifest["dataset"].items():
@@ -376,7 +378,9 @@ def verify(data: str, workers: int = 1, contact_sheet: str | None = None) -> dic
       DamagedCorpusError: something is missing, damaged or contradictory.
       files.CorpusError: there is no finished corpus.
     """
-    manifest = files.read_json(os.path.join(data, MANIFEST))
+    counts = {str: int, **dict.fromkeys(("videos", "sources", "inputs"), int)}
+    shape = {"counts": counts, "video_table_sha256": str, "datasets": DATASETS}
+    manifest = files.read_json(os.path.join(data, MANIFEST), shape)
     verifier = _Verifier(data, workers)
     verifier.lists(manifest)
     labels = {}

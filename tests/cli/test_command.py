@@ -41,6 +41,10 @@ class _ToldError(VqaError):
     [
         (_ToldError("x.mp4 is odd: mend it"), "error: x.mp4 is odd: mend it"),
         (
+            RuntimeError("I/O error: No space left on device (os error 28)"),
+            "error: No space left on device: free some space, or name another place",
+        ),
+        (
             OSError(errno.ENOSPC, "No space left on device", "out.csv"),
             "error: out.csv: No space left on device: free some space, or name another place",
         ),

@@ -110,3 +110,28 @@ def test_missing_shards_are_named(tmp_path):
     os.makedirs(records.builder_dir(str(tmp_path), "vqa_clips"))
     with pytest.raises(files.CorpusError, match=entry["splits"]["train"][0]["name"]):
         records.check_present(str(tmp_path), clips)
+
+
+@pytest.mark.parametrize("moment", ["write", "close"])
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_no_file(tmp_path, monkeypatch, moment):
+    """As ArrayRecord tells it: a RuntimeError, whose text holds the reason."""
+    path = str(tmp_path / "shard")
+
+    class Full:
+        def __init__(self, name, options):
+            open(name, "w").close()
+
+        def write(self, data):
+            self._fail("write")
+
+        def close(self):
+            self._fail("close")
+
+        def _fail(self, now):
+            if now == moment:
+                raise RuntimeError(f"{now}() failed: No space left on device; writing x")
+
+    monkeypatch.setattr(records.array_record_module, "ArrayRecordWriter", Full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        records.write_shard(path, "vqa_videos", [video("a")])
+    assert error.value.filename == path and not list(tmp_path.iterdir())

@@ -47,7 +47,7 @@ def test_a_missing_split_is_named_by_the_manifest(tmp_path):
     data = tiny_corpus.write_corpus(str(tmp_path))
     folder = shards.builder_dir(data, "vqa_videos")
     splits = {
-        split: [{"name": shards.shard_name("vqa_videos", split, 0, 1)}]
+        split: [{"name": shards.shard_name("vqa_videos", split, 0, 1), "records": 1}]
         for split in ("train", "heldout")
     }
     entry = {"vqa_videos": {"kind": "vqa_videos", "splits": splits}}

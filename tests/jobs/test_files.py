@@ -61,3 +61,35 @@ def test_a_sealed_file_tells_any_change(tmp_path):
     kept = "".join(line for line in lines if '"seal"' not in line)
     path.write_text(kept, "utf-8", "surrogateescape")
     assert files.read_json(str(path))["counts"] == {"1": 3.5}
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "wrong"),
+    [
+        ({"a": 1, "b": [{"c": "x"}]}, {"a": int, "b": [{"c": files.is_name}]}, None),
+        ({"x": {"n": 1}, "y": {"n": 2.5}}, {str: {"n": files.is_number}}, None),
+        ([], dict, r"it is \[\]"),
+        ({"a": True}, {"a": int}, "a is True"),
+        ({"a": {}}, {"a": {"b": int}}, "a.b is missing"),
+        ({"a": [1, "x"]}, {"a": [int]}, r"a\[1\] is 'x'"),
+        ({"a": "../x"}, {"a": files.is_name}, "a is '../x'"),
+        ({"a": None}, {str: str}, "a is None"),
+    ],
+)
+def test_json_of_another_shape_than_its_reader_needs(tmp_path, value, shape, wrong):
+    path = str(tmp_path / "x.json")
+    files.write_json(path, value)
+    if wrong is None:
+        assert files.read_json(path, shape) == value
+        return
+    with pytest.raises(files.CorpusError, match=rf"x\.json is not as .*\({wrong}\)"):
+        files.read_json(path, shape)
+
+
+def test_a_full_disk_in_a_librarys_words_names_the_file(tmp_path):
+    path = str(tmp_path / "x.safetensors")
+    with pytest.raises(OSError, match="No space left") as error, files.replacing(path):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+    assert error.value.filename == path
+    with pytest.raises(RuntimeError, match="other"), files.replacing(path):
+        raise RuntimeError("other")

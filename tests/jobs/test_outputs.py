@@ -85,3 +85,12 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path):
         os.stat(tmp_path / "another")
     assert "another" in outputs.describe(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_systems_errors_are_known_in_other_libraries_words():
+    text = "write() failed: No space left on device; writing x; Failed to close chunk_writer"
+    error = outputs.of_the_system(RuntimeError(text), "shard")
+    assert outputs.describe(error) == (
+        "shard: No space left on device: free some space, or name another place"
+    )
+    assert outputs.of_the_system(RuntimeError("corrupted chunk"), "shard") is None

@@ -41,3 +41,25 @@ def test_one_process_publishes_at_a_time(tmp_path):
         files.exclusive(folder),
     ):
         pass
+
+
+def test_a_range_whose_bytes_changed_is_not_whole(tmp_path):
+    first, last = (str(tmp_path / name) for name in ("a.pairs", "a.videos"))
+    for path in (first, last):
+        assert not ranges.is_whole(last)
+        with open(path, "w") as file:
+            file.write("rows")
+    assert not ranges.is_whole(last)
+    ranges.mark(first, last)
+    assert ranges.is_whole(last)
+    ranges.check([last])
+    for damaged in (first, last, ranges.mark_of(last)):
+        with open(damaged) as file:
+            whole = file.read()
+        with open(damaged, "w") as file:
+            file.write(whole.replace("rows", "rowz").replace('"bytes": 4', '"bytes": 5'))
+        assert not ranges.is_whole(last)
+        with pytest.raises(files.CorpusError, match=r"a\.videos is damaged"):
+            ranges.check([last])
+        with open(damaged, "w") as file:
+            file.write(whole)

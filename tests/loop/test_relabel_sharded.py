@@ -18,6 +18,7 @@ from vqa_jax.corpus import store as records
 from vqa_jax.jobs import files
 from vqa_jax.jobs import ranges as work_ranges
 from vqa_jax.loop import evaluate, relabel
+from vqa_jax.scoring import sanity
 
 FORMS = ("csv", "parquet")
 SMALL = dataclasses.replace(RELABEL, range_videos=4)  # a segment and its versions
@@ -145,7 +146,9 @@ def _without_motion(data, lost):
     shards_lib.publish(data, "vqa_motion", "vqa_motion", shards)
 
 
-def test_unreadable_videos_are_rows_with_a_reason(corpus, tmp_path):
+def test_unreadable_videos_are_rows_with_a_reason(corpus, tmp_path, monkeypatch):
+    """And what there is to know of the scores of others stands beside them."""
+    monkeypatch.setattr(sanity, "note", lambda score, anchors: "far")
     data = str(shutil.copytree(corpus, tmp_path / "data"))
     lost = [tiny_corpus.video_id(12, 2), tiny_corpus.video_id(3, 0)]
     _without_motion(data, lost)
@@ -156,6 +159,7 @@ def test_unreadable_videos_are_rows_with_a_reason(corpus, tmp_path):
     bad = [r for r in rows if r["error"]]
     assert [r["video_id"] for r in bad] == lost[:1] and bad[0]["score"] is None
     assert "no motion features" in bad[0]["error"]
+    assert all(r["notes"] == ("" if r["error"] else "far") for r in rows)
     facts = relabel.relabel(judge, data, 2, SMALL)
     assert facts["failed_videos"] == 1
     pairs = parquet.read_table(os.path.join(data, "relabel_2", "pairs.parquet")).to_pylist()

@@ -1,7 +1,9 @@
 """Probing: rates, variable rates, counts, rotation, stills, odd shapes."""
 
 import fractions
+import pathlib
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -261,6 +263,49 @@ def test_still_pictures_of_phones_decode(extension, tmp_path):
     assert np.abs(image.astype(int) - picture).mean() < 5
     with pytest.raises(container.NotAVideoError, match="still picture"):
         probe.probe(path.rename(tmp_path / "a.mp4"))
+
+
+def _golomb(value: int) -> str:
+    bits = format(value + 1, "b")
+    return "0" * (len(bits) - 1) + bits
+
+
+def _dolby_unit() -> bytes:
+    """A NAL unit of Dolby Vision's metadata that leaves the picture as it is, 10 bits to 12."""
+    bits = "000110010000100000001001000000000"  # prefix, type, format, profile, level
+    bits += "1000" + _golomb(23) + "011"  # coefficients of 23 bits; full range
+    bits += "".join(map(_golomb, (2, 2, 4))) + "000001"  # depths less 8; no residual
+    bits += "00" + _golomb(0) * 3  # no display metadata, nothing from before
+    bits += (_golomb(0) + format(0, "010b") + format(1023, "010b")) * 3 + _golomb(0) * 2
+    bits += (_golomb(0) * 2 + "0" + ("1" + "0" * 23) * 2) * 3 + "1"
+    bits += "0" * (-len(bits) % 8)
+    payload = bytearray()
+    for byte in int(bits, 2).to_bytes(len(bits) // 8, "big") + bytes(4) + b"\x80":
+        if payload[-2:] == b"\0\0" and byte <= 3:
+            payload.append(3)
+        payload.append(byte)
+    return b"\0\0\0\1\x7c\x01" + bytes(payload)
+
+
+@pytest.mark.parametrize("extension", ["h265", "mkv", "ts"])
+def test_dolby_vision_5_is_known_by_its_metadata_in_any_container(tmp_path, extension):
+    raw, path = str(tmp_path / "a.hevc"), str(tmp_path / f"b.{extension}")
+    with av.open(raw, "w", format="hevc") as out:
+        stream = out.add_stream("libx265", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        stream.options = {"x265-params": "log-level=none:pools=none"}
+        frames = [av.VideoFrame.from_ndarray(f, format="rgb24") for f in moving_frames(4, 48, 64)]
+        packets = [p for frame in [*frames, None] for p in stream.encode(frame)]
+    pathlib.Path(raw).write_bytes(b"".join(bytes(p) + _dolby_unit() for p in packets))
+    with av.open(raw) as source, av.open(path, "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for time, packet in enumerate(source.demux(video=0)):
+            if packet.size:
+                packet.stream, packet.pts, packet.dts = stream, time, time
+                packet.time_base = fractions.Fraction(1, 10)
+                out.mux(packet)
+    with pytest.raises(container.MediaError, match="Dolby Vision of profile 5"):
+        probe.probe(path)
 
 
 def test_dolby_vision_5_is_refused_and_the_others_are_not(tmp_path):

@@ -59,11 +59,32 @@ def test_fetching_fails_by_a_typed_error(bucket, monkeypatch):
         pass
     whole = bucket.get_file
     monkeypatch.setattr(
-        type(bucket), "get_file", lambda self, a, b: (whole(a, b), os.truncate(b, 3))
+        type(bucket), "get_file", lambda self, a, b, **_: (whole(a, b), os.truncate(b, 3))
     )
     with (
         pytest.raises(UnreadableFileError, match="3 of 13"),
         sources.local("memory://bucket/b.mp4"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_url_of_more_than_is_fetched_is_refused(bucket, monkeypatch, known):
+    """Before, by the size that its store tells; else while it comes."""
+    if not known:
+        monkeypatch.setattr(type(bucket), "size", lambda self, url: None)
+    monkeypatch.setattr(sources, "MOST_BYTES", 5)
+    with (
+        pytest.raises(UnreadableFileError, match="holds more than"),
+        sources.local("memory://bucket/b.mp4"),
+    ):
+        pass
+
+
+def test_fetching_ends_with_its_time(bucket):
+    with (
+        pytest.raises(UnreadableFileError, match="took longer than 1e-09 s"),
+        sources.local("memory://bucket/b.mp4", 1e-9),
     ):
         pass
 

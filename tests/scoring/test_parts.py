@@ -12,6 +12,7 @@ from vqa_jax.jobs.files import CorpusError
 from vqa_jax.jobs.ranges import Share
 from vqa_jax.scoring import job, parts
 from vqa_jax.scoring.results import COLUMNS, row_of
+from vqa_jax.settings import ScoreConfig
 
 
 def _rows(out, form):
@@ -68,3 +69,30 @@ def test_files_of_others_are_not_replaced(tmp_path, paths):
     with pytest.raises(CorpusError, match="written by no such job"):
         parts.run(Student(), paths, CONFIG, str(tmp_path), "jsonl")
     assert (tmp_path / "part-000000.jsonl").read_text() == "mine"
+
+
+@pytest.mark.parametrize("other", ["same", "settings", "division"])
+def test_two_jobs_at_one_folder_are_kept_apart(tmp_path, paths, other):
+    config = ScoreConfig(both_orders=other == "settings")
+    share = Share(0, 2 if other == "division" else 1)
+
+    class Slow(Student):
+        def iter_scores(self, paths, config_):
+            with pytest.raises(CorpusError, match="is being written by another job"):
+                parts.run(Student(), paths_, config, str(tmp_path), "jsonl", share)
+            return super().iter_scores(paths, config_)
+
+    paths_ = paths
+    assert parts.run(Slow(), paths, CONFIG, str(tmp_path), "jsonl")["rows"] == 7
+
+
+def test_a_damaged_part_is_made_again(tmp_path, paths):
+    with pytest.raises(KeyboardInterrupt):
+        parts.run(Student(6), paths, CONFIG, str(tmp_path), "jsonl")
+    _, second = sorted(tmp_path.rglob("part-*.jsonl"))
+    data = bytearray(second.read_bytes())
+    data[len(data) // 2] ^= 1
+    second.write_bytes(data)
+    again = Student()
+    parts.run(again, paths, CONFIG, str(tmp_path), "jsonl")
+    assert again.asked == paths[3:]

@@ -36,18 +36,23 @@ def _files_of(step, folder):
     return [path for path in (folder / "checkpoints" / str(step)).rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("damage", ["bit", "metadata", "list", "empty list"])
+@pytest.mark.parametrize("damage", ["bit", "metadata", "unvouched", "list", "empty list"])
 def test_changed_bytes_fall_back_to_the_checkpoint_before(
     corpus, finished, tmp_path, monkeypatch, damage
 ):
-    """Where all sizes are right: a flipped bit of the weights, zeros for what describes them."""
+    """All sizes are right: a flipped bit of the weights, zeros for what describes them.
+
+    "unvouched": there is no list of hashes, but it cannot be read.
+    """
     workdir = str(tmp_path)
     shutil.copytree(finished, workdir, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "student")
     path = max(_files_of(STEPS, tmp_path), key=lambda p: p.stat().st_size)
-    if damage == "metadata":
+    if damage in ("metadata", "unvouched"):
         path = next(p for p in _files_of(STEPS, tmp_path) if p.name == "_METADATA")
         path.write_bytes(bytes(path.stat().st_size))
+        if damage == "unvouched":
+            (tmp_path / "checkpoints" / f"{STEPS}.files.json").unlink()
     elif damage == "bit":
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
@@ -58,7 +63,8 @@ def test_changed_bytes_fall_back_to_the_checkpoint_before(
     warned = []
     monkeypatch.setattr(checkpoint.logging, "warning", lambda text, *a: warned.append(text % a))
     train.train(CONFIG, SPEC, corpus, workdir)
-    assert any(f"step {STEPS} is damaged" in text and path.name in text for text in warned)
+    found = [text for text in warned if f"step {STEPS} is damaged" in text]
+    assert len(found) == 1 and (path.name in found[0] or damage == "unvouched")
     assert (tmp_path / "damaged_checkpoints" / str(STEPS)).is_dir()
     weights = os.path.join("student", bundle.WEIGHTS_FILE)
     assert files.file_sha256(os.path.join(workdir, weights)) == files.file_sha256(
@@ -110,6 +116,20 @@ def test_checkpoints_of_earlier_versions_are_used(corpus, finished, tmp_path, mo
     assert sum("does not tell its corpus" in text for text in told) == 1
     assert f"resumed from step {STEPS}" in told
     assert "corpus" in files.read_json(identity)
+
+
+def test_a_run_whose_checkpoints_cannot_be_read_does_not_start_anew_unasked(
+    corpus, finished, tmp_path
+):
+    workdir = str(tmp_path)
+    shutil.copytree(finished, workdir, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "student")
+    for path in (tmp_path / "checkpoints").glob("*.files.json"):
+        path.unlink()
+    for path in (tmp_path / "checkpoints").rglob("_METADATA"):
+        path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint is left"):
+        train.train(CONFIG, SPEC, corpus, workdir)
 
 
 def test_save_that_fails_stops_the_run(corpus, tmp_path, monkeypatch):

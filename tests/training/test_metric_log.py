@@ -66,3 +66,36 @@ def test_rates_are_those_of_the_time_between_two_rows(monkeypatch):
     }
     now[0] += 2.0
     assert set(speed.row().values()) == {0.0}
+
+
+def test_a_full_disk_is_told_once_with_the_file(tmp_path, monkeypatch):
+    log = metric_log.MetricLog(str(tmp_path), 0)
+
+    def full(event):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(log._board, "write_event", full)
+    monkeypatch.setattr(log._board, "close", lambda: full(None))
+    log.add(_step(1.0))
+    with pytest.raises(OSError, match="No space left") as error:
+        log.write(1, {})
+    assert error.value.filename == str(tmp_path / "metrics.jsonl")
+    log.close()
+
+
+def test_tensorboard_reads_what_was_written(tmp_path):
+    """By its own format: records of length, checksum, event, checksum."""
+    log = metric_log.MetricLog(str(tmp_path), 3)
+    log.add(_step(0.5))
+    log.write(4, {})
+    log.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    data, events = path.read_bytes(), []
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        events.append(metric_log.Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    assert "tfevents" in path.name
+    assert (events[-2].step, events[-2].session_log.status) == (3, metric_log.SessionLog.START)
+    (value,) = events[-1].summary.value
+    assert (events[-1].step, value.tag, value.simple_value) == (4, "train/loss", 0.5)

@@ -260,13 +260,20 @@ def run(program: Parser, argv: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except OSError as error:
         return _complain(outputs.describe(error))
+    except Exception as error:  # a full disk in the words of a library that writes by itself
+        given = [getattr(args, name) for name in args.parser.outputs]
+        system = outputs.of_the_system(error, next(filter(None, given), ""))
+        if system is None:
+            raise
+        return _complain(outputs.describe(system))
 
 
 def _be_quiet(quiet: bool) -> None:
     logging.set_verbosity("warning" if quiet else os.environ.get("VQA_JAX_LOG", "info"))
-    # Orbax tells every step of a save at the level of our own messages.
+    # Orbax tells every step of a save at the level of our own messages, and every error with a
+    # traceback before it raises it.
     logging.get_absl_logger().addFilter(
-        lambda record: record.levelname != "INFO" or "orbax" not in record.pathname
+        lambda record: record.levelname == "WARNING" or "orbax" not in record.pathname
     )
     logging.get_absl_logger().addFilter(clean)
     if quiet:

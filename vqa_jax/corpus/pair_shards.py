@@ -128,7 +128,7 @@ def finished(root: str, iteration: int, identity: Mapping[str, Any]) -> dict[str
     path = manifest_path(root, iteration)
     if not os.path.exists(path):
         return None
-    manifest = files.read_json(path)
+    manifest = files.read_json(path, {"identity": dict, "dataset": shards.DATASETS})
     if manifest["identity"] != dict(identity):
         raise files.CorpusError(
             f"{path} was made with other settings or models: delete it to make the pairs again"

@@ -9,33 +9,42 @@ shards must be addressed by key hash, appear under their name only when complete
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from vqa_jax.corpus.schemas import CITATION, DESCRIPTIONS, FEATURES, HOMEPAGE, VERSION, serialize
+from vqa_jax.jobs import fields, outputs
 from vqa_jax.jobs.contents import checked_sha256
 from vqa_jax.jobs.files import (
     CorpusError,
     commit,
     file_sha256,
+    is_name,
     read_json,
     remove_temporary,
     temporary_name,
     write_sealed,
 )
+from vqa_jax.media.preprocess import Preprocess
 
 _WRITER = "vqa_jax.records"  # as dataset_info.json has had it since the first corpus: bytes stay
 # Files of a corpus folder beside its datasets.
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.csv"
+# What is relied on in a manifest's entry of a dataset, and of several; see `files.read_json`.
+DATASET = {"kind": str, "splits": {str: [{"name": is_name, "records": int}]}}
+DATASETS = {str: DATASET}
 RESTORE = "restore it, or run the step that writes its dataset again"
+_SHARD = {"name": str, "records": int, "sha256": str, "ids": [str]}
 _SHARD_OPTIONS = "group_size:1,zstd:1"  # one record a chunk: constant-time random reads
 
 
@@ -60,7 +69,8 @@ class ShardWriter:
         self.path, self.kind = path, kind
         self._temporary = temporary_name(path)
         self._ids: list[str] = []
-        self._writer = array_record_module.ArrayRecordWriter(self._temporary, _SHARD_OPTIONS)
+        with _of_the_system(path):
+            self._writer = array_record_module.ArrayRecordWriter(self._temporary, _SHARD_OPTIONS)
 
     def write(self, example: Mapping[str, Any]) -> None:
         """Appends one record; its key is `video_id` or `pair_id`."""
@@ -69,14 +79,22 @@ class ShardWriter:
 
     def write_serialized(self, key: str, data: bytes) -> None:
         """Appends one record by its key and its bytes, which are those of `serialize`."""
-        self._writer.write(data)
+        with _of_the_system(self.path):
+            self._writer.write(data)
         self._ids.append(key)
 
     def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, kind, value, traceback) -> None:
-        self._writer.close()
+        try:
+            with _of_the_system(self.path):
+                self._writer.close()
+        except OSError:
+            os.remove(self._temporary)
+            if kind is None:
+                raise
+            return
         if kind is not None:
             os.remove(self._temporary)
 
@@ -97,6 +115,16 @@ class ShardWriter:
         return shard
 
 
+@contextlib.contextmanager
+def _of_the_system(path: str) -> Iterator[None]:
+    """Raises as an OSError on `path` what ArrayRecord tells of the system in a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        other = OSError(errno.EIO, os.strerror(errno.EIO), path)
+        raise outputs.of_the_system(error, path) or other from error
+
+
 def write_shard(path: str, kind: str, examples: Iterable[Mapping[str, Any]]) -> Shard | None:
     """Writes all `examples` as one shard."""
     with ShardWriter(path, kind) as writer:
@@ -114,14 +142,14 @@ def complete_shard(path: str) -> Shard | None:
     if not (os.path.exists(path) and os.path.exists(path + ".json")):
         return None
     try:
-        fields = read_json(path + ".json")
+        found = read_json(path + ".json", _SHARD)
     except CorpusError:  # a damaged sidecar tells nothing
         return None
     size = os.path.getsize(path)
-    if "num_bytes" not in fields and file_sha256(path) != fields["sha256"]:
+    if "num_bytes" not in found and file_sha256(path) != found["sha256"]:
         return None
-    shard = Shard(**{"num_bytes": size, **fields, "ids": tuple(fields["ids"])})
-    return shard if size == shard.num_bytes else None
+    told = {name: found[name] for name in _SHARD} | {"ids": tuple(found["ids"])}
+    return Shard(**told, num_bytes=size) if found.get("num_bytes", size) == size else None
 
 
 def finished_shard(path: str) -> Shard | None:
@@ -139,7 +167,18 @@ def intact_sha256(path: str) -> str:
     Raises:
       CorpusError: it is not the one that its sidecar tells.
     """
-    return checked_sha256(path, read_json(path + ".json")["sha256"], RESTORE)
+    return checked_sha256(path, read_json(path + ".json", {"sha256": str})["sha256"], RESTORE)
+
+
+def read_view(data: str) -> Preprocess:
+    """The view that a corpus was prepared for.
+
+    Raises:
+      CorpusError: its manifest is missing, damaged or another kind of job's.
+    """
+    path = os.path.join(data, MANIFEST)
+    told = read_json(path, {"settings": {"preprocess": dict}})["settings"]["preprocess"]
+    return fields.build(Preprocess, told, path, CorpusError)
 
 
 def builder_dir(root: str, name: str) -> str:

@@ -67,6 +67,9 @@ class Outcome:
     missing: int
 
 
+_COST = {"videos": files.is_number, "seconds": files.is_number}
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """One shard that is read, and where its records go."""
@@ -94,7 +97,8 @@ class SidecarJob:
     """
 
     def __init__(self, data: str, sidecar: Sidecar):
-        corpus = files.read_json(os.path.join(data, records.MANIFEST))
+        shape = {"video_table_sha256": str, "datasets": {sidecar.source: records.DATASET}}
+        corpus = files.read_json(os.path.join(data, records.MANIFEST), shape)
         self.data, self.sidecar = data, sidecar
         identity = {**sidecar.identity, "corpus": corpus["video_table_sha256"]}
         self._identity = identity
@@ -162,7 +166,8 @@ class SidecarJob:
         )
         videos = sum(task.videos for task in tasks)
         # A killed process may have left a shard without its cost: the mean is over those told.
-        costs = [files.read_json(_cost_path(t)) for t in tasks if os.path.exists(_cost_path(t))]
+        told = [_cost_path(t) for t in tasks if os.path.exists(_cost_path(t))]
+        costs = [files.read_json(p, _COST) for p in told]
         timed = sum(cost["videos"] for cost in costs)
         seconds = sum(cost["seconds"] for cost in costs) / timed if timed else None
         sizes = zip(sidecar.sizes, (read / videos, made / videos), strict=True)

@@ -14,6 +14,7 @@ from array_record.python import array_record_data_source
 
 from vqa_jax.corpus.schemas import deserialize
 from vqa_jax.corpus.shards import (
+    DATASETS,
     MANIFEST,
     RESTORE,
     builder_dir,
@@ -43,7 +44,7 @@ class VideoStore:
         self._root, self._extractor, self._tower = root, extractor, tower
         manifest = os.path.join(root, MANIFEST)
         if os.path.exists(manifest):
-            corpus = read_json(manifest)
+            corpus = read_json(manifest, {"datasets": DATASETS})
             check_present(root, corpus["datasets"])
             _check_sidecars(root, corpus.get("video_table_sha256"))
         if tower and not os.path.exists(os.path.join(root, TOKENS_MANIFEST)):
@@ -104,7 +105,9 @@ def _check_sidecars(root: str, corpus: str | None) -> None:
     """Raises CorpusError if what networks made of a corpus was made of an earlier build of it."""
     for name, command in _SIDECARS.items():
         path = os.path.join(root, name)
-        made_of = read_json(path)["identity"].get("corpus") if os.path.exists(path) else None
+        made_of = None
+        if os.path.exists(path):
+            made_of = read_json(path, {"identity": dict})["identity"].get("corpus")
         if None not in (made_of, corpus) and made_of != corpus:
             raise CorpusError(
                 f"{path} tells of another build of this corpus: run `python -m vqa_jax {command}`"
@@ -155,7 +158,7 @@ class RecordStore:
         self._starts: list[int] = []
         self._hashes: list[str] = []
         for path in self._paths:
-            told = read_json(path + ".json")
+            told = read_json(path + ".json", {"sha256": str, "ids": [str]})
             self._starts.append(len(self.ids))
             self._hashes.append(told["sha256"])
             self.ids.extend(told["ids"])

@@ -195,7 +195,7 @@ def read_video_table(data: str, columns: Sequence[str] | None = None) -> VideoTa
     path = table_path(data)
     manifest = os.path.join(data, MANIFEST)
     if os.path.exists(path) and os.path.exists(manifest):
-        recorded = read_json(manifest)["video_table_sha256"]
+        recorded = read_json(manifest, {"video_table_sha256": str})["video_table_sha256"]
         checked_sha256(path, recorded, f"restore it, or delete {data} and prepare it anew")
     try:
         table = pq.read_table(

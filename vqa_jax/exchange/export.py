@@ -121,7 +121,7 @@ def _set_before(out: str) -> dict[str, str]:
     """
     path, found = os.path.join(out, MANIFEST), {}
     if os.path.exists(path):
-        manifest = read_json(path)
+        manifest = read_json(path, dict)
         if not isinstance(manifest.get("files"), dict) or manifest.get("format") not in FORMATS:
             raise ExportError(f"{path} is not an export's: name another folder")
         found = {**manifest["files"], MANIFEST: file_sha256(path)}

@@ -60,7 +60,8 @@ def commit(temporary: str, path: str) -> None:
 def replacing(path: str) -> Iterator[str]:
     """Yields a temporary path to write to; it becomes `path` when the block ends well.
 
-    An OSError that names no file, as that of a full disk, names `path`.
+    An OSError that names no file, as that of a full disk, names `path`; so does what a library
+    makes of it.
     """
     temporary = temporary_name(path)
     try:
@@ -71,6 +72,10 @@ def replacing(path: str) -> Iterator[str]:
             error.filename = path
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+        told = isinstance(error, OSError | VqaError) or not isinstance(error, Exception)
+        system = None if told else outputs.of_the_system(error, path)
+        if system is not None:
+            raise system from error
         raise
 
 
@@ -113,11 +118,18 @@ def is_as_sealed(value: dict[str, Any]) -> bool:
     return _SEAL not in value or value.pop(_SEAL) == _seal_of(value)
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str, shape: Any = object) -> Any:
     """Reads a JSON file, without the seal that `write_sealed` gave it.
 
+    Args:
+      path: of the file.
+      shape: what its reader relies on, as somebody else may have written it: a type; a function
+        that says whether a value will do; [shape of every item]; or {key: shape of its value},
+        where the key `str` stands for all keys.
+
     Raises:
-      CorpusError: it is missing, broken, or not as its seal says; the message names it.
+      CorpusError: it is missing, broken, not as its seal says, or of another shape; the message
+        names it.
     """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as f:
@@ -131,7 +143,42 @@ def read_json(path: str) -> Any:
             f"{path} is damaged: it is not as it was written; restore it or rerun its step (if you"
             f' edited it, remove its entry "{_SEAL}")'
         )
+    if wrong := _misfit(value, shape, ""):
+        raise CorpusError(f"{path} is not as its job writes it ({wrong}): rerun that step")
     return value
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value names a file of a folder, and leads nowhere else."""
+    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & {"/", "\0"}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number of JSON."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _misfit(value: Any, shape: Any, name: str) -> str:
+    """What part of a value has another shape, "" if none has; see `read_json`."""
+    if isinstance(shape, type):
+        fits = isinstance(value, shape) and not (shape is int and isinstance(value, bool))
+    elif callable(shape):
+        fits = shape(value)
+    else:
+        fits = isinstance(value, type(shape))
+    if not fits:
+        return f"{name or 'it'} is {repr(value)[:40]}"
+    prefix = f"{name}." if name else ""
+    parts: list[tuple[str, Any, Any]] = []
+    if isinstance(shape, list):
+        parts = [(f"{name}[{k}]", item, shape[0]) for k, item in enumerate(value)]
+    elif isinstance(shape, dict):
+        for key, inner in shape.items():
+            if key is not str and key not in value:
+                return f"{prefix}{key} is missing"
+            for each in value if key is str else (key,):
+                parts.append((f"{prefix}{each}", value[each], inner))
+    return next(filter(None, (_misfit(item, inner, at) for at, item, inner in parts)), "")
 
 
 @contextlib.contextmanager

@@ -32,6 +32,8 @@ _REMEDIES = {
     errno.EROFS: "name a place that can be written",
 }
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 
 class OutputError(VqaError):
     """An output that cannot be written; the message names it, the reason and the remedy."""
@@ -44,6 +46,12 @@ def describe(error: OSError) -> str:
     remedy = _REMEDIES.get(error.errno)
     parts = [error.filename, error.strerror, remedy]
     return ": ".join(os.fsdecode(part) for part in parts if part)
+
+
+def of_the_system(error: Exception, path: str) -> OSError | None:
+    """The error of a full disk on `path` that a library tells in words of its own, if it does."""
+    number = next((n for n in _FULL if os.strerror(n) in str(error)), None)
+    return None if number is None else OSError(number, os.strerror(number), path)
 
 
 def _descriptor(path: str) -> int | None:

@@ -55,7 +55,7 @@ class Publication:
         """The manifest, if this very job is published."""
         if not os.path.exists(self._path):
             return None
-        manifest = files.read_json(self._path)
+        manifest = files.read_json(self._path, dict)
         return manifest if self._is_same(manifest) else None
 
     def found(self) -> Manifest | None:

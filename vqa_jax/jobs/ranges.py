@@ -2,7 +2,8 @@
 
 A range's file appears by rename when it is complete. Process i of n takes every n-th range; the
 processes may run at once or one after the other, on one machine or on many that see the folder.
-Whichever finds the last range publishes the result, alone.
+Whichever finds the last range publishes the result, alone. Files that cannot tell by themselves
+that they are damaged have a mark beside them, which is written last and holds their hashes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from absl import logging
 from tqdm import tqdm
 
-from vqa_jax.jobs.files import CorpusError, exclusive
+from vqa_jax.jobs import contents
+from vqa_jax.jobs.files import CorpusError, exclusive, read_json, write_sealed
 
 _LOCK_SECONDS = 0.5
 _WAIT_SECONDS = 0.2
@@ -78,6 +80,39 @@ def compute(
         for k in left:
             make(k, bar)
     return sum(not is_there(k) for k in range(len(paths)))
+
+
+def mark_of(path: str) -> str:
+    """Where the mark of a range stands whose last file is `path`."""
+    return path + ".whole.json"
+
+
+def mark(*paths: str) -> None:
+    """Tells that a range's files, all of one folder, are whole."""
+    names = [os.path.basename(path) for path in paths]
+    write_sealed(mark_of(paths[-1]), contents.listed(os.path.dirname(paths[-1]), names))
+
+
+def is_whole(path: str) -> bool:
+    """Whether the range whose last file is `path` is there, and as it was written."""
+    if not os.path.exists(mark_of(path)):
+        return False
+    try:
+        wanted = read_json(mark_of(path), {str: {"bytes": int, "sha256": str}})
+    except CorpusError:
+        return False
+    return contents.changed(os.path.dirname(path), wanted) is None
+
+
+def check(paths: Sequence[str]) -> None:
+    """Checks ranges, by their last files, before they are put together.
+
+    Raises:
+      CorpusError: names the first that is damaged.
+    """
+    for path in paths:
+        if not is_whole(path):
+            raise CorpusError(f"{path} is damaged: run the same command again, which makes it anew")
 
 
 def wait_for(paths: Sequence[str], is_over: Callable[[], bool]) -> bool:

@@ -80,7 +80,7 @@ def check_inside(folder: str, names: Mapping[str, object]) -> None:
 def _take_over(folder: str, new: str, last: str, before: Mapping[str, str | None]) -> None:
     fresh = {name: files.file_sha256(os.path.join(new, name)) for name in names_below(new)}
     journal = os.path.join(folder, _JOURNAL)
-    written: Hashes = files.read_json(journal) if os.path.exists(journal) else {}
+    written: Hashes = files.read_json(journal, {str: [str]}) if os.path.exists(journal) else {}
     check_inside(folder, written)
     for name, digest in before.items():
         written.setdefault(name, []).extend([digest] if digest else [])

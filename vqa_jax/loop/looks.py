@@ -20,8 +20,9 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from vqa_jax.corpus.store import VideoStore
+from vqa_jax.jobs import ranges
 from vqa_jax.jobs.files import CorpusError, replacing
-from vqa_jax.jobs.ranges import Share, compute
+from vqa_jax.jobs.ranges import Share
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.scoring.engine import EncodedVideo, Engine, VideoInput
 from vqa_jax.scoring.judge import Judge
@@ -34,6 +35,7 @@ _VIDEO_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
         *((name, pa.float64()) for name in _NUMBERS),
+        ("notes", pa.string()),
         ("error", pa.string()),
     ]
 )
@@ -59,7 +61,8 @@ class Looks:
     """What the student said, of all ranges.
 
     Attributes:
-      videos: `video_id`, `score`, `std`, `q`, `q_std` (null if not wanted) and `error`.
+      videos: `video_id`, `score`, `std`, `q`, `q_std` (null if not wanted), `notes` ("" or what
+        there is to know of the score) and `error`.
       forward: level logits [pairs, 5] as given; NaN where a video could not be read.
       backward: level logits [pairs, 5] of the swapped pairs.
     """
@@ -150,14 +153,18 @@ def pair_ranges(pairs: Sequence[tuple[str, str]], most: int = VIDEOS_A_RANGE) ->
 class RangeJob:
     """Files of ranges in one folder: computes them, and reads them when all are there."""
 
-    def __init__(self, folder: str, name: str, ranges: Sequence[Range]):
+    def __init__(self, folder: str, name: str, parts: Sequence[Range]):
         """Names the files `name`-N below `folder`."""
-        self._ranges, self._name = ranges, name
-        self._stems = [os.path.join(folder, f"{name}-{k:06d}") for k in range(len(ranges))]
+        self._ranges, self._name = parts, name
+        self._stems = [os.path.join(folder, f"{name}-{k:06d}") for k in range(len(parts))]
 
     @property
     def paths(self) -> list[str]:
         """The file of each range that is written last."""
+        return [ranges.mark_of(path) for path in self._tables]
+
+    @property
+    def _tables(self) -> list[str]:
         return [f"{stem}.videos.parquet" for stem in self._stems]
 
     def run(self, judge: Judge, videos: VideoStore, share: Share, scores: bool = True) -> int:
@@ -169,15 +176,25 @@ class RangeJob:
 
         def make(k: int, bar: tqdm) -> None:
             tables = _look(judge, videos, self._ranges[k], bar, scores)
-            for table, kind in zip(tables, ("pairs", "videos"), strict=True):
-                with replacing(f"{self._stems[k]}.{kind}.parquet") as temporary:
+            paths = [f"{self._stems[k]}.{kind}.parquet" for kind in ("pairs", "videos")]
+            for table, path in zip(tables, paths, strict=True):
+                with replacing(path) as temporary:
                     parquet.write_table(table, temporary)
+            ranges.mark(*paths)
 
         sizes = [len(r.video_ids) for r in self._ranges]
-        return compute(sizes, self.paths, make, share, self._name)
+        tables = self._tables
+        return ranges.compute(
+            sizes, self.paths, make, share, self._name, lambda k: ranges.is_whole(tables[k])
+        )
 
     def looks(self) -> Looks:
-        """All ranges together; they must be there."""
+        """All ranges together; they must be there.
+
+        Raises:
+          CorpusError: one is damaged.
+        """
+        ranges.check(self._tables)
         count = sum(len(r.places) for r in self._ranges)
         forward, backward = (np.full((count, len(LEVELS)), np.nan) for _ in range(2))
         for r, stem in zip(self._ranges, self._stems, strict=True):
@@ -185,7 +202,7 @@ class RangeJob:
             for name, target in (("forward", forward), ("backward", backward)):
                 column = table.column(name).combine_chunks().flatten().to_numpy()
                 target[r.places] = column.reshape(-1, len(LEVELS))
-        tables = [parquet.read_table(path, schema=_VIDEO_SCHEMA) for path in self.paths]
+        tables = [parquet.read_table(path, schema=_VIDEO_SCHEMA) for path in self._tables]
         table = pa.concat_tables(tables) if tables else _VIDEO_SCHEMA.empty_table()
         return Looks(table, forward, backward)
 
@@ -196,10 +213,12 @@ def _look(
     """(pairs, videos) of one range."""
     encoded, errors = _encode(judge.engine, videos, part.video_ids, bar)
     numbers = {name: dict.fromkeys(part.video_ids) for name in _NUMBERS}
+    notes = dict.fromkeys(part.video_ids, "")
     if scores:
         for key, verdict in zip(encoded, judge.score(list(encoded.values())), strict=True):
             for name in _NUMBERS:
                 numbers[name][key] = getattr(verdict.score, name)
+            notes[key] = verdict.note
     logits = np.full((2, len(part.pairs), len(LEVELS)), np.nan)
     good = [i for i, (a, b) in enumerate(part.pairs) if a in encoded and b in encoded]
     if good:
@@ -213,6 +232,7 @@ def _look(
     rows = {
         "video_id": list(part.video_ids),
         **said,
+        "notes": list(notes.values()),
         "error": [errors.get(key) for key in part.video_ids],
     }
     return (

@@ -117,7 +117,7 @@ def relabel(
     work = os.path.join(data, f"work_relabel_{iteration}_{job}")
 
     def is_same(facts: Mapping[str, Any]) -> bool:
-        return facts["job"] == job and bool(pair_shards.finished(data, iteration, identity))
+        return facts.get("job") == job and bool(pair_shards.finished(data, iteration, identity))
 
     pair_shards.finished(data, iteration, identity)  # other pairs are refused before the work
     publication = Publication(facts_path, work, is_same)

@@ -153,12 +153,20 @@ class _Survey:
     share: float = 1.0
 
 
+def _has_dolby_metadata(frame: av.VideoFrame) -> bool:
+    try:
+        return frame.side_data.get("DOVI_METADATA") is not None
+    except ValueError:  # beside it is something of a kind that PyAV does not know
+        return False
+
+
 def _info(file: media.Media, seen: _Survey, max_pixels: int, path: str) -> VideoInfo:
     first, codec = seen.first, file.stream.codec_context
     width, height = colour.shown_size(first, file.stream)
     _check_size(width, height, max_pixels, path)
     facts = colour.describe(first, file.stream)
-    if codec.codec_tag in _DOLBY_TAGS and not facts.transfer:
+    # The other profiles state a transfer function, and show well by it.
+    if not facts.transfer and (codec.codec_tag in _DOLBY_TAGS or _has_dolby_metadata(first)):
         reason = "is Dolby Vision of profile 5, whose colours need its own decoder: give another"
         raise MediaError(path, "probe", f"{reason} version (HDR10, HLG or SDR)")
     fps, real_fps, variable = _rates(file, seen, path)

@@ -10,14 +10,17 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from vqa_jax import extras
 from vqa_jax.media.container import MediaError, UnreadableFileError, still_extension
+from vqa_jax.settings import DEFAULT_LIMITS
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 _BYTES = (bytes, bytearray, memoryview)
+MOST_BYTES = 16 << 30  # of a URL: larger files are scored where they are
 _HEAD = 12  # bytes that tell a still picture
 
 
@@ -44,13 +47,15 @@ def name_of(source: Source) -> str:
 
 
 @contextlib.contextmanager
-def local(source: Source) -> Iterator[str]:
+def local(source: Source, seconds: float = DEFAULT_LIMITS.seconds) -> Iterator[str]:
     """A local path of the bytes while the context lasts.
 
     Errors about the file that stands in for them name the source instead.
 
     Args:
       source: a path, as it is; a URL; bytes; or a binary file, read from where it stands.
+      seconds: that fetching a URL may take, 0 for no limit; silence is for its store's client to
+        end. A URL of more than MOST_BYTES is refused.
 
     Raises:
       UnreadableFileError: (stage "fetch") the bytes cannot be had, or came incomplete. Local files
@@ -65,7 +70,7 @@ def local(source: Source) -> Iterator[str]:
         path = os.path.join(folder, "file")
         with extras.asked_for("urls"):
             try:
-                _fetch(source, path)
+                _fetch(source, path, seconds)
             except (MediaError, ModuleNotFoundError):
                 raise
             except Exception as error:  # every store's client has its own exceptions
@@ -80,14 +85,25 @@ def local(source: Source) -> Iterator[str]:
             raise
 
 
-def _fetch(source: Source, path: str) -> None:
+def _fetch(source: Source, path: str, seconds: float) -> None:
     if isinstance(source, str | os.PathLike):
         import fsspec
 
         url = os.fspath(source)
+        began = time.monotonic()
+
+        def check(size: int | None, value: int) -> None:
+            if max(size or 0, value) > MOST_BYTES:
+                reason = f"holds more than {MOST_BYTES >> 30} GiB: copy it and name the copy"
+                raise UnreadableFileError(url, "fetch", reason)
+            if seconds and time.monotonic() - began > seconds:
+                raise UnreadableFileError(url, "fetch", f"took longer than {seconds:g} s to fetch")
+
         filesystem = fsspec.filesystem(url.split("://")[0])  # one: no chains of a listing's making
-        filesystem.get_file(url, path)
-        expected, got = filesystem.size(url), os.path.getsize(path)
+        expected = filesystem.size(url)
+        check(expected, 0)
+        filesystem.get_file(url, path, callback=fsspec.Callback(hooks={"limits": check}))
+        got = os.path.getsize(path)
         if expected is not None and got != expected:
             reason = f"came incomplete: {got} of {expected} bytes"
             raise UnreadableFileError(url, "fetch", reason)

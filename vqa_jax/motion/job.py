@@ -16,7 +16,6 @@ from vqa_jax.corpus import store, video_table
 from vqa_jax.corpus.sidecar_job import Outcome, Records, Sidecar, SidecarJob
 from vqa_jax.jobs import files, ranges
 from vqa_jax.media import view
-from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.motion.extractor import MotionExtractor
 
 MANIFEST = "motion.json"
@@ -47,9 +46,8 @@ def run(
         exist, or the features that were read back are not those of the clips.
     """
     share = ranges.Share(process, processes)
+    fingerprint = extractor.fingerprint(records.read_view(data))
     corpus = files.read_json(os.path.join(data, records.MANIFEST))
-    fingerprint = extractor.fingerprint(Preprocess(**corpus["settings"]["preprocess"]))
-
     stills = _stills(data) if corpus["settings"].get("stills") else frozenset()
 
     def features(videos: Records) -> Records:
@@ -113,7 +111,7 @@ def _delete_clips(job: SidecarJob, manifest: Mapping[str, Any]) -> None:
     for task, row in zip(job.tasks, rows, strict=True):
         path = os.path.join(folder, row["name"])
         shard = records.finished_shard(path)
-        wanted = files.read_json(task.source + ".json")["ids"]
+        wanted = files.read_json(task.source + ".json", {"ids": [str]})["ids"]
         if shard is None or list(shard.ids) != wanted or not _is_sound(path, wanted, manifest):
             raise files.CorpusError(
                 f"{path} does not hold the features of {task.source}: delete {data}/{MANIFEST} and"

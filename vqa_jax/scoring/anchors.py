@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import fields
-from vqa_jax.jobs.files import file_sha256, write_sealed
+from vqa_jax.jobs.files import file_sha256, replacing, write_sealed
 from vqa_jax.scoring.calibration import SHARE, Knot
 from vqa_jax.scoring.engine import VideoInput
 from vqa_jax.weights.bundle import StudentSpec
@@ -83,8 +83,8 @@ class AnchorSet:
         for i, video in enumerate(self.inputs):
             arrays[f"{i}/frames"], arrays[f"{i}/motion"] = video.frames, video.motion
         path = os.path.join(folder, FRAMES_FILE)
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path + ".tmp")
-        os.replace(path + ".tmp", path)
+        with replacing(path) as temporary:
+            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary)
         facts: dict[str, Any] = {
             "names": list(self.names),
             "scores": list(self.scores),

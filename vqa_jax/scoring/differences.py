@@ -89,7 +89,8 @@ def between(
     names = first[0], second[0]
     with contextlib.ExitStack() as stack:
         try:
-            paths = [stack.enter_context(sources.local(video)) for _, video in (first, second)]
+            opened = [sources.local(video, limits.seconds) for _, video in (first, second)]
+            paths = [stack.enter_context(one) for one in opened]
             infos = [isolation.call(limits, path, probe, path, limits.pixels) for path in paths]
             lengths = [info.duration for info in infos]
             if abs(lengths[0] - lengths[1]) > max(ALIKE[0], ALIKE[1] * max(lengths)):

@@ -96,7 +96,7 @@ def run(
             unsaved[k] = rows
 
     published = False
-    with _alone(table, folder, share):
+    with alone(table, folder, share):
         missing = ranges.compute(
             [len(unit) for unit in units], kept, make, share, "score", lambda k: _is_whole(kept[k])
         )
@@ -138,20 +138,26 @@ def identity_of(student: Predictor, paths: Sequence[str], config: ScoreConfig) -
 
 
 def _rows(path: str) -> list[Result]:
-    return [Result(**row) for row in files.read_json(path)["rows"]]
+    return [Result(**row) for row in files.read_json(path, {"rows": [dict]})["rows"]]
 
 
 def _is_whole(path: str) -> bool:
     """Whether a range is there, and as it was written."""
     try:
         return os.path.exists(path) and bool(_rows(path))
-    except CorpusError:
+    except (CorpusError, TypeError):  # TypeError: rows of other columns
         return False
 
 
 @contextlib.contextmanager
-def _alone(table: str, folder: str, share: ranges.Share) -> Iterator[None]:
-    """Keeps other jobs away from a table: only processes of one division of one work may share it.
+def alone(output: str, folder: str, share: ranges.Share) -> Iterator[None]:
+    """Keeps other jobs away from an output: only processes of one division of one work share it.
+
+    Args:
+      output: table or folder, for the message.
+      folder: where finished ranges wait, named by what they follow from; beside it are those of
+        other work on this output.
+      share: of this process.
 
     Raises:
       CorpusError: another job is at work on it.
@@ -167,5 +173,5 @@ def _alone(table: str, folder: str, share: ranges.Share) -> Iterator[None]:
             yield
     except files.InUseError as error:
         raise CorpusError(
-            f"{table} is being written by another job: wait for it to end, or name another file"
+            f"{output} is being written by another job: wait for it to end, or name another place"
         ) from error

@@ -7,6 +7,7 @@ No more than one range's rows are ever in memory.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -30,6 +31,8 @@ from vqa_jax.settings import ScoreConfig
 
 MANIFEST = "manifest.json"
 _WORK = ".parts"
+_FACTS = ".json"  # beside a part, written after it: counts and hash
+_TOLD = {"rows": int, "failed": int, "sha256": str}
 _IDENTITY = re.compile("[0-9a-f]{16}-(parquet|jsonl)")
 _TYPES = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
 # The same in every part, also where a column is empty.
@@ -64,7 +67,7 @@ def run(
       failures and SHA-256. None while ranges are left to other processes.
 
     Raises:
-      CorpusError: a file that no such job wrote is in the way.
+      CorpusError: a file that no such job wrote is in the way, or another job is at work there.
     """
     units = job.units_of(student, paths)
     identity = {"work": job.identity_of(student, paths, config), "format": form}
@@ -82,30 +85,43 @@ def run(
             rows.append(row_of(result))
             bar.update()
         _write(kept[k], rows)
-
-    missing = ranges.compute([len(unit) for unit in units], kept, make, share, "score")
+        failed = sum(row["error"] is not None for row in rows)
+        told = {"rows": len(rows), "failed": failed, "sha256": files.file_sha256(kept[k])}
+        files.write_sealed(kept[k] + _FACTS, told)
 
     def publish() -> Manifest:
         facts = {"scale": student.judge.describe(), "model": student.fingerprint}
         return _publish(out, kept, {"identity": identity, "columns": list(COLUMNS), **facts})
 
-    manifest = publication.publish(missing, publish)
+    with job.alone(out, work, share):
+        missing = ranges.compute(
+            [len(unit) for unit in units],
+            [part + _FACTS for part in kept],
+            make,
+            share,
+            "score",
+            lambda k: _is_whole(kept[k]),
+        )
+        manifest = publication.publish(missing, publish)
+        if manifest is not None:
+            for name in filter(_IDENTITY.fullmatch, os.listdir(lock)):  # of other settings
+                shutil.rmtree(os.path.join(lock, name), ignore_errors=True)
     if manifest is not None:
-        for name in filter(_IDENTITY.fullmatch, os.listdir(lock)):  # of other settings
-            shutil.rmtree(os.path.join(lock, name), ignore_errors=True)
         files.remove_own(lock, "")
     return manifest
 
 
+def _is_whole(part: str) -> bool:
+    """Whether a part is there, and as it was written."""
+    if not (os.path.exists(part) and os.path.exists(part + _FACTS)):
+        return False
+    with contextlib.suppress(CorpusError):
+        return files.read_json(part + _FACTS, _TOLD)["sha256"] == files.file_sha256(part)
+    return False
+
+
 def _publish(out: str, kept: Sequence[str], facts: Mapping[str, Any]) -> Manifest:
-    told: dict[str, dict[str, Any]] = {}
-    for part in kept:
-        errors = _errors(part)
-        told[os.path.basename(part)] = {
-            "rows": len(errors),
-            "failed": sum(error is not None for error in errors),
-            "sha256": files.file_sha256(part),
-        }
+    told = {os.path.basename(part): files.read_json(part + _FACTS, _TOLD) for part in kept}
     totals = {name: sum(part[name] for part in told.values()) for name in ("rows", "failed")}
     with replacing_set(out, MANIFEST, _set_before(out)) as new:
         for part in kept:
@@ -123,9 +139,10 @@ def _set_before(out: str) -> dict[str, str | None]:
     path = os.path.join(out, MANIFEST)
     if not os.path.exists(path):
         return {}
-    before = files.read_json(path).get("parts")
-    if not isinstance(before, dict):
-        raise CorpusError(f"{path} is no manifest of parts: name another folder")
+    try:
+        before = files.read_json(path, {"parts": {str: {"sha256": str}}})["parts"]
+    except CorpusError as error:
+        raise CorpusError(f"{error}; or name another folder") from error
     return {name: part["sha256"] for name, part in before.items()} | {MANIFEST: None}
 
 
@@ -152,11 +169,3 @@ def _text(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "backslashreplace").decode()
-
-
-def _errors(path: str) -> list[str | None]:
-    """The column `error` of a part."""
-    if path.endswith(".jsonl"):
-        with open(path, encoding="utf-8") as file:
-            return [json.loads(line)["error"] for line in file]
-    return parquet.read_table(path, columns=["error"])["error"].to_pylist()

@@ -116,7 +116,7 @@ class Reader:
         pre = self.spec.preprocess
         if not sources.is_source(video):
             return Seen(*view.frames_input(np.asarray(video), fps, pre))
-        with sources.local(video) as path:
+        with sources.local(video, limits.seconds) as path:
             frames, clips, info = child.call(path, view.video_input, path, pre, limits.pixels)
             return Seen(frames, clips, info.notes, view.is_image(path, info.num_frames))
 

@@ -113,7 +113,7 @@ def score_passages(
       AnchorError: the student has no anchors.
       ValueError: passages of no length, or with gaps between them.
     """
-    with sources.local(video) as path:
+    with sources.local(video, limits.seconds) as path:
         found = _timeline(student, path, (length, stride, start, seconds), limits)
         return dataclasses.replace(found, path=sources.name_of(video))
 

@@ -98,9 +98,10 @@ def run(
     Raises:
       CorpusError: the corpus is incomplete or of another view, or `out` holds another table.
     """
-    manifest = read_json(os.path.join(data, shards.MANIFEST))
+    shape = {"datasets": {str: shards.DATASET, _VIDEOS: dict}, "video_table_sha256": str}
+    manifest = read_json(os.path.join(data, shards.MANIFEST), shape)
     shards.check_present(data, manifest["datasets"])
-    view = manifest["settings"]["preprocess"]["view"]
+    view = shards.read_view(data).view
     if view != "fit":
         raise CorpusError(
             f'{data} was prepared for the view "{view}", which does not keep pictures as people see'
@@ -114,7 +115,8 @@ def run(
     ]
     kind, dataset = _VIDEOS, manifest["datasets"][_VIDEOS]
     if all(by_tokens):  # then nobody looks at frames, which take longer to read than to judge
-        kind, dataset = _TOKENS, read_json(os.path.join(data, store.TOKENS_MANIFEST))["dataset"]
+        tokens_path = os.path.join(data, store.TOKENS_MANIFEST)
+        kind, dataset = _TOKENS, read_json(tokens_path, {"dataset": shards.DATASET})["dataset"]
     folder = shards.builder_dir(data, kind)
     parts = [
         (os.path.join(folder, row["name"]), row["records"])
@@ -139,7 +141,7 @@ def _tokens(data: str, corpus: str) -> store.RecordStore | None:
     if not os.path.exists(os.path.join(data, store.TOKENS_MANIFEST)):
         return None
     tower = towers.fingerprint(towers.shipped_path(_SHIPPED_LITE))
-    found = read_json(os.path.join(data, store.TOKENS_MANIFEST))["identity"]
+    found = read_json(os.path.join(data, store.TOKENS_MANIFEST), {"identity": dict})["identity"]
     is_ours = found == {"tower": tower, "corpus": corpus}
     return store.RecordStore(data, _TOKENS) if is_ours else None
 

@@ -23,7 +23,7 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from vqa_jax.benchmarks import score_tables, text_table
-from vqa_jax.jobs import contents, csv_cells
+from vqa_jax.jobs import contents, csv_cells, ranges
 from vqa_jax.jobs.files import (
     CorpusError,
     key_hash,
@@ -34,7 +34,7 @@ from vqa_jax.jobs.files import (
     written,
 )
 from vqa_jax.jobs.published import Publication, changed
-from vqa_jax.jobs.ranges import Share, compute
+from vqa_jax.jobs.ranges import Share
 from vqa_jax.media import isolation
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.find import find_videos
@@ -194,8 +194,12 @@ def write_ranges(
     def make(k: int, bar: tqdm) -> None:
         with replacing(paths[k]) as temporary:
             parquet.write_table(rows(k, bar), temporary)
+        ranges.mark(paths[k])
 
-    missing = compute(sizes, paths, make, share, "teachers")
+    marks = [ranges.mark_of(path) for path in paths]
+    missing = ranges.compute(
+        sizes, marks, make, share, "teachers", lambda k: ranges.is_whole(paths[k])
+    )
     manifest = publication.publish(missing, lambda: _publish(out, paths, teachers, identity))
     if manifest is None:
         return TeacherOutcome(*_counts(paths), missing)
@@ -336,6 +340,7 @@ def _publish(
     identity: Mapping[str, Any],
 ) -> dict[str, Any]:
     """One table of all ranges, in the order of the videos; the manifest last."""
+    ranges.check(paths)
     remove_temporary(out)
     scored, failed = _counts(paths)
     with (

@@ -19,7 +19,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from vqa_jax.devices import hosts
 from vqa_jax.errors import VqaError
-from vqa_jax.jobs import contents
+from vqa_jax.jobs import contents, outputs
 from vqa_jax.jobs.files import CorpusError, read_json, write_sealed
 
 KEEP_LATEST = 2  # the newest, and one to fall back on
@@ -87,7 +87,7 @@ class Checkpointer:
 
     def _check_identity(self, identity: dict[str, Any]) -> None:
         path = os.path.join(self._folder, "identity.json")
-        stored = read_json(path) if os.path.exists(path) else {}
+        stored = read_json(path, dict) if os.path.exists(path) else {}
         changed = sorted(name for name in stored if stored[name] != identity.get(name))
         if changed:
             raise CheckpointError(
@@ -134,8 +134,8 @@ class Checkpointer:
         """
         found: contents.Listed = {}
         for path in self._list_paths(step):
-            told = read_json(path)
-            if not told or not isinstance(told, dict):
+            told = read_json(path, {str: _is_facts})
+            if not told:
                 raise CorpusError(f"{path} lists no files")
             for name, facts in told.items():
                 found[name] = facts if isinstance(facts, dict) else {"bytes": facts}
@@ -152,11 +152,16 @@ class Checkpointer:
         except CorpusError as error:
             return str(error)
         if whole:
-            if not all("sha256" in facts for facts in wanted.values()) or not wanted:
+            if not self._is_hashed(step):
                 logging.info("checkpoint of step %d has no list of hashes: used unchecked", step)
             processes, mine = jax.process_count(), jax.process_index()
             wanted = {n: w for n, w in wanted.items() if _writer_of(n) % processes == mine}
         return contents.changed(os.path.join(self._folder, str(step)), wanted, whole)
+
+    def _is_hashed(self, step: int) -> bool:
+        """Whether lists of hashes vouch for a checkpoint."""
+        wanted = self._listed(step)
+        return bool(wanted) and all("sha256" in facts for facts in wanted.values())
 
     def _newest_complete(self) -> int | None:
         """Step of the newest undamaged checkpoint; the same on every host."""
@@ -228,7 +233,8 @@ class Checkpointer:
                 raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> CheckpointError:
-        reason = " ".join(str(error).split())[:300]
+        system = outputs.of_the_system(error, self._folder)
+        reason = system.strerror if system else " ".join(str(error).split())[:300]
         return CheckpointError(
             f"saving step {self._saved} to {self._folder} failed: {reason}: free or repair that "
             "place and run the same command again, which resumes from the last finished checkpoint"
@@ -270,10 +276,12 @@ class Checkpointer:
     def restore(self, abstract_state: Any) -> Any | None:
         """The newest undamaged state, placed as `abstract_state` says; None if there is none.
 
-        Every file is hashed by one process, the one that wrote it where there are as many.
+        Every file is hashed by one process, the one that wrote it where there are as many. What
+        cannot be read although no hash vouches for it is damaged, too.
 
         Raises:
-          CheckpointError: its files are as they were written, but cannot be read.
+          CheckpointError: its files are as they were written, but cannot be read; or none that
+            were there can be.
         """
         self._latest = self._newest_unchanged()
         if self._latest is None:
@@ -283,19 +291,40 @@ class Checkpointer:
             restore_args=ocp.checkpoint_utils.construct_restore_args(abstract_state),
             partial_restore=True,  # checkpoints of earlier versions hold frozen weights, too
         )
-        try:
-            restored = self._manager.restore(
-                self._latest,
-                args=ocp.args.Composite(state=args),
-            )
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(
-                f"{self._folder}/{self._latest} cannot be read ({reason}): move it away to resume "
-                "from the checkpoint before it"
-            ) from error
+        while True:
+            try:
+                restored = self._manager.restore(
+                    self._latest,
+                    args=ocp.args.Composite(state=args),
+                )
+                break
+            except Exception as error:
+                self._fall_back(error)
         logging.info("resumed from step %d", self._latest)
         return restored["state"]
+
+    def _fall_back(self, error: Exception) -> None:
+        """Goes to the checkpoint before one that cannot be read.
+
+        Raises:
+          CheckpointError: hashes vouch for it, or there is none before it.
+        """
+        step = self._latest
+        reason = f"cannot be read ({' '.join(str(error).split())[:300]})"
+        if self._is_hashed(step) or jax.process_count() > 1:
+            raise CheckpointError(
+                f"{self._folder}/{step} {reason}: move it away to resume from the checkpoint"
+                " before it"
+            ) from error
+        self._set_aside(step, reason)
+        self._manager.reload()
+        self._latest = self._newest_complete()
+        self._latest = self._newest_unchanged()
+        if self._latest is None:
+            raise CheckpointError(
+                f"{self._folder}: {reason}: no checkpoint is left; the same command starts from"
+                " the run's beginning"
+            ) from error
 
     def __enter__(self) -> Checkpointer:
         return self
@@ -317,6 +346,12 @@ class Checkpointer:
         finally:
             self._lister.shutdown()
             self._manager.close()
+
+
+def _is_facts(value: Any) -> bool:
+    """Whether a list tells this of a file: its size, or size and hash."""
+    sizes = value.get("bytes") if isinstance(value, dict) else value
+    return isinstance(sizes, int)
 
 
 def _writer_of(name: str) -> int:

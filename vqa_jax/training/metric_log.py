@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -11,7 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from vqa_jax.jobs import files
 
 RIGHT, PAIRS = "train/right/", "train/pairs/"  # counts of a step by source of the label
 ACCURACY = "train/level_acc/"
@@ -36,7 +41,12 @@ class MetricLog:
         if write:
             self._drop_rows_after(first_step)
             board = os.path.join(workdir, "tensorboard")
-            self._board = SummaryWriter(board, purge_step=first_step)
+            os.makedirs(board, exist_ok=True)
+            # Without the thread of TensorBoard's own writer, which fails unheard on a full disk.
+            self._board = EventsWriter(os.path.join(board, "events"))
+            start = SessionLog(status=SessionLog.START)  # what came after this step is forgotten
+            event = Event(wall_time=time.time(), step=first_step, session_log=start)
+            self._board.write_event(event)
         self._rows: list[dict[str, float]] = []
 
     def _drop_rows_after(self, step: int) -> None:
@@ -45,7 +55,7 @@ class MetricLog:
             return
         with open(self._path, encoding="utf-8") as f:
             rows = [line for line in f if line.endswith("\n") and json.loads(line)["step"] <= step]
-        with open(self._path, "w", encoding="utf-8") as f:
+        with files.written(self._path) as f:
             f.writelines(rows)
 
     def add(self, values: Mapping[str, float]) -> None:
@@ -53,20 +63,31 @@ class MetricLog:
         self._rows.append(dict(values))
 
     def write(self, step: int, extra: Mapping[str, float]) -> dict[str, float]:
-        """Writes and returns the row of the steps since the last one, with `extra` in it."""
+        """Writes and returns the row of the steps since the last one, with `extra` in it.
+
+        Raises:
+          OSError: it cannot be written; names the file.
+        """
         row = {**_summary(self._rows), **extra}
         self._rows = []
         if self._board is not None:
-            with open(self._path, "a", encoding="utf-8") as f:
-                f.write(json.dumps({"step": step, **row}) + "\n")
-            for name, value in row.items():
-                self._board.add_scalar(name, value, step)
+            try:
+                with open(self._path, "a", encoding="utf-8") as f:
+                    f.write(json.dumps({"step": step, **row}) + "\n")
+                for name, value in row.items():
+                    event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                    self._board.write_event(event)
+                self._board.flush()
+            except OSError as error:
+                error.filename = self._path
+                raise
         return row
 
     def close(self) -> None:
-        """Flushes TensorBoard's file."""
+        """Closes TensorBoard's file."""
         if self._board is not None:
-            self._board.close()
+            with contextlib.suppress(OSError):  # a full disk: told when a row was written
+                self._board.close()
 
 
 def _summary(rows: list[dict[str, float]]) -> dict[str, float]:

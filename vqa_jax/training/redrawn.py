@@ -34,4 +34,4 @@ def _path(workdir: str) -> str:
 
 def _steps(workdir: str) -> list[int]:
     path = _path(workdir)
-    return read_json(path)["steps"] if os.path.exists(path) else []
+    return read_json(path, {"steps": [int]})["steps"] if os.path.exists(path) else []

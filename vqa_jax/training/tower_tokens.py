@@ -8,7 +8,6 @@ A student whose tower is frozen then trains on tokens, which takes minutes inste
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable
 
 import jax
@@ -19,7 +18,6 @@ from vqa_jax.corpus import store
 from vqa_jax.corpus.sidecar_job import Outcome, Records, Sidecar, SidecarJob
 from vqa_jax.devices import programs
 from vqa_jax.jobs import files, ranges
-from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.frozen_tower import FrozenTower
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.weights import towers
@@ -45,8 +43,7 @@ def run(data: str, spec: StudentSpec, *, process: int = 0, processes: int = 1) -
         raise BundleError(
             f"{spec.preset}: its tower is trained, so it has no tokens to keep: go on with `train`"
         )
-    corpus = files.read_json(os.path.join(data, records.MANIFEST))
-    if Preprocess(**corpus["settings"]["preprocess"]) != spec.preprocess:
+    if records.read_view(data) != spec.preprocess:
         raise files.CorpusError(
             f"{data} was prepared for another view than the student's: prepare it with its config"
         )

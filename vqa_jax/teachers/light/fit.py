@@ -22,9 +22,8 @@ from absl import logging
 from tqdm import tqdm
 
 from vqa_jax.benchmarks import labels, metrics
-from vqa_jax.jobs import contents, csv_cells, files
+from vqa_jax.jobs import contents, csv_cells, files, ranges
 from vqa_jax.jobs.published import Publication
-from vqa_jax.jobs.ranges import Share, compute
 from vqa_jax.media import isolation
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.probe import VideoInfo, probe
@@ -119,8 +118,11 @@ def fit(scores: str, photographs: str, out: str, config: FitConfig) -> dict[str,
         found = _looked_at([paths[i] for i in units[k]], extractor, config, bar)
         with files.replacing(parts[k]) as temporary, open(temporary, "wb") as file:
             np.savez(file, **found)
+        ranges.mark(parts[k])
 
-    compute([len(unit) for unit in units], parts, make, Share(), "pictures")
+    sizes, marks = [len(unit) for unit in units], [ranges.mark_of(part) for part in parts]
+    whole = [*map(ranges.is_whole, parts)]
+    ranges.compute(sizes, marks, make, ranges.Share(), "pictures", whole.__getitem__)
     return (
         publication.publish(0, lambda: _publish(out, table, parts, identity, config))
         or publication.found()

@@ -19,7 +19,7 @@ from safetensors.numpy import save as packed
 
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import fields
-from vqa_jax.jobs.files import replacing, write_sealed
+from vqa_jax.jobs.files import file_sha256, replacing, write_sealed
 from vqa_jax.teachers.light.regression import Regression
 
 PREFIX = "light_"
@@ -71,6 +71,7 @@ class LightCard:
       left_out: SRCC on each kind by a fit on the others.
       low, high: 5th and 95th percentile of the human scores: its range.
       terms: of scores, pictures and the tower's weights, for who has to judge.
+      weights_sha256, folds_sha256: of its files of weights; cards of earlier versions lack them.
     """
 
     name: str
@@ -88,6 +89,8 @@ class LightCard:
     low: float
     high: float
     terms: str
+    weights_sha256: str = ""
+    folds_sha256: str = ""
 
 
 def teacher_name(family: str) -> str:
@@ -120,7 +123,8 @@ def save(folder: str, card: LightCard, whole: Regression, folds: Sequence[Regres
     _save(weights, whole.tensors())
     named = {f"{k}/{name}": x for k, r in enumerate(folds) for name, x in r.tensors().items()}
     _save(fold_weights, named)
-    write_sealed(card_path, dataclasses.asdict(card))
+    hashes = {"weights_sha256": file_sha256(weights), "folds_sha256": file_sha256(fold_weights)}
+    write_sealed(card_path, dataclasses.asdict(card) | hashes)
 
 
 def _save(path: str, tensors: Mapping[str, np.ndarray]) -> None:
@@ -135,19 +139,29 @@ def read_card(path: str) -> LightCard:
     return fields.build(LightCard, raw, path, LightTeacherError, {"seed": (-(2**63), 2**63)})
 
 
-def read_regression(path: str) -> Regression:
-    """The regression that was fitted on all pictures; LightTeacherError where the file is none."""
-    return _regression(path, _load(path), "")
+def read_regression(path: str, digest: str = "") -> Regression:
+    """The regression that was fitted on all pictures.
+
+    Args:
+      path: of its weights.
+      digest: their SHA-256, "" where it is not known.
+
+    Raises:
+      LightTeacherError: the file is missing, damaged, or no regression.
+    """
+    return _regression(path, _load(path, digest), "")
 
 
-def read_folds(path: str, number: int) -> list[Regression]:
-    """The regressions of `number` folds; LightTeacherError where the file is none."""
-    tensors = _load(path)
+def read_folds(path: str, number: int, digest: str = "") -> list[Regression]:
+    """The regressions of `number` folds; otherwise as `read_regression`."""
+    tensors = _load(path, digest)
     return [_regression(path, tensors, f"{k}/") for k in range(number)]
 
 
-def _load(path: str) -> dict[str, np.ndarray]:
+def _load(path: str, digest: str) -> dict[str, np.ndarray]:
     try:
+        if digest and file_sha256(path) != digest:
+            raise LightTeacherError(f"{path} is damaged, or of another card: {_REMEDY}")
         return load_file(path)
     except FileNotFoundError as error:
         raise LightTeacherError(f"{path} is missing: {_REMEDY}") from error

@@ -122,7 +122,7 @@ def load(path: str, extractor: features.Extractor | None = None) -> LightTeacher
     return LightTeacher(
         card,
         f"{card.name}-{features.VERSION}-{file_sha256(weights)[:16]}",
-        model.read_regression(weights),
-        model.read_folds(fold_weights, card.folds) if has_folds else (),
+        model.read_regression(weights, card.weights_sha256),
+        model.read_folds(fold_weights, card.folds, card.folds_sha256) if has_folds else (),
         extractor or features.Extractor(folder),
     )
