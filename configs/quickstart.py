@@ -1,4 +1,4 @@
-"""The quickstart's two iterations, sized for half an hour on two cores.
+"""The quickstart's two iterations of a small student, sized for ten minutes on two cores.
 
     bash launch/quickstart.sh
 
@@ -10,7 +10,7 @@ or step by step, as in launch/README.md. After the colon comes the iteration:
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, small
 
 
 def get_config(iteration: str = "1") -> ConfigDict:
@@ -19,27 +19,34 @@ def get_config(iteration: str = "1") -> ConfigDict:
     Args:
       iteration: "1", "2", ...: pairs of all iterations up to this one are trained on.
     """
-    config = base.get_config()
+    config, defaults = small.get_config(), base.get_config()
     number = int(iteration)
 
+    config.severity_simulators = defaults.severity_simulators
     prep = config.prep
-    prep.segments_per_source = 5
-    prep.heldout_segments = 1
-    prep.simulators_per_segment = 3
-    prep.window = (256, 192)
+    prep.stills = False
+    prep.simulators = defaults.prep.simulators
+    prep.heldout_fraction = defaults.prep.heldout_fraction
+    prep.deduplicate = defaults.prep.deduplicate
+    prep.segments_per_source = 2
+    prep.simulators_per_segment = 2
     prep.h265_preset = "faster"
 
     # About half of the simulator pairs: the others are there for relabeling to find hard ones in.
     config.pairs.simulator_per_label = 1000
+    config.pairs.teachers_per_label = 1000
+    config.pairs.teachers_on_sources = 300
+    config.pairs.across = 300
     config.relabel.pool_segments = 60
 
     train = config.train
     train.pair_datasets = tuple(f"vqa_pairs_{i}" for i in range(1, number + 1))
     train.severity_weight = 0.5
-    train.input.num_frames = 2
-    train.input.seed = number  # another order and other crops than the iteration before
-    train.optim.total_steps = 600
+    train.token_dropout = 0.1
+    train.input.mix = {"simulator": 0.7, "teachers": 0.2, "student": 0.1}
+    train.input.seed = number  # another order than the iteration before
+    train.optim.total_steps = 400
     if number > 1:
-        train.optim.total_steps = 250
+        train.optim.total_steps = 200
         train.optim.peak_lr = 5e-4
     return config

@@ -88,7 +88,7 @@ if command -v setpriv >/dev/null 2>&1 && setpriv --pdeathsig KILL true 2>/dev/nu
 fi
 
 cd -- "$ROOT"
-TOTAL=13
+TOTAL=15
 [[ -z $VIDEOS ]] || TOTAL=$((TOTAL - 1))
 STEP=0
 GIVEN_VIDEOS=$VIDEOS
@@ -157,10 +157,14 @@ step prepare "prepare: decode, distort, score with the teachers" data_prep build
   -- --runner=FnApiRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
 SHOW=(cat)
 step motion "motion features" vqa_jax motion --data "$CORPUS"
-step pairs "label pairs" data_prep pairs --config "$CONFIG" --data "$CORPUS"
+step tokens "what the tower makes of the frames" vqa_jax tokens --config "$CONFIG" --data "$CORPUS"
+step votes "scores by the light teachers" vqa_jax teachers score \
+  --teachers light_lite0_all,light_lite0_mid,light_lite0_late --data "$CORPUS" --out "$OUT/votes"
+VOTES="$OUT/votes/scores.parquet"
+step pairs "label pairs" data_prep pairs --config "$CONFIG" --data "$CORPUS" --scores "$VOTES"
 train_and_evaluate 1
 step relabel "relabel: hard pairs, found with student 1" vqa_jax relabel --config "$CONFIG" \
-  --student "$OUT/iteration_1/student" --data "$CORPUS" --iteration 2
+  --student "$OUT/iteration_1/student" --data "$CORPUS" --iteration 2 --scores "$VOTES"
 train_and_evaluate 2
 
 # A few held-out videos, evenly from the table of the corpus.
