@@ -14,12 +14,13 @@ from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.corpus import shards as records
 from vqa_jax.corpus import store
 from vqa_jax.corpus.sidecar_job import Outcome
+from vqa_jax.devices import sharding
 from vqa_jax.jobs import files
 from vqa_jax.models.cell_tower import stage_balance
 from vqa_jax.models.efficientnet_lite import EfficientNetLiteConfig
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.settings import SettingsError
-from vqa_jax.training import tower_tokens, train
+from vqa_jax.training import checkpoint, start, step, tower_tokens, train
 from vqa_jax.weights import bundle, towers
 from vqa_jax.weights.reader import Checkpoint
 
@@ -177,7 +178,7 @@ def test_a_student_learns_from_tokens_and_its_tower_stays_as_it_was(data, stub, 
         train.train(config, tiny_corpus.student_spec(), data, str(tmp_path / "none"))
     folder = train.train(config, SPEC, data, str(tmp_path / "run"))
     losses = tiny_corpus.losses(str(tmp_path / "run"))
-    values = [losses[step] for step in sorted(losses)]
+    values = [losses[number] for number in sorted(losses)]
     assert len(values) == 8 and np.isfinite(values).all()
     assert bundle.load_spec(folder) == SPEC
     stored = Checkpoint(os.path.join(folder, bundle.WEIGHTS_FILE)).shapes
@@ -196,9 +197,17 @@ def test_a_student_learns_from_tokens_and_its_tower_stays_as_it_was(data, stub, 
     for part in ("vision_projector", "newline"):
         moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), params[part], begun[part])
         assert max(jax.tree.leaves(moved)) > 0
-    start = tower_tokens.start(params, student, SPEC.tower, corpus, student.abstract())["vision"]
+    first = tower_tokens.start(params, student, SPEC.tower, corpus, student.abstract())["vision"]
     for name in ("mean", "scale"):  # frozen, kept in two bytes
-        np.testing.assert_allclose(params["vision"][name], start[name], rtol=2**-8)
+        np.testing.assert_allclose(params["vision"][name], first[name], rtol=2**-8)
+    # The next iteration starts where this one ended.
+    config = dataclasses.replace(config, init_from=folder)
+    mesh, steps = sharding.make_mesh((1, 1, 8)), step.StepConfig.of(config, (3, 4, 5, 6, 7), 0)
+    with checkpoint.Checkpointer(str(tmp_path / "next"), {"of": "a test"}) as checkpoints:
+        state = start.Start(config, SPEC, student, steps, mesh, corpus).state(checkpoints)
+    found, told = bundle.flatten(state["params"]["llm"]), bundle.flatten(params["llm"])
+    for name, value in told.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def test_verification_reads_tokens_too(data, stub):

@@ -88,7 +88,9 @@ class Start:
         places = traverse_util.flatten_dict(whole)
         fits = {path for path in like if path in places and places[path].shape == like[path].shape}
         like |= {path: places[path] for path in fits}
-        names = {"/".join(path) for path in fits & traverse_util.flatten_dict(wanted).keys()}
+        names = {
+            "/".join(map(str, path)) for path in fits & traverse_util.flatten_dict(wanted).keys()
+        }
         params = bundle.load_params(
             folder, given, traverse_util.unflatten_dict(like), names.__contains__
         )
