@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures import whole_jobs
 
-SIZE = 20 << 20
+SIZE = 128 << 20  # holds what any job writes
 ROOMS = (0.2, 0.7)  # of what the job writes, which a disk still has
 
 
