@@ -24,6 +24,7 @@ BRINGS = {
     "ml_collections": ("train", "prep", "plan"),
     "prometheus_client": ("serve",),
     "python_multipart": ("serve",),
+    "ray": ("ray",),
     "skimage": ("prep",),
     "sklearn": ("prep",),
     "starlette": ("serve",),

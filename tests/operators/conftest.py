@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+import vqa_jax
 from tests.fixtures import tiny_corpus
 from vqa_jax import loading
 from vqa_jax.motion import extractor
@@ -20,6 +21,7 @@ def clips(tmp_path, monkeypatch) -> list[str]:
     """Videos of three qualities and a file that is none, for the student `known`."""
     monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
     monkeypatch.setattr(loading, "load", _load)
+    monkeypatch.setitem(vars(vqa_jax), "load", _load)  # which keeps what it was asked for
     (tmp_path / "text.mp4").write_text("no video")
     good = [tiny_corpus.write_video(str(tmp_path / f"{k}.mp4"), k) for k in (0, 1, 3)]
     return [*good, str(tmp_path / "text.mp4")]
