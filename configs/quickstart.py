@@ -1,4 +1,4 @@
-"""The quickstart's two iterations of a small student, sized for ten minutes on two cores.
+"""The quickstart's two iterations of a small student: 26 CPU minutes.
 
     bash launch/quickstart.sh
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from vqa_jax.extras import MissingExtraError, asked_for
 from vqa_jax.jobs import contents, files
 from vqa_jax.media import isolation
 from vqa_jax.media.container import MediaError
-from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.decode import isolated_frames
 from vqa_jax.media.probe import VideoInfo, picture_bytes, probe
 from vqa_jax.scoring.ladder import Encode, Measured
 from vqa_jax.settings import DecodeLimits, SettingsError
@@ -117,7 +117,7 @@ def make(
         key = hashlib.sha256(told.encode()).hexdigest()[:8]
         path = os.path.join(folder, f"{name.replace(':', '-')}-{crf:g}-{key}.mp4")
         if not os.path.exists(path):
-            frames = _frames(source, part, limits)
+            frames = (f for _, f in isolated_frames(source, range(*part), limits))
             with contextlib.closing(frames), files.replacing(path) as temporary:
                 data = encode_rgb(frames, source.fps, config)
                 with open(temporary, "wb") as file:
@@ -179,8 +179,3 @@ def measured(
             continue
         found[encode.name] = {name: dataclasses.asdict(value) for name, value in told.items()}
     return found
-
-
-def _frames(source: VideoInfo, part: tuple[int, int], limits: DecodeLimits) -> Iterator[np.ndarray]:
-    run = isolation.run(limits, source.path, iter_frames, source.path, range(*part), source)
-    return (frame for _, frame in run)

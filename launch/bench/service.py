@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
+import psutil
 
 _SHARES = {"good": 0.5, "pair": 0.1, "broken": 0.1, "cut file": 0.1, "huge": 0.05}
 _SHARES |= {"slow": 0.1, "cut off": 0.05}
@@ -196,23 +197,18 @@ async def _sample(port: int, pid: int, done: int) -> Sample:
 def megabytes(pid: int) -> float:
     """Resident memory of a process; 0 once it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except (FileNotFoundError, ProcessLookupError):
+        return psutil.Process(pid).memory_info().rss / 1e6
+    except psutil.Error:
         return 0.0
 
 
 def children_of(pid: int) -> list[int]:
     """Processes that a process has started and that still run."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            found = [int(child) for child in file.read().split()]
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-                found += [int(child) for child in file.read().split()]
-    except FileNotFoundError:
+        children = psutil.Process(pid).children()
+    except psutil.Error:
         return []
-    return sorted({child for child in found if megabytes(child)})
+    return sorted(child.pid for child in children if megabytes(child.pid))
 
 
 def wrong(answers: Iterable[Answer], scores: Mapping[str, float]) -> list[str]:

@@ -3,8 +3,6 @@
 import pytest
 
 from tests.fixtures import noise_video, running_service, tiny_corpus
-from vqa_jax import loading
-from vqa_jax.motion import extractor
 from vqa_jax.settings import DecodeLimits, ServeConfig
 
 pytestmark = pytest.mark.slow
@@ -15,12 +13,12 @@ WAIT = 120_000  # milliseconds
 
 @pytest.fixture(scope="module")
 def address(known):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-        student = loading.load(known)
-        config = ServeConfig(DecodeLimits(seconds=60), upload_mb=1)
-        with running_service.running(student, config) as port:
-            yield f"http://127.0.0.1:{port}/"
+    config = ServeConfig(DecodeLimits(seconds=60), upload_mb=1)
+    with (
+        tiny_corpus.student_at_work(known) as student,
+        running_service.running(student, config) as port,
+    ):
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture(scope="module")

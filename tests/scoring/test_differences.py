@@ -4,8 +4,6 @@ import pytest
 
 from tests.fixtures import tiny_corpus
 from tests.scoring.test_timeline import noise, write
-from vqa_jax import loading
-from vqa_jax.motion import extractor
 from vqa_jax.scoring import differences
 from vqa_jax.scoring.differences import Difference
 
@@ -13,9 +11,8 @@ from vqa_jax.scoring.differences import Difference
 @pytest.fixture(scope="module")
 def student(known):
     """The corpus's student, to whom brightness is quality."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-        yield loading.load(known)
+    with tiny_corpus.student_at_work(known) as found:
+        yield found
 
 
 def test_the_dark_passage_is_where_versions_differ_most(student, tmp_path):

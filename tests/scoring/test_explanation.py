@@ -11,7 +11,6 @@ from PIL import Image
 
 from tests.fixtures import cell_student, noise_video, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
-from vqa_jax import loading
 from vqa_jax.cli import main
 from vqa_jax.motion import extractor
 from vqa_jax.scoring import explanation
@@ -22,9 +21,8 @@ from vqa_jax.weights.flaw_head import FlawHead, HeadError
 @pytest.fixture(scope="module")
 def student(known):
     """The corpus's student, whose motion features say nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-        yield loading.load(known)
+    with tiny_corpus.student_at_work(known) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,8 @@ from vqa_jax.weights import bundle
 @pytest.fixture(scope="module")
 def student(known):
     """The corpus's student, whose motion features say nothing; no test may change it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-        yield loading.load(known)
+    with tiny_corpus.student_at_work(known) as found:
+        yield found
 
 
 def test_published_names_give_the_published_level_logits(shared):

@@ -17,7 +17,6 @@ from PIL import Image
 from tests.fixtures import tiny_corpus
 from tests.fixtures.noise_video import FPS, noise, write
 from tests.fixtures.tolerances import TOLERANCES
-from vqa_jax import loading
 from vqa_jax.cli import main
 from vqa_jax.media import decode, isolation, passages, probe
 from vqa_jax.media import view as frames
@@ -43,9 +42,8 @@ def test_a_passage_is_the_input_of_its_frames_alone(tmp_path, view):
 @pytest.fixture(scope="module")
 def student(known):
     """The corpus's student, whose motion features say nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-        yield loading.load(known)
+    with tiny_corpus.student_at_work(known) as found:
+        yield found
 
 
 def rows_of(folder):

@@ -6,8 +6,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.fixtures import noise_video, tiny_corpus
-from vqa_jax import loading
-from vqa_jax.motion import extractor
 from vqa_jax.serving.app import make_app
 from vqa_jax.settings import DecodeLimits, ServeConfig
 
@@ -17,9 +15,8 @@ CONFIG = ServeConfig(DecodeLimits(seconds=60), timeline_seconds=8, upload_mb=4)
 @pytest.fixture(scope="package")
 def student(known):
     """The corpus's student, whose motion features say nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
-        yield loading.load(known)
+    with tiny_corpus.student_at_work(known) as found:
+        yield found
 
 
 @pytest.fixture(scope="package")

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from absl import logging
 
-from vqa_jax.media import container
+from vqa_jax.media import container, isolation
 from vqa_jax.media.colour import Converter
 from vqa_jax.media.container import (
     STILL_EXTENSIONS,
@@ -28,6 +28,7 @@ from vqa_jax.media.container import (
 from vqa_jax.media.find import find_videos
 from vqa_jax.media.interlace import deinterlaced
 from vqa_jax.media.probe import VideoInfo, probe, seconds_between
+from vqa_jax.settings import DecodeLimits
 
 __all__ = [
     "STILL_EXTENSIONS",
@@ -44,6 +45,13 @@ __all__ = [
     "read_frames",
     "read_segment",
 ]
+
+
+def isolated_frames(
+    info: VideoInfo, indices: Collection[int], limits: DecodeLimits
+) -> Iterator[tuple[int, np.ndarray]]:
+    """`iter_frames` of a probed file in a child, within limits."""
+    return isolation.run(limits, info.path, iter_frames, info.path, indices, info)
 
 
 def iter_frames(

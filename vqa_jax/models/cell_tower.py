@@ -18,9 +18,7 @@ from flax import nnx
 from vqa_jax.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from vqa_jax.models.layers import ones, param, zeros
 
-# In which tokens are stored and scoring hands them on. Programs see float32: XLA converts halves
-# only on processors that can.
-TOKEN_DTYPE = "float16"
+TOKEN_DTYPE = "float16"  # in which tokens are stored, and in which scoring hands them on
 _LIMIT = 8.0  # deviations from the mean; an odd picture must not drown the rest of its token
 
 
@@ -97,6 +95,14 @@ class CellTower(nnx.Module):
     def __call__(self, frames: jax.Array) -> jax.Array:
         """Tokens [N, P, W] in the compute dtype of frames uint8 [N, H, W, 3]."""
         return self.standardized(self.statistics(frames))
+
+
+def program_dtype(stored: np.dtype) -> type[np.generic]:
+    """In which dtype programs see frames, or tokens, that are stored in another.
+
+    XLA converts halves only on processors that can.
+    """
+    return np.uint8 if stored == np.uint8 else np.float32
 
 
 def stage_balance(widths: Sequence[int]) -> np.ndarray:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from vqa_jax.media import isolation, passages, sources
 from vqa_jax.media.container import MediaError
-from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.decode import isolated_frames
 from vqa_jax.media.passages import Passage
 from vqa_jax.media.probe import VideoInfo, probe
 from vqa_jax.media.sources import Source
@@ -161,8 +161,7 @@ def _looks(
     numbers = [[min(round(t * info.fps), info.num_frames - 1) for t in times] for info in infos]
     frames: list[dict[int, np.ndarray]] = []
     for info, wanted in zip(infos, numbers, strict=True):
-        run = isolation.run(limits, info.path, iter_frames, info.path, sorted({*wanted}), info)
-        frames.append(dict(run))
+        frames.append(dict(isolated_frames(info, sorted({*wanted}), limits)))
     found = []
     for moment, time, *places in zip(most, times, *numbers, strict=True):
         first, second = (seen[number] for seen, number in zip(frames, places, strict=True))

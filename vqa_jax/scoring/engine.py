@@ -24,6 +24,7 @@ from vqa_jax.devices import sharding
 from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.media.crops import scoring_groups
 from vqa_jax.models import prompt
+from vqa_jax.models.cell_tower import program_dtype
 from vqa_jax.models.frozen_tower import FrozenTower
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.qwen2 import KVCache, prefix_positions
@@ -257,9 +258,7 @@ class Engine:
             size = chunk[0].frames
             like = videos[chunk[0].pair]
             shape, width = like.frames.shape[2:], like.motion.shape[1]
-            # Stored tokens are halves, which not every processor computes with.
-            kind = np.uint8 if like.frames.dtype == np.uint8 else np.float32
-            frames = np.zeros((len(padded), size, *shape), kind)
+            frames = np.zeros((len(padded), size, *shape), program_dtype(like.frames.dtype))
             motion = np.zeros((len(padded), self._bank.motion_tokens, width), np.float32)
             for r, row in enumerate(padded):
                 video = videos[row.pair]

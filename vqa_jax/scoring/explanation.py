@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqa_jax.media import isolation, sources, view
-from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.decode import isolated_frames
 from vqa_jax.media.probe import probe
 from vqa_jax.media.sources import Source
+from vqa_jax.models.cell_tower import program_dtype
 from vqa_jax.models.student import Student
 from vqa_jax.scoring import pictures
 from vqa_jax.scoring.engine import VideoInput
@@ -127,8 +128,7 @@ def explain(student: Predictor, video: Source, config: ScoreConfig | None = None
         (seen,) = student.engine.tower_tokens([student.read(path, limits=config.limits)])
         keys = view.key_frame_indices(info.num_frames, info.fps)
         number = keys[len(keys) // 2]
-        shown = [number], info
-        ((_, frame),) = isolation.run(config.limits, path, iter_frames, path, *shown)
+        ((_, frame),) = isolated_frames(info, [number], config.limits)
         is_still = view.is_image(path, info.num_frames)
     parts, rectangles = _places(student, seen, frame.shape[:2])
     asked = [seen, _without_motion(seen), _without_pictures(student, seen), *parts]
@@ -200,8 +200,7 @@ def _places(
 def _means(student: Predictor, video: VideoInput) -> np.ndarray:
     """Means of the tower's tokens over each frame, float32 [N, W]."""
     frames = video.frames.reshape(-1, *video.frames.shape[2:])
-    if frames.dtype != np.uint8:
-        frames = frames.astype(np.float32)
+    frames = frames.astype(program_dtype(frames.dtype), copy=False)
     found = []
     for start in range(0, len(frames), _AT_ONCE):
         part = frames[start : start + _AT_ONCE]

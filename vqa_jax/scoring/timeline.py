@@ -15,7 +15,7 @@ from tqdm import tqdm
 from vqa_jax.jobs import csv_cells
 from vqa_jax.jobs.files import written
 from vqa_jax.media import isolation, passages, sources
-from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.decode import isolated_frames
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo, probe
 from vqa_jax.media.sources import Source
@@ -213,7 +213,7 @@ def _looks(
             number = tile_frames(end - first, info.fps, pre)[tile]
         shown.setdefault(first + number, []).append((place, tile))
     looks: dict[int, Look] = {}
-    for number, frame in isolation.run(limits, info.path, iter_frames, info.path, [*shown], info):
+    for number, frame in isolated_frames(info, [*shown], limits):
         for place, tile in shown[number]:
             looks[place] = Look(kept[place][0], number / info.fps, *_pictures(frame, tile, pre))
     return [looks[place] for place in sorted(looks)]

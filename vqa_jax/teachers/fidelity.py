@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
-from vqa_jax.media import isolation
 from vqa_jax.media.container import MediaError
-from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.decode import isolated_frames
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.settings import DecodeLimits
 from vqa_jax.teachers import vmaf
@@ -74,13 +72,13 @@ def measure(
     limits = dataclasses.replace(limits, seconds=limits.seconds * -(-count // size))
     found: dict[str, list[np.ndarray]] = {}
     pairs = zip(
-        _read(source, range(first, first + count), limits),
-        _read(version, range(count), limits),
+        isolated_frames(source, range(first, first + count), limits),
+        isolated_frames(version, range(count), limits),
         strict=False,
     )
     while block := list(itertools.islice(pairs, size)):
-        reference = np.stack([one for one, _ in block])
-        shown = np.stack([_fitted(other, reference.shape[1:3]) for _, other in block])
+        reference = np.stack([one for (_, one), _ in block])
+        shown = np.stack([_fitted(other, reference.shape[1:3]) for _, (_, other) in block])
         values = luma_fidelity(reference, shown)
         if program is not None:
             score = vmaf.vmaf(reference, shown, source.fps, program)
@@ -126,11 +124,6 @@ def _windows(picture: np.ndarray) -> np.ndarray:
     cells = picture[: height * _ROWS, : width * _ROWS].reshape(height, _ROWS, width, _ROWS)
     sums = cells.sum(axis=(1, 3), dtype=np.float64)
     return sums[:-1, :-1] + sums[1:, :-1] + sums[:-1, 1:] + sums[1:, 1:]
-
-
-def _read(info: VideoInfo, numbers: range, limits: DecodeLimits) -> Iterator[np.ndarray]:
-    run = isolation.run(limits, info.path, iter_frames, info.path, numbers, info)
-    return (frame for _, frame in run)
 
 
 def _fitted(frame: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -22,9 +22,8 @@ import numpy as np
 from PIL import Image
 
 from vqa_jax.jobs.files import key_hash
-from vqa_jax.media import isolation
 from vqa_jax.media.container import TruncatedVideoError
-from vqa_jax.media.decode import iter_frames
+from vqa_jax.media.decode import isolated_frames
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits
 
@@ -271,7 +270,7 @@ def _cut(info: VideoInfo, views: Mapping[str, View], limits: DecodeLimits) -> di
         for place, number in enumerate(view.numbers.tolist()):
             places.setdefault(number, []).append((name, place))
     cuts: dict[str, list[Any]] = {name: [None] * len(v.numbers) for name, v in views.items()}
-    for number, frame in isolation.run(limits, info.path, iter_frames, info.path, [*places], info):
+    for number, frame in isolated_frames(info, [*places], limits):
         for name, place in places[number]:
             cuts[name][place] = views[name].cut(place, frame)
     return {name: np.stack(pictures) for name, pictures in cuts.items()}

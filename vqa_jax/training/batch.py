@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vqa_jax.models import prompt
+from vqa_jax.models.cell_tower import program_dtype
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.pairs.levels import LEVELS
 
@@ -75,9 +76,7 @@ def pad_batch(
     size = examples[0]["frames"][0].shape[1:]
     width = examples[0]["motion"][0].shape[1]
     bank = geometry.bank(num_frames, num_motion)
-    kind = examples[0]["frames"][0].dtype
-    if kind != np.uint8:  # stored tokens are halves, which not every processor computes with
-        kind = np.float32
+    kind = program_dtype(examples[0]["frames"][0].dtype)
     frames = np.zeros((len(examples), 2, num_frames, *size), kind)
     frame_mask = np.zeros((len(examples), 2, num_frames), np.float32)
     motion = np.zeros((len(examples), 2, num_motion, width), np.float32)
