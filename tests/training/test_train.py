@@ -67,9 +67,7 @@ def test_killed_run_resumes_to_the_same_losses_and_weights(
     assert len(shas) == 1
 
 
-def test_a_step_is_handed_over_before_anyone_looks_at_the_one_before(
-    corpus, tmp_path, monkeypatch
-):
+def test_a_step_is_handed_over_before_anyone_looks_at_the_one_before(corpus, tmp_path, monkeypatch):
     make, events = train_step.make_train_step, []
 
     def noted(*args):
