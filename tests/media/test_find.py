@@ -9,7 +9,7 @@ from tests.fixtures.broken_files import encode, moving_frames
 from vqa_jax.benchmarks import doctor
 from vqa_jax.benchmarks.sets import BenchmarkError
 from vqa_jax.media import find, probe
-from vqa_jax.media.container import UnreadableFileError
+from vqa_jax.media.container import MediaError, UnreadableFileError
 
 
 def test_find_videos(tmp_path):
@@ -31,6 +31,16 @@ def test_find_videos(tmp_path):
     assert find.find_videos([tmp_path]) == everything
     missing = str(tmp_path / "missing.mp4")
     assert find.find_videos([missing]) == [missing]
+
+
+def test_a_file_beyond_a_limit_is_listed_whatever_its_name(tmp_path):
+    """A picture of 65535 x 65535 in a few bytes: its job's row says why it has no score."""
+    path = tmp_path / "huge.gif"
+    picture = b"\x2c\0\0\0\0\1\0\1\0\0\2\2\x44\1\0"
+    path.write_bytes(b"GIF89a" + b"\xff" * 4 + b"\x80\0\0" + bytes(6) + 2 * picture + b"\x3b")
+    with pytest.raises(MediaError, match="exceed the limit"):
+        probe.probe(path)
+    assert find.find_videos([tmp_path]) == [str(path)]
 
 
 def test_links_to_a_parent_neither_repeat_nor_hang(tmp_path):
