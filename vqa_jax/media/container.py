@@ -24,9 +24,13 @@ from av.video.stream import VideoStream
 
 from vqa_jax.errors import VqaError
 
+# A file of such a name that cannot be read is a row with its reason; others are told by content.
 VIDEO_EXTENSIONS = tuple(
     "." + e
-    for e in ("mp4", "mov", "mkv", "webm", "avi", "ts", "m4v", "mpg", "mpeg", "flv", "wmv", "3gp")
+    for e in (
+        *("mp4", "mov", "mkv", "webm", "avi", "ts", "m4v", "mpg", "mpeg", "flv", "wmv", "3gp"),
+        *("mts", "m2ts", "vob", "ogv", "mxf", "asf", "f4v", "3g2", "gif"),
+    )
 )
 STILL_EXTENSIONS = tuple(
     "." + e for e in ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "heic", "heif", "avif")
