@@ -164,6 +164,32 @@ def test_seconds_by_hand():
     assert short[0].tolist() == list(range(25)) + [24] * 7
 
 
+def test_first_frames_of_seconds_by_hand():
+    def numbers(frames, fps, **settings):
+        return views.second_view(_info(frames, fps), (1, 1), **settings).numbers.tolist()
+
+    assert numbers(1, 30.0) == [0]
+    assert numbers(90, 30.0) == [0, 30, 60]
+    assert numbers(91, 30.0) == [0, 30, 60, 90]
+    assert numbers(300, 29.97) == [0, 30, 60, 90, 120, 150, 180, 210, 240, 270]
+    assert numbers(25, 12.5) == [0, 12]
+    assert numbers(10, 0.5) == [0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 6, 6, 6, 7, 8, 8, 8, 9]
+    assert numbers(90, 10.0, at_most=4) == [0, 20, 40, 60]
+    assert len(numbers(10**6, 24.0)) == 30
+
+
+def test_whole_frames_lie_and_have_one_size():
+    frame = _told_frames(1, 12, 20)[0]
+    cut = views.second_view(_info(60), (12, 20)).cut
+    np.testing.assert_array_equal(cut(0, frame), frame)
+    upright = np.ascontiguousarray(frame.transpose(1, 0, 2)[:, ::-1])  # turned clockwise
+    np.testing.assert_array_equal(cut(0, upright), frame)
+    smooth = np.linspace(0, 255, 40, dtype=np.uint8)[None, :, None] + np.zeros((24, 1, 3), np.uint8)
+    expected = cv2.resize(smooth, (20, 12), interpolation=cv2.INTER_AREA)
+    difference = np.abs(cut(0, smooth).astype(int) - expected)[:, 2:-2]
+    assert difference.max() <= TOLERANCES["resized_levels"]["atol"]
+
+
 def test_views_of_a_file_are_those_of_its_frames(shared):
     path = str(shared / "clips" / "carphone_pristine.mp4")
     from vqa_jax.media.decode import read_frames
