@@ -107,7 +107,7 @@ def test_other_files_are_told_and_nothing_is_written(tmp_path, capsys):
     assert "content_net.pth" in capsys.readouterr().err
     reference.save(tmp_path)  # too few blocks
     assert convert_uvq.main([str(tmp_path), str(out)]) == 1
-    assert "features.3.block.3.0.conv.weight is missing" in capsys.readouterr().err
+    assert "features.4.block.0.0.conv.weight is missing" in capsys.readouterr().err
     tensors = reference.content.state_dict()
     parts = {"content": {k: v.numpy() for k, v in tensors.items()} | {"more": np.zeros(1)}}
     with pytest.raises(ValueError, match=r"content_net\.pth: more is not known"):
