@@ -164,23 +164,31 @@ def test_seconds_by_hand():
     assert short[0].tolist() == list(range(25)) + [24] * 7
 
 
-def test_first_frames_of_seconds_by_hand():
-    def numbers(frames, fps, **settings):
-        return views.second_view(_info(frames, fps), (1, 1), **settings).numbers.tolist()
+@pytest.mark.parametrize(
+    ("fps", "kept"),
+    [
+        (30.0, [0, 1, 26, 56, 86, 116, 146, 176]),
+        (25.0, [0, 1, 22, 47, 72, 97, 122, 147]),
+        (24.0, [0, 1, 21, 45, 69, 93, 117, 141]),
+        (30000 / 1001, [0, 1, 26, 56, 86, 116, 146, 176]),
+    ],
+)
+def test_frames_are_those_that_ffmpeg_samples(fps, kept):
+    """The first eight that FFmpeg 9.0.2 writes at `-r 1` of eight seconds."""
+    assert views.sampled_numbers(int(8 * fps), fps).tolist() == kept
 
-    assert numbers(1, 30.0) == [0]
-    assert numbers(90, 30.0) == [0, 30, 60]
-    assert numbers(91, 30.0) == [0, 30, 60, 90]
-    assert numbers(300, 29.97) == [0, 30, 60, 90, 120, 150, 180, 210, 240, 270]
-    assert numbers(25, 12.5) == [0, 12]
-    assert numbers(10, 0.5) == [0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 6, 6, 6, 7, 8, 8, 8, 9]
-    assert numbers(90, 10.0, at_most=4) == [0, 20, 40, 60]
-    assert len(numbers(10**6, 24.0)) == 30
+
+def test_frames_of_short_slow_and_long_videos():
+    assert views.sampled_numbers(1, 30.0).tolist() == [0]
+    assert views.sampled_numbers(3, 0.5).tolist() == [0, 1, 2]
+    assert (np.diff(views.sampled_numbers(600, 1.7)) > 0).all()
+    numbers = views.sampled_view(_info(10**5, 24.0), (1, 1)).numbers
+    assert len(numbers) == 30 and numbers[0] == 0 and numbers[-1] > 96_000
 
 
 def test_whole_frames_lie_and_have_one_size():
     frame = _told_frames(1, 12, 20)[0]
-    cut = views.second_view(_info(60), (12, 20)).cut
+    cut = views.sampled_view(_info(60), (12, 20)).cut
     np.testing.assert_array_equal(cut(0, frame), frame)
     upright = np.ascontiguousarray(frame.transpose(1, 0, 2)[:, ::-1])  # turned clockwise
     np.testing.assert_array_equal(cut(0, upright), frame)

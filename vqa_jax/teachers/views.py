@@ -240,23 +240,36 @@ def motion_view(info: VideoInfo, side: int = 224) -> View:
     )
 
 
-def second_view(info: VideoInfo, size: tuple[int, int], at_most: int = 30) -> View:
-    """UVQ 1.5's frames, the first of every second: uint8 [seconds, *size, 3].
+def sampled_numbers(num_frames: int, fps: float) -> np.ndarray:
+    """Frame numbers that FFmpeg's `-r 1` keeps, as many as there are seconds, the last one begun.
+
+    Its rule is that of constant rates: a frame is left out while it ends 1.1 s or more before the
+    next one is due. So the first two frames come one upon the other, and those of later seconds a
+    little before the second that ends there: 0, 1, 26, 56, 86 ... at 30 frames a second.
+
+    Returns:
+      int64 [seconds].
+    """
+    due = np.arange(math.ceil(num_frames / fps))
+    slack = 1e-6  # frames; at whole rates the bound is met exactly
+    numbers = np.maximum(due, np.ceil((due - 1.1) * fps - 1 - slack).astype(np.int64))
+    return numbers[numbers < num_frames]
+
+
+def sampled_view(info: VideoInfo, size: tuple[int, int], at_most: int = 30) -> View:
+    """UVQ 1.5's frames, one a second: uint8 [seconds, *size, 3].
 
     Upright videos are turned counter-clockwise to lie, as the official program does with lists of
-    videos. The aspect is not kept; frames of that size stay as they are. Two things are not as
-    there: which frames FFmpeg's `-r 1` gives (up to 0.14 s earlier, the first two twice as dense),
-    and the kernel of the bicubic resize, which is a little steeper in FFmpeg than in PIL. Of a
-    video longer than `at_most` seconds, that many are seen, spread evenly; there all are.
+    videos. The aspect is not kept; frames of that size stay as they are. Others are resized by
+    PIL's bicubic kernel, FFmpeg's being a little steeper (within 3 levels of 255). Of a video
+    longer than `at_most` seconds, that many are seen, spread evenly; there all are.
 
     Args:
       info: of the video.
       size: height and width to give.
       at_most: frames; one of 1080x1920 takes 6.2 MB.
     """
-    seconds = np.arange(math.ceil(info.num_frames / info.fps))
-    numbers = np.rint(seconds * info.fps).astype(np.int64)
-    numbers = numbers[numbers < info.num_frames]
+    numbers = sampled_numbers(info.num_frames, info.fps)
     if len(numbers) > at_most:
         numbers = numbers[np.arange(at_most) * len(numbers) // at_most]
 

@@ -207,7 +207,7 @@ def _uvq(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -> Neu
     return NeuralTeacher(
         name,
         fingerprint,
-        lambda info, seed: {"frames": views.second_view(info, uvq.FRAME)},
+        lambda info, seed: {"frames": views.sampled_view(info, uvq.FRAME)},
         ((("frames",), batched(weights.load_uvq(paths[0]))),),
     )
 
