@@ -59,10 +59,11 @@ def test_maps_and_scores(cfg, size, converted):
 
     @jax.jit
     def ours(state, frames):
-        model, pixels = nnx.merge(graph, state), uvq.normalize(frames)
-        return model.content_map(pixels), model.distortion_map(pixels), model(frames)
+        model = nnx.merge(graph, state)
+        maps = model.maps(frames)
+        return maps, model.aggregation(*maps)
 
-    *maps, found = ours(state, frames)
+    maps, found = ours(state, frames)
     with torch.inference_mode():
         wanted = reference.maps(torch.from_numpy(frames))
     for got, want in zip(maps, wanted, strict=True):

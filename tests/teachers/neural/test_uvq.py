@@ -30,13 +30,8 @@ def test_published_towers_and_their_maps():
         *(16, 24, 24, 40, 40, 80, 80, 80),
         *(112, 112, 112, 192, 192, 192, 192, 320),
     ]
-    frames = jax.ShapeDtypeStruct((2, *uvq.FRAME, 3), np.float32)
-
-    def maps(frames):
-        model = Uvq(TINY, nnx.Rngs(0))
-        return model.content_map(frames), model.distortion_map(frames)
-
-    content, distortion = nnx.eval_shape(maps, frames)
+    frames = jax.ShapeDtypeStruct((2, *uvq.FRAME, 3), np.uint8)
+    content, distortion = nnx.eval_shape(lambda x: Uvq(TINY, nnx.Rngs(0)).maps(x), frames)
     assert content.shape == (2, 8, 8, 2) and distortion.shape == (2, 24, 24, 2)
 
 
@@ -66,7 +61,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_scores_are_means_over_seconds(shared, folder):
-    (teacher,) = load.load_teachers(["uvq"], str(folder), 2, jax.local_devices()[:2])
+    (teacher,) = load.load_teachers(["uvq"], str(folder), 2, jax.local_devices()[:1])
     path = str(shared / "clips" / "carphone_pristine.mp4")
     found = job.run([job.Video(path, "clip.mp4")], [teacher], str(folder / "out"))
     assert found == job.TeacherOutcome(1, 0, 0)

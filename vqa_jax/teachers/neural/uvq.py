@@ -147,6 +147,11 @@ class Uvq(nnx.Module):
     def _part_map(self, part: jax.Array) -> jax.Array:
         return nnx.max_pool(self.distortion(part), self.cfg.pool)
 
+    def maps(self, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """uint8 RGB [N, H, W, 3] -> the maps of content and distortions."""
+        pixels = normalize(frames)
+        return self.content_map(pixels), self.distortion_map(pixels)
+
     def __call__(self, frames: jax.Array) -> jax.Array:
         """Scores of frames; the mean over a video's frames is its score.
 
@@ -156,8 +161,7 @@ class Uvq(nnx.Module):
         Returns:
             float32 [N] in 1..5; higher is better.
         """
-        pixels = normalize(frames)
-        return self.aggregation(self.content_map(pixels), self.distortion_map(pixels))
+        return self.aggregation(*self.maps(frames))
 
 
 def normalize(frames: jax.Array) -> jax.Array:
