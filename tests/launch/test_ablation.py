@@ -48,12 +48,13 @@ def test_means_spreads_and_signs_are_those_of_the_rows(tmp_path):
     assert float(found["II", "0", "seen"]["value"]) == pytest.approx(0.9)
     assert float(found["I", "1", "unseen"]["value"]) == pytest.approx(0.5)
     people = found["II", "0", "folds"]
-    assert 0.95 < float(people["low"]) < float(people["value"]) < float(people["high"]) < 1
+    assert 0.9 < float(people["low"]) < float(people["value"]) < float(people["high"]) < 1
     assert ("I", "0", "clips") not in found  # nobody was asked
     lines = told.splitlines()
     (first,) = (line for line in lines if line.startswith("| I |"))
     assert "| 2 |" in first and "0.500 [0.500, 0.500] ± 0.000" in first
-    steps = {tuple(line.split(" | ")[k].strip("| ") for k in (0, 2)): line for line in lines}
+    led = [line for line in lines if " - " in line]
+    steps = {tuple(line.split(" | ")[k].strip("| ") for k in (0, 2)): line for line in led}
     lead = steps["II - I", "SRCC, held-out folds"]
     assert "paper" in lead and "up in 2 of 2" in lead and lead.endswith("| yes |")
     assert steps["III - II", "SRCC, held-out folds"].endswith("| not told apart |")
