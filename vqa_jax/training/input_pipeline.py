@@ -160,4 +160,4 @@ def device_batches(
     reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     ready = batches[first_step:].to_iter_dataset(reading)
     placed = ready.map(lambda batch: sharding.put_batch(batch, mesh, size))
-    return iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=1))
+    return iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2))
