@@ -152,13 +152,12 @@ corpus_of() {
       with_pairs "$own" "$row" "$votes"
       ;;
     IV | V | random)
-      if [[ $row == V ]]; then before=IV number=3; fi
-      student "$before" "$seed"
-      copied "$CORPUS" "$own"
+      local from=$here/corpus
+      if [[ $row == V ]]; then before=IV number=3 from=$OUT/runs/IV-$seed/corpus; fi
+      copied "$from" "$own"
       step vqa_jax relabel --config "ablation:$row" --data "$own" --iteration "$number" \
         --student "$OUT/runs/$before-$seed/train/student" --scores "$votes" \
         "--config.relabel.seed=$seed"
-      CORPUS=$own
       ;;
     *) CORPUS=$here/corpus ;;
   esac
@@ -176,22 +175,36 @@ native() {
 
 # --- a run ------------------------------------------------------------------------------------------
 
-# student ROW SEED: trains it, with anchors, if it is not there; sets CORPUS and TOWER.
+# student ROW SEED: trains it if it is not there; sets CORPUS and TOWER.
 student() {
-  local row=$1 seed=$2 kind=${KINDS[$2 % ${#KINDS[@]}]} from=()
+  local row=$1 seed=$2 from=()
   local run=$OUT/runs/$row-$seed
-  world "$kind"
+  world "${KINDS[seed % ${#KINDS[@]}]}"
+  corpus_of "$row" "$seed"
+  [[ ! -f $run/train/student/student.json ]] || return 0
   case $row in
     IV | random | same_steps) from=("--config.train.init_from=$OUT/runs/III-$seed/train/student") ;;
     V) from=("--config.train.init_from=$OUT/runs/IV-$seed/train/student") ;;
   esac
-  if [[ $row == same_steps ]]; then student III "$seed"; fi
-  corpus_of "$row" "$seed"
-  [[ ! -f $run/train/student/anchors.json ]] || return 0
   step vqa_jax train --config "ablation:$row" --data "$CORPUS" --workdir "$run/train" \
     "--config.train.seed=$seed" "--config.train.input.seed=$seed" "${from[@]}" "${TOWER[@]}" \
     "${TRAINING[@]}"
-  step vqa_jax anchors --student "$run/train/student" --table "$OUT/worlds/$kind/anchors.csv"
+}
+
+# anchored ROW SEED: anchors of its student; fails where that cannot judge.
+anchored() {
+  local folder=$OUT/runs/$1-$2/train/student
+  [[ -f $folder/anchors.json ]] ||
+    step vqa_jax anchors --student "$folder" \
+      --table "$OUT/worlds/${KINDS[$2 % ${#KINDS[@]}]}/anchors.csv"
+}
+
+# before ROW: rows whose students a row goes on from, the first one first.
+before() {
+  case $1 in
+    IV | random | same_steps) printf III ;;
+    V) printf 'III IV' ;;
+  esac
 }
 
 # clips_of ROW: the corpus of clips that fits a row's tower; sets CLIPS_CORPUS, empty for none.
@@ -209,21 +222,29 @@ clips_of() {
 
 # run ROW SEED: writes the row's file.
 run() {
-  local row=$1 seed=$2 kind=${KINDS[$2 % ${#KINDS[@]}]} more=()
+  local row=$1 seed=$2 kind=${KINDS[$2 % ${#KINDS[@]}]} more=() earlier
   local run=$OUT/runs/$row-$seed target=$OUT/rows/$row.$seed.$kind.csv
   [[ ! -f $target ]] || return 0
   say "--- row $row, seed $seed, without $kind"
+  for earlier in $(before "$row"); do
+    student "$earlier" "$seed"
+    if [[ $row != same_steps ]] && ! anchored "$earlier" "$seed"; then
+      say "--- row $row, seed $seed, is left out: the student of $earlier cannot relabel"
+      return 0
+    fi
+  done
   student "$row" "$seed"
-  local made=$run/train/student
-  step vqa_jax evaluate --student "$made" --data "$CORPUS" --out "$run/evaluation"
+  local made=(--student "$run/train/student")
+  local asked=("${made[@]}" --world "$OUT/worlds/$kind" --corpus "$CORPUS")
+  step launch.ablation ask "${asked[@]}" --data "$CORPUS" --out "$run/evaluation"
   clips_of "$row"
   if [[ -n $CLIPS_CORPUS ]]; then
-    step vqa_jax evaluate --student "$made" --data "$CLIPS_CORPUS" --out "$run/clips"
+    step launch.ablation ask "${asked[@]}" --data "$CLIPS_CORPUS" --out "$run/clips"
     more+=(--clips "$run/clips")
   fi
-  if [[ -n $INPUTS && ($row == III || $row == native) ]]; then
+  if [[ -n $INPUTS && ($row == III || $row == native) ]] && anchored "$row" "$seed"; then
     step launch.ablation heights --photographs "$PHOTOGRAPHS" --world "$OUT/worlds/$kind"
-    step vqa_jax score "$OUT/worlds/$kind/heights" --student "$made" --csv "$run/heights.csv"
+    step vqa_jax score "$OUT/worlds/$kind/heights" "${made[@]}" --csv "$run/heights.csv"
     more+=(--heights "$run/heights.csv")
   fi
   step launch.ablation row --world "$OUT/worlds/$kind" --corpus "$CORPUS" \

@@ -5,6 +5,7 @@ python -m launch.ablation heights --photographs DIR --world WORLD
 python -m launch.ablation one --scores FILE --teacher NAME --out FILE
 python -m launch.ablation tower --seed N --out FILE
 python -m launch.ablation teachers --world WORLD --scores FILE --out ROWS --seed N --kind NAME
+python -m launch.ablation ask --student DIR --world WORLD --corpus DIR --data DIR --out DIR
 python -m launch.ablation row --world WORLD --corpus DIR --evaluation DIR [--clips DIR]
     [--heights FILE] --out FILE
 python -m launch.ablation table --rows DIR --out DIR
@@ -75,6 +76,13 @@ def _teachers(args: argparse.Namespace) -> str:
     return f"rows of {', '.join(lines)}"
 
 
+def _ask(args: argparse.Namespace) -> str:
+    from launch.ablation import opinion
+
+    opinion.ask(args.student, args.world, args.corpus, args.data, args.out)
+    return f"asked: {args.out}"
+
+
 def _row(args: argparse.Namespace) -> str:
     lines = [*rows.of_run(args.world, args.corpus, args.evaluation, args.clips)]
     if args.heights:
@@ -106,6 +114,7 @@ _COMMANDS = {
     "one": (_one, ("scores", "teacher", "out")),
     "tower": (_tower, ("seed", "out")),
     "teachers": (_teachers, ("world", "scores", "out", "seed", "kind")),
+    "ask": (_ask, ("student", "world", "corpus", "data", "out")),
     "row": (_row, ("world", "corpus", "evaluation", "clips", "heights", "out")),
     "table": (_table, ("rows", "out")),
 }

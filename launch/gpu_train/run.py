@@ -58,12 +58,15 @@ def train(packed: Packed, out: str, seconds: float) -> dict[str, Any]:
                 row |= {"step": number, "seconds": round(time.monotonic() - began, 1)}
                 log.write(json.dumps(row) + "\n")
                 logging.info("step %d: loss %.4f", number, row["train/loss"])
-            if late and not done:
+            stopped = bool(row.get("train/skipped"))
+            if stopped:
+                logging.warning("a loss or gradient was not finite: the state before it is kept")
+            elif late and not done:
                 logging.warning("%g s are over: step %d is the last", seconds, number)
-            if done or late:
+            if done or late or stopped:
                 break
     params = balance.within(state["params"], packed.rows, packed.scale, spec)
-    facts = {"steps": row["step"], "of": config.optim.total_steps, "packed": packed.facts}
+    facts = {"steps": int(state["step"]), "of": config.optim.total_steps, "packed": packed.facts}
     folder = os.path.join(out, "student")
     bundle.save_trained(folder, spec, student, params, (mesh, config.sharding), facts)
     return row

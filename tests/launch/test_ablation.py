@@ -2,15 +2,23 @@
 
 import csv
 import os
+import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
+from pyarrow import parquet
 
+from data_prep import commands
 from launch.ablation import __main__ as front
-from launch.ablation import pictures, rows, table
-from tests.fixtures import cell_student
+from launch.ablation import opinion, pictures, rows, table
+from tests.fixtures import cell_student, tiny_corpus
+from tests.fixtures.stub_student import StubEngine
+from tests.test_imports import ROOT
+from vqa_jax.cli import main
 from vqa_jax.corpus.video_table import read_video_table
+from vqa_jax.jobs.files import read_json
 from vqa_jax.jobs.tables import write_tables
 from vqa_jax.settings import SettingsError
 
@@ -151,3 +159,72 @@ def test_one_teachers_votes_are_those_of_the_table(tmp_path):
     )
     front._COMMANDS["one"][0](options)
     assert (tmp_path / "one.csv").read_text().split() == ["video,good", "a,1.5"]
+
+
+def test_a_student_that_cannot_order_its_anchors_is_asked_all_the_same(tmp_path, monkeypatch):
+    """Of one that has two levels the wrong way round: ranks, by people's photographs."""
+    data = tiny_corpus.write_corpus(str(tmp_path / "corpus"), 6, 2)
+    rated = ["path,mos,content", *(f"videos/clip {k}.mp4,{10 * k},{k}" for k in range(6))]
+    (tmp_path / "rated.csv").write_text("\n".join(rated) + "\n")
+    student = SimpleNamespace(engine=StubEngine(), fingerprint="a student")
+    monkeypatch.setattr(opinion.loading, "load", lambda folder: student)
+    out = str(tmp_path / "out")
+    opinion.ask("a folder", str(tmp_path), data, data, out)
+    found = parquet.read_table(os.path.join(out, "scores.parquet")).to_pylist()
+    assert len(found) == 8
+    by_level = {row["level"]: row["score"] for row in found}
+    # All photographs are undistorted: a version's score is how it stands to them.
+    assert by_level[0] == pytest.approx(50, abs=1)
+    assert by_level[3] < by_level[1] < by_level[2] < by_level[0]
+    told = read_json(os.path.join(out, "evaluation.json"))
+    assert told["accuracy"] == pytest.approx(5 / 6)
+
+
+def _pictures(folder):
+    """Pictures of three kinds, the better the sharper; their table of scores."""
+    rng, told = np.random.default_rng(4), ["path,mos"]
+    for kind in KINDS:
+        os.makedirs(folder / kind)
+        for k in range(34):
+            blocks = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+            blur = int(rng.integers(0, 30))
+            picture = blocks.resize((96, 96), Image.Resampling.NEAREST)
+            picture = picture.filter(ImageFilter.GaussianBlur(blur / 10))
+            name = f"{kind}/{kind}{k}.png"
+            picture.save(folder / name)
+            told.append(f"{name},{90 - 2 * blur}")
+    (folder / "scores.csv").write_text("\n".join(told) + "\n")
+
+
+@pytest.mark.slow
+def test_the_whole_table_from_made_pictures_and_what_is_finished_is_kept(tmp_path):
+    if not (ROOT / ".venv/bin/python").exists():
+        pytest.skip("launch/ablation.sh uses .venv, and these tests run elsewhere")
+    photographs, data, out = (tmp_path / name for name in ("photographs", "corpus", "out"))
+    _pictures(photographs)
+    simulators = "--config.prep.simulators=('gaussian_blur','gaussian_noise','jpeg','h265')"
+    build = ["build", "--config", "small", "--videos", str(photographs), "--data", str(data)]
+    assert commands.main([*build, simulators, "--", "--runner=FnApiRunner"]) == 0
+    assert main.main(["motion", "--data", str(data)]) == 0
+    assert main.main(["tokens", "--config", "small", "--data", str(data)]) == 0
+    options = {"photographs": photographs, "scores": photographs / "scores.csv", "data": data}
+    words = [f"--{name} {path}" for name, path in {**options, "out": out}.items()]
+    words += ["--seeds 1", "--rows 'I V'"]
+    words += [f"--config.train.optim.{name}" for name in ("total_steps=2", "warmup_steps=1")]
+    command = " ".join(["bash", str(ROOT / "launch" / "ablation.sh"), *words])
+    for _ in range(2):
+        done = subprocess.run(command, shell=True, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        made = {p: p.stat().st_mtime_ns for p in sorted((out / "rows").iterdir())}
+        told = (out / "ablation.md").read_text()
+    names = {path.name.split(".")[0] for path in made}
+    assert names == {
+        "I",
+        "V",
+        "teachers_mean",
+        *(f"light_lite0_{x}" for x in ("all", "mid", "late")),
+    }
+    assert "row I, seed" not in done.stdout  # the second time
+    assert "| I | 1 |" in told and table.FIGURES["unseen"] in told
+    pairs = [f"vqa_pairs_{k}" for k in (1, 2, 3)]
+    assert all((out / "runs" / "V-0" / "corpus" / name).is_dir() for name in pairs)
