@@ -159,6 +159,8 @@ def _add_build(commands: Any) -> None:
     text = "table of pictures: path, fold; sources of others are left out"
     sub.add_argument("--folds", required=True, metavar="OOF_CSV", help=text)
     sub.add_argument("--heldout", required=True, help="folds held out, with commas between")
+    text = "of those held out, folds whose undistorted still pictures alone are kept"
+    sub.add_argument("--plain", default="", help=text)
     text = "simulators that are not trained on, with commas between"
     sub.add_argument("--without", default="", help=text)
 
@@ -179,11 +181,15 @@ def _build(args: argparse.Namespace) -> command.Result:
 def _split(args: argparse.Namespace) -> command.Result:
     from data_prep.prepare import resplit
 
-    if not all(part.isdigit() for part in args.heldout.split(",")):
-        args.parser.error(f"--heldout {args.heldout}: write numbers of folds, as 8,9")
-    heldout = [int(part) for part in args.heldout.split(",")]
+    numbers = []
+    for given in (args.heldout, args.plain):
+        parts = [part for part in given.split(",") if part]
+        if not all(part.isdigit() for part in parts):
+            args.parser.error(f"{given}: write numbers of folds, as 8,9")
+        numbers.append([int(part) for part in parts])
+    heldout, plain = numbers
     without = [name for name in args.without.split(",") if name]
-    manifest = resplit.resplit(args.data, args.out, args.folds, heldout, without)
+    manifest = resplit.resplit(args.data, args.out, args.folds, heldout, without, plain)
     return f"corpus {args.out}: {manifest['counts']}", 0
 
 

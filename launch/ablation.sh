@@ -80,7 +80,8 @@ step() { "$PY" -m "$@"; }
 
 # part WORLD CORPUS OUT UNSEEN: a corpus under a world's splits, without some simulators.
 part() {
-  step data_prep split --data "$2" --out "$3" --folds "$1/folds.csv" --heldout 1,2 --without "$4"
+  step data_prep split --data "$2" --out "$3" --folds "$1/folds.csv" --heldout 1,2 --plain 2 \
+    --without "$4"
 }
 
 # world KIND: everything that the rows of a seed share.

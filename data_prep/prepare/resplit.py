@@ -27,7 +27,12 @@ _KEPT = ("vqa_videos", "vqa_motion", "vqa_tokens", "tower.safetensors")
 
 
 def resplit(
-    data: str, out: str, folds: str, heldout: Collection[int], without: Sequence[str] = ()
+    data: str,
+    out: str,
+    folds: str,
+    heldout: Collection[int],
+    without: Sequence[str] = (),
+    plain: Collection[int] = (),
 ) -> dict[str, Any]:
     """Writes the corpus `out`; returns its manifest. One that is there already is kept.
 
@@ -38,6 +43,8 @@ def resplit(
         the picture whose name it goes on from; sources of none of them are left out.
       heldout: folds whose sources are held out; the others' are trained on.
       without: simulators whose versions are not trained on, and so are held out alone.
+      plain: held-out folds of which only still pictures are kept, undistorted: enough for scores
+        of pictures, and a fraction of the work.
 
     Raises:
       files.CorpusError: the corpus is unfinished, or `out` holds another one.
@@ -54,6 +61,7 @@ def resplit(
         "folds": files.file_sha256(folds),
         "heldout": sorted(heldout),
         "without": sorted(without),
+        "plain": sorted(plain),
     }
     target = os.path.join(out, MANIFEST)
     if os.path.exists(target):
@@ -62,7 +70,7 @@ def resplit(
             raise files.CorpusError(f"{out} holds another corpus: choose another --out")
         return found
     table = video_table.read_video_table(data)
-    rows = [*_rows(table, read_folds(folds), set(heldout), set(without))]
+    rows = [*_rows(table, read_folds(folds), set(heldout), set(without), set(plain))]
     splits = [row["split"] for row in rows]
     if {*splits} != {"train", "heldout"}:
         raise SettingsError(
@@ -88,11 +96,17 @@ def resplit(
 
 
 def _rows(
-    table: video_table.VideoTable, folds: FoldTable, heldout: set[int], without: set[str]
+    table: video_table.VideoTable,
+    folds: FoldTable,
+    heldout: set[int],
+    without: set[str],
+    plain: set[int],
 ) -> Iterator[dict[str, Any]]:
     """Rows of the part, with their new splits."""
     for row in table:
         fold = folds.of(row["path"])
         if fold is None or (fold not in heldout and row["simulator"] in without):
+            continue
+        if fold in plain and (row["level"] or row["num_frames"] > 1):
             continue
         yield {**row, "split": "heldout" if fold in heldout else "train"}

@@ -57,6 +57,16 @@ def test_versions_by_a_left_out_simulator_are_held_out_alone(corpus):
     assert told == {("train", False), ("heldout", False), ("heldout", True)}
 
 
+def test_of_a_plain_fold_the_undistorted_pictures_are_kept_alone(tmp_path, corpus):
+    data = tiny_corpus.write_corpus(str(tmp_path / "pictures"), 3, 1, num_images=2)
+    manifest = {"video_table_sha256": table_sha256(data), "datasets": {}, "counts": {}}
+    write_json(f"{data}/manifest.json", manifest)
+    resplit(data, str(tmp_path / "plain"), corpus[1], [1, 2], plain=[1, 2])
+    held = read_video_table(str(tmp_path / "plain")).where(split="heldout")
+    # The third source is no picture.
+    assert [(row["source_id"], row["level"]) for row in held] == [("s01", 0)]
+
+
 @pytest.mark.parametrize(
     ("heldout", "without", "said"),
     [([7], [], "0 held out"), ([0, 1, 2], [], "0 videos to train on"), ([1], ["fog"], "fog")],
