@@ -46,6 +46,8 @@ def get_config(row: str = "III") -> ConfigDict:
         train.input.mix = _SOURCES
     if row in ("I", "permuted"):
         train.severity_weight = 0.0  # which would tell the simulators' order
+        parts = [name for name in train.trainable if name != "severity_*"]
+        train.trainable = dict.fromkeys(parts, 1.0)
     if row in _ITERATION:
         number = _ITERATION[row]
         train.pair_datasets = tuple(f"vqa_pairs_{i}" for i in range(1, number + 1))

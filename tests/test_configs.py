@@ -135,6 +135,9 @@ def test_rows_of_the_ablation_differ_by_what_they_are_about():
     assert trained["V"].pair_datasets == ("vqa_pairs_1", "vqa_pairs_2", "vqa_pairs_3")
     # What would tell the order by the levels is not taught where labels say nothing of them.
     assert trained["I"].severity_weight == trained["permuted"].severity_weight == 0
+    for settings in trained.values():  # without its weight there is no such head
+        has_head = any(pattern == "severity_*" for pattern, _ in settings.trainable)
+        assert has_head == (settings.severity_weight > 0)
     assert rows["native"].prep.preprocess.view == "crops"
     with pytest.raises(ValueError, match="no row 'VI'"):
         ablation.get_config("VI")

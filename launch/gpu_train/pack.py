@@ -26,6 +26,7 @@ from vqa_jax.weights.bundle import StudentSpec
 MOST_BYTES = 40_000_000
 _SPARE = 1.005  # of what the arrays are estimated to take
 _MEASURED = 8_000  # tokens that tell the principal directions
+_LARGEST = 127  # coefficient; those of the measured tokens end there
 _NOTHING = 1e-9  # of the largest one: directions in which nothing varies
 
 
@@ -63,8 +64,8 @@ def pack(
     parts["told"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
     taken = io.BytesIO()
     np.savez_compressed(taken, **parts)
-    numbers = tokens.shape[0] * tokens.shape[1] + tokens.shape[2]  # of one direction
-    fit = int((most / _SPARE - taken.tell()) / (2 * numbers))
+    each = tokens.shape[0] * tokens.shape[1] + 2 * tokens.shape[2]  # bytes of one direction
+    fit = int((most / _SPARE - taken.tell()) / each)
     if fit < 1:
         raise SettingsError(f"{data}: {taken.tell()} bytes without tokens, {most} are allowed")
     rows, coefficients, kept = _directions(tokens, spec, measured, fit)
@@ -116,7 +117,7 @@ def _pairs(corpus: PairCorpus) -> dict[str, Any]:
 def _directions(
     tokens: np.ndarray, spec: StudentSpec, measured: dict[str, np.ndarray], most: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """(rows [K, W], coefficients [N, P, K], share of the variance kept), K <= most, float16."""
+    """(rows float16 [K, W], coefficients int8 [N, P, K], share of the variance kept), K <= most."""
     tower = FunctionalStudent(spec.student).bind({"vision": measured}).vision
     flat = tokens.reshape(-1, tokens.shape[-1])
     some = flat[:: max(1, len(flat) // _MEASURED)].astype(np.float32)
@@ -124,11 +125,14 @@ def _directions(
     basis = principal(seen, most)
     kept = np.square(seen @ basis).sum() / np.square(seen).sum()
     count = basis.shape[1]
-    found = np.empty((len(flat), count), np.float16)
+    unit = np.abs(seen @ basis).max(0) / _LARGEST
+    found = np.empty((len(flat), count), np.int8)
     for start in range(0, len(flat), _MEASURED):
         piece = slice(start, start + _MEASURED)
-        found[piece] = np.asarray(tower.standardized(flat[piece].astype(np.float32))) @ basis
-    rows = (basis.T * measured["scale"] / balance.weights(spec)).astype(np.float16)
+        along = np.asarray(tower.standardized(flat[piece].astype(np.float32))) @ basis
+        found[piece] = np.clip(np.round(along / unit), -_LARGEST, _LARGEST)
+    rows = basis.T * unit[:, None] * measured["scale"] / balance.weights(spec)
+    rows = rows.astype(np.float16)
     return rows, found.reshape(*tokens.shape[:2], count), float(kept)
 
 

@@ -1,8 +1,8 @@
 """A corpus in one small file: tokens by their principal directions, motion features, pairs.
 
 A frozen tower's tokens are 4,128 numbers of which few hundred directions hold nearly all that
-varies. A file keeps as many as fit, in float16: token = mean + coefficients @ rows. It reads with
-NumPy alone and stands where `corpus.store.PairCorpus` stands in training.
+varies. A file keeps as many as fit, a byte a coefficient: token = mean + coefficients @ rows. It
+reads with NumPy alone and stands where `corpus.store.PairCorpus` stands in training.
 """
 
 from __future__ import annotations

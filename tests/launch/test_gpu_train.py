@@ -57,6 +57,7 @@ def packed(corpus, tmp_path_factory) -> Packed:
     facts = pack.pack(corpus, CONFIG, SPEC, path)
     assert facts["bytes"] == os.path.getsize(path) < pack.MOST_BYTES
     assert facts["kept"] > 0.999
+    assert Packed.read(path).facts["directions"] == facts["directions"]
     return Packed.read(path)
 
 
@@ -74,7 +75,8 @@ def test_packed_arrays_give_the_batches_that_the_corpus_gives(corpus, packed):
         np.testing.assert_allclose(one["motion"], other["motion"], rtol=1e-3)
         shown = one["frame_mask"][..., None, None] > 0
         error = (one["frames"] - other["frames"]) * shown / packed.scale
-        assert np.abs(error).max() < 0.05 and np.abs(error).mean() < 0.005
+        # A byte a coefficient, of a direction's largest one.
+        assert np.abs(error).max() < 0.1 and np.abs(error).mean() < 0.02
 
 
 def test_a_file_keeps_as_many_directions_as_fit(corpus, tmp_path):
