@@ -109,11 +109,12 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
 
 def _permuted(pairs: PairTable, seed: int) -> PairTable:
     """The same pairs, with the labels of others of their label source."""
-    label, rng = pairs.label.copy(), generator(seed, "permuted labels")
+    order, rng = np.arange(len(pairs)), generator(seed, "permuted labels")
     for source in sorted(set(pairs.label_source)):
         members = np.flatnonzero(pairs.label_source == source)
-        label[members] = label[rng.permutation(members)]
-    return dataclasses.replace(pairs, label=label)
+        order[members] = rng.permutation(members)
+    videos = {"first_id": pairs.first_id, "second_id": pairs.second_id}
+    return dataclasses.replace(pairs[order], **videos)
 
 
 def _known_votes(

@@ -110,8 +110,12 @@ def _videos(corpus: PairCorpus, ids: Sequence[str]) -> dict[str, Any]:
 
 def _pairs(corpus: PairCorpus) -> dict[str, Any]:
     names, numbers = np.unique([p["label_source"] for p in corpus.pairs], return_inverse=True)
-    probs = np.array([p["level_probs"] for p in corpus.pairs], np.float16)
-    return {"label_probs": probs, "source": numbers.astype(np.uint8), "sources": names.tolist()}
+    return {
+        "label_probs": np.array([p["level_probs"] for p in corpus.pairs], np.float16),
+        "normalized_margin": np.array([p["normalized_margin"] for p in corpus.pairs], np.float16),
+        "source": numbers.astype(np.uint8),
+        "sources": names.tolist(),
+    }
 
 
 def _directions(

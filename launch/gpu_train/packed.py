@@ -18,6 +18,7 @@ from vqa_jax.settings import TrainConfig
 from vqa_jax.training import sampling
 from vqa_jax.weights.bundle import StudentSpec
 
+_LABELS = ("label_probs", "normalized_margin", "source")
 _FRAMES_AT_ONCE = 512  # tokens of which are made at once
 
 
@@ -72,7 +73,7 @@ class Packed:
             scale,
             rows,
             Videos(part, tokens, told["simulators"], spec),
-            Pairs(first, second, part["label_probs"], part["source"], told["sources"]),
+            Pairs(first, second, *(part[k] for k in _LABELS), told["sources"]),
         )
 
 
@@ -125,6 +126,7 @@ class Pairs(Sequence[dict[str, Any]]):
     Attributes:
       first, second: int [n], numbers of their videos.
       label_probs: [n, 5].
+      normalized_margin: [n].
       source: int [n], places in `sources`.
       sources: label sources.
     """
@@ -132,6 +134,7 @@ class Pairs(Sequence[dict[str, Any]]):
     first: np.ndarray
     second: np.ndarray
     label_probs: np.ndarray
+    normalized_margin: np.ndarray
     source: np.ndarray
     sources: Sequence[str]
 
@@ -145,6 +148,7 @@ class Pairs(Sequence[dict[str, Any]]):
             "second_id": int(self.second[number]),
             "label_source": self.sources[self.source[number]],
             "level_probs": self.label_probs[number].astype(np.float32),
+            "normalized_margin": float(self.normalized_margin[number]),
         }
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,8 @@ import numpy as np
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.media.crops import training_frames
 from vqa_jax.media.preprocess import Preprocess
+from vqa_jax.pairs import levels
+from vqa_jax.pairs.table import TEACHERS
 from vqa_jax.settings import InputConfig
 from vqa_jax.training import sampling
 from vqa_jax.training.batch import PromptGeometry, label_group, pad_batch
@@ -40,7 +42,7 @@ class Corpus(Protocol):
     Attributes:
       root: where it lies, for errors.
       videos: by key.
-      pairs: `first_id`, `second_id`, `label_source` and `level_probs` of each.
+      pairs: `first_id`, `second_id`, `label_source`, `level_probs` and `normalized_margin`.
     """
 
     root: str
@@ -119,6 +121,8 @@ class Batches:
         pair, config = self.corpus.pairs[index], self.config
         keys = [pair["first_id"], pair["second_id"]]
         probs = pair["level_probs"]
+        if config.soft_votes and label_group(pair["label_source"]) == TEACHERS:
+            probs = levels.chances(pair["normalized_margin"])
         if swapped:
             keys, probs = keys[::-1], probs[::-1]
         (first, first_motion), (second, second_motion) = map(read, keys)

@@ -55,8 +55,11 @@ def _identity(
     }
     begun = bundle.fingerprint(config.init_from) if config.init_from else ""
     settings = dataclasses.asdict(config)
+    # What came later: runs begun before it go on.
     if not config.token_dropout:
-        del settings["token_dropout"]  # came later: runs begun before it go on
+        del settings["token_dropout"]
+    if not config.input.soft_votes:
+        del settings["input"]["soft_votes"]
     settings = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": begun}
     return identity | {"corpus": corpus.videos.digests()}
