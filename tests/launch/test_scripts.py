@@ -43,9 +43,9 @@ def test_this_machine_trains_in_one_process_and_shares_other_jobs():
 def test_this_machine_runs_all_processes_and_reports_a_failure():
     if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("launch/local.sh uses .venv, and these tests run elsewhere")
-    done = _run("local.sh", "--processes", "2", "motion", "--data", "/no such corpus")
+    done = _run("local.sh", "--processes", "2", "motoin", "--data", "/no such corpus")
     assert done.returncode != 0
-    assert done.stderr.count("/no such corpus") >= 2
+    assert done.stderr.count("motoin") >= 2
 
 
 ITERATE = ["iterate.sh", "--config=c.py:%", "--data=/a corpus", "--out=/runs", "--dry-run"]
