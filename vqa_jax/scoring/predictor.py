@@ -134,9 +134,10 @@ class Predictor:
         read = self._reader.read_all(videos, fps, config.limits, self.batch_size)
         with contextlib.closing(read):
             for named in read:
-                waiting.append(named)
-                groups = sum(len(v.frames) for _, v in waiting if isinstance(v, VideoInput))
-                if groups >= judge.engine.batch_size or len(waiting) >= judge.engine.batch_size:
+                with self._lock:
+                    waiting = reading.slimmed([*waiting, named], judge.engine.tower_tokens)
+                rows = [len(v.frames) if isinstance(v, VideoInput) else 1 for _, v in waiting]
+                if sum(rows) >= judge.engine.batch_size:
                     yield from self._results(judge, waiting, config)
                     waiting = []
             yield from self._results(judge, waiting, config)
@@ -156,8 +157,7 @@ class Predictor:
         results = []
         for path, video in videos:
             if isinstance(video, MediaError):
-                reason = f"{video.reason} [{video.stage}]"
-                results.append(Result(path, error=reason, **facts))
+                results.append(Result(path, error=f"{video.reason} [{video.stage}]", **facts))
                 continue
             found = next(verdicts)
             numbers = {"score": found.score.score} if w2s else dataclasses.asdict(found.score)

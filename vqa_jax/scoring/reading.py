@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from vqa_jax.scoring.engine import VideoInput
 from vqa_jax.settings import DecodeLimits
 from vqa_jax.weights.bundle import StudentSpec
 
+_ROOM = 1 << 26  # bytes of frames that wait to fill a batch
 BATCH_AXES = 5  # of a batch of videos' frames
 # Encoded (a path, URL, open file or bytes), or frames uint8 RGB [T, H, W, 3] of any array library.
 Video = Source | np.ndarray | jax.Array
@@ -32,6 +34,11 @@ class Seen:
     clips: np.ndarray
     notes: str = ""
     still: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return self.frames.nbytes + self.clips.nbytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Reader:
           videos: may be endless.
           fps: frames a second of those that are frames.
           limits: of each file.
-          most: videos that are decoded and not yet taken.
+          most: videos that are decoded and not yet taken; fewer where they are large.
 
         Raises:
           view.FramesError: frames that are no video, or without fps.
@@ -73,7 +80,8 @@ class Reader:
             return self.seen(video, fps, limits, child)
 
         waiting: list[tuple[str, Seen | MediaError]] = []
-        with contextlib.closing(ahead.in_order(videos, decode, limits, most)) as decoded:
+        size = operator.attrgetter("nbytes")
+        with contextlib.closing(ahead.in_order(videos, decode, limits, most, size)) as decoded:
             for video, future in decoded:
                 name = name_of(video)
                 try:
@@ -119,6 +127,18 @@ class Reader:
         with sources.local(video, limits.seconds) as path:
             frames, clips, info = child.call(path, view.video_input, path, pre, limits.pixels)
             return Seen(frames, clips, info.notes, view.is_image(path, info.num_frames))
+
+
+def slimmed(
+    videos: list[tuple[str, VideoInput | MediaError]],
+    tower_tokens: Callable[[Sequence[VideoInput]], list[VideoInput]],
+) -> list[tuple[str, VideoInput | MediaError]]:
+    """The same, with a frozen tower's tokens in place of frames where these take much memory."""
+    seen = [video for _, video in videos if isinstance(video, VideoInput)]
+    if sum(v.frames.nbytes for v in seen if v.frames.dtype == np.uint8) < _ROOM:
+        return videos
+    found = iter(tower_tokens(seen))
+    return [(name, v if isinstance(v, MediaError) else next(found)) for name, v in videos]
 
 
 def is_one(videos: Any) -> bool:
