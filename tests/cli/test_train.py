@@ -45,7 +45,9 @@ def test_command_prints_what_was_planned(monkeypatch, capsys):
     def pretend(settings, spec, chips, mesh, steps, pairs, tokens):
         seen.update(mesh=dict(mesh.shape), steps=steps, preset=spec.preset)
         memory = plan.Memory(1, 2, 3, 4, 5, 17_000_000_000, -1e9)
-        return [plan.StepPlan("train", 8, 99, memory, 2.0, 0, 1.0, None, None, {}, (), {}, None, 1)]
+        return [
+            plan.StepPlan("train", 8, 99, memory, 2.0, 0, 0, 1.0, None, None, {}, (), {}, None, 1)
+        ]
 
     monkeypatch.setattr(plan, "plan_run", pretend)
     arguments = ["plan", "--config", "ov_7b:paper", "--topology=cpu:8", "--mesh=2,-1,1"]
