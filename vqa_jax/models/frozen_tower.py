@@ -36,7 +36,8 @@ class FrozenTower:
             with executing(run):
                 return statistics(params, frames)
 
-        self._statistics, self._params, self._run = jax.jit(placed), params, run
+        self._statistics = jax.jit(placed, out_shardings=run.told)
+        self._params, self._run = params, run
 
     @classmethod
     def of_student(

@@ -296,9 +296,9 @@ class Predictor:
 
     @functools.cached_property
     def _reader(self) -> Reader:
-        spec, devices = self.engine.spec, self._run.devices
+        spec, devices = self.engine.spec, self._run.local_devices
         load = functools.partial(extractor.load_for, self._folder, spec, devices)
-        return Reader(spec, functools.cache(load))
+        return Reader(spec, functools.cache(load), self._run.spans_processes)
 
     def encode(self, video: Source) -> EncodedVideo:
         """Decodes and encodes one video.
@@ -348,7 +348,7 @@ class Predictor:
                 with executing(self._run):
                     return function(self._student.bind(params), *inputs)
 
-            self._applied[function] = jax.jit(bound)
+            self._applied[function] = jax.jit(bound, out_shardings=self._run.told)
         return np.asarray(self._applied[function](self._params, *inputs))
 
     def level_logits(

@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import jax
 import numpy as np
 
+from vqa_jax.devices import hosts
 from vqa_jax.media import ahead, isolation, sources, view
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.isolation import Isolated
@@ -48,10 +50,13 @@ class Reader:
     Attributes:
       spec: of the student.
       extractor: gives its motion extractor; asked when the first video has been decoded.
+      together: other processes read the same videos at the same time: one that any of them cannot
+        read is none for all.
     """
 
     spec: StudentSpec
     extractor: Callable[[], MotionExtractor]
+    together: bool = False
 
     def read(self, video: Video, fps: float | None, limits: DecodeLimits) -> VideoInput:
         """One video; errors as `Predictor.read`."""
@@ -84,15 +89,19 @@ class Reader:
         with contextlib.closing(ahead.in_order(videos, decode, limits, most, size)) as decoded:
             for video, future in decoded:
                 name = name_of(video)
-                try:
-                    waiting.append((name, future.result()))
-                except MediaError as error:
-                    waiting.append((name, error))
+                waiting.append((name, self._agreed(name, _outcome(future))))
                 clips = sum(len(s.clips) for _, s in waiting if isinstance(s, Seen))
                 if clips >= CLIPS_AT_ONCE or len(waiting) >= most:
                     yield from self.finished(waiting)
                     waiting = []
             yield from self.finished(waiting)
+
+    def _agreed(self, name: str, found: Seen | MediaError) -> Seen | MediaError:
+        """The same; an error where another process has one."""
+        failed = isinstance(found, MediaError)
+        if not self.together or hosts.anywhere(failed) == failed:
+            return found
+        return MediaError(name, "limit", "another process of this job cannot read it")
 
     def finished(
         self, waiting: Sequence[tuple[str, Seen | MediaError]]
@@ -139,6 +148,13 @@ def slimmed(
         return videos
     found = iter(tower_tokens(seen))
     return [(name, v if isinstance(v, MediaError) else next(found)) for name, v in videos]
+
+
+def _outcome(future: Future[Seen]) -> Seen | MediaError:
+    try:
+        return future.result()
+    except MediaError as error:
+        return error
 
 
 def is_one(videos: Any) -> bool:
