@@ -32,6 +32,15 @@ _SIMULATORS = expand(
         *("optics", "sensor", "processing", "coding", "transmission"),
     )
 )
+_SLOW = (
+    "brighten",
+    "chroma_bleed",
+    "colour_cast",
+    "darken",
+    "jpeg",
+    "local_defocus",
+    "oversharpen",
+)
 _OF_MOTION = ("temporal", "transmission")  # kinds that a single frame does not show
 
 
@@ -59,21 +68,25 @@ def get_config() -> ConfigDict:
     config.pairs.across = 8_000
     config.pairs.teachers_on_sources = 40_000
     config.pairs.teachers_order = 0.7
+    config.pairs.std_floor = 6.0
     train = config.train
     train.input.batch_size = 64
     train.input.num_frames = 1
+    train.input.soft_votes = True
     train.input.mix = {
         "image:teachers": 0.15,
         "image:teachers:sources": 0.4,
         "image": 0.2,
         "image:simulator:across": 0.05,
+        # Whose order is learnt last.
+        **dict.fromkeys((f"image:simulator:{name}" for name in _SLOW), 0.012),
         "teachers": 0.05,
         "teachers:sources": 0.1,
         "simulator": 0.1,
     }
     train.severity_weight = 0.3
     train.token_dropout = 0.3
-    train.optim.total_steps = 1000
+    train.optim.total_steps = 2500
     train.optim.weight_decay = 0.5  # 2,100 contents must not be learnt by heart
     train.optim.warmup_steps = 100
     train.optim.peak_lr = 1e-3

@@ -73,7 +73,7 @@ ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
 
 # --- student, anchors, calibration ------------------------------------------------------------------
 "$PY" -m vqa_jax train --config small --data "$OUT/corpus" --workdir "$OUT/train"
-"$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 20 \
+"$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 40 \
   --out "$OUT/anchors.csv"
 "$PY" -m vqa_jax anchors --student "$OUT/train/student" --table "$OUT/anchors.csv"
 "$PY" -m vqa_jax score "$PHOTOGRAPHS" --student "$OUT/train/student" --csv "$OUT/scores.csv"

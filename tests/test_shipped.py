@@ -51,6 +51,7 @@ def test_a_heavily_compressed_copy_is_called_worse_in_both_orders(student, copie
     assert second_is_better[0] < 0.5 < second_is_better[1]
 
 
+@pytest.mark.slow
 def test_scores_are_the_same_every_time(student, shared):
     clip = shared / "clips" / CLIPS[1]
     first, second = (student.score(clip) for _ in range(2))

@@ -78,6 +78,8 @@ class InputConfig:
         training and thinned evenly otherwise.
       swap: (A, B) becomes (B, A) with the mirrored label in half of the examples.
       same_crops: share of examples whose two videos show the same crops, where both have as many.
+      soft_votes: the level of a pair that teachers voted on is known by chance, see
+        `levels.chances`.
       answer: "level" trains the level word alone, "sentence" the whole answer.
       mix: (group, weight) of the pair groups, see `batch.GROUPS`, and "image" for pairs of two
         still pictures, whatever their labels' source; groups that a corpus lacks are left out and
@@ -93,6 +95,7 @@ class InputConfig:
     num_frames: int = 4
     swap: bool = True
     same_crops: float = 0.5
+    soft_votes: bool = False
     answer: str = "level"
     mix: tuple[tuple[str, float], ...] = (
         ("image", 0.1),

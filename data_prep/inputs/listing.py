@@ -18,7 +18,7 @@ from absl import logging
 
 from vqa_jax.benchmarks.text_table import TABLES
 from vqa_jax.jobs import contents, csv_cells
-from vqa_jax.jobs.files import CorpusError, key_hash, read_json
+from vqa_jax.jobs.files import CorpusError, file_sha256, key_hash, read_json
 from vqa_jax.media.container import STILL_EXTENSIONS, VIDEO_EXTENSIONS
 from vqa_jax.media.find import find_videos
 from vqa_jax.media.sources import is_remote
@@ -113,10 +113,9 @@ def file_stamp(entry: Input) -> Stamp:
     """The stamp of a file, local or remote."""
     try:
         if is_remote(entry.path):
-            filesystem = _filesystem(entry.path)
-            size = filesystem.size(entry.path)
-            version = key_hash(filesystem.ukey(entry.path)) >> 1
-            return Stamp(-1 if size is None else int(size), version, f"{version:x}")
+            size, told = contents.url_version(entry.path)
+            version = key_hash(told) >> 1
+            return Stamp(size, version, f"{version:x}")
         stat = os.stat(entry.path)
     except Exception:  # of a store's client, a scheme, a name: whoever opens it says why
         return Stamp(-1, -1, contents.GONE)
@@ -126,6 +125,16 @@ def file_stamp(entry: Input) -> Stamp:
 def file_stamps(entries: Sequence[Input]) -> list[Stamp]:
     """`file_stamp` of every input, in order."""
     return contents.at_once(file_stamp, entries)
+
+
+def held(entry: Input, path: str) -> str:
+    """What the file at hand holds: by it a job notices a file that is replaced while it runs.
+
+    Args:
+      entry: the input.
+      path: it, or the copy that was fetched of it, of which every byte is hashed.
+    """
+    return file_sha256(path) if path != entry.path else contents.stamp(path)
 
 
 def content_hash(entries: Sequence[Input], stamps: Sequence[Stamp]) -> str:

@@ -17,7 +17,8 @@ class Source:
       path: key of the input, see `listing.Input`.
       split: one of `listing.SPLITS`.
       info: what the probe found.
-      stamp: size, version and content, see `listing.Stamp`.
+      stamp: size, version and content, see `listing.Stamp`; the content of a remote file is the
+        hash of all bytes that the probe fetched.
       pool: name of its part of the training sources, see `data_prep.prepare.pools`.
       location: local path or URL to read it from.
     """

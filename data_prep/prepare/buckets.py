@@ -177,6 +177,7 @@ def _write_shards(
             try:
                 entry = listing.Input(source.location, source.path)
                 with media_sources.local(entry.path, config.limit_seconds) as path:
+                    _check_unchanged(entry, source, path)
                     made = isolated(config, source.location, prepare_source, path, source, config)
                     for video, coded in gathered(made):
                         videos.write(video.video)
@@ -193,6 +194,12 @@ def _write_shards(
     videos.finish()
     clips.finish()
     return num_sources, num_videos
+
+
+def _check_unchanged(entry: listing.Input, source: Source, path: str) -> None:
+    if os.path.exists(path) and listing.held(entry, path) != source.stamp[2]:
+        reason = "has changed while the corpus was made: prepare it anew"
+        raise MediaError(source.location, "probe", reason)
 
 
 def gathered(parts: Iterable[bytes | PreparedVideo]) -> Iterator[tuple[PreparedVideo, bytes]]:

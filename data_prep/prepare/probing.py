@@ -20,6 +20,7 @@ from vqa_jax.media.probe import VideoInfo, probe
 from vqa_jax.settings import DecodeLimits
 
 INPUTS_PER_UNIT = 256
+_ROWS = 2  # version of the files of rows
 _LIMIT_NAMES = ("prep.limit_seconds", "prep.limit_memory_mb")
 
 
@@ -27,7 +28,7 @@ _LIMIT_NAMES = ("prep.limit_seconds", "prep.limit_memory_mb")
 class Probed:
     """What the probe knows of an input; `info` or else `rejected` is set.
 
-    `fingerprint` tells copies, where they are looked for.
+    `fingerprint` tells copies, where they are looked for. `stamp`: as of `source.Source`.
     """
 
     entry: listing.Input
@@ -104,7 +105,7 @@ def _write_range(
     ]
     limits = (config.limit_seconds, config.limit_pixels, config.limit_memory_mb)
     rules = (config.hdr, config.truncated, config.deduplicate, *limits)
-    name = f"probe-{files.key_hash(repr((rows, rules))):016x}"
+    name = f"probe-{files.key_hash(repr((_ROWS, rows, rules))):016x}"
     path = os.path.join(work, f"{name}.inputs.jsonl")
     if not os.path.exists(path):
         with files.written(path) as f:
@@ -119,21 +120,24 @@ def _probe_range(name: str, work: str, config: PrepConfig) -> None:
     ):
         for line in inputs:
             fields, stamp = json.loads(line)
-            result = _probe_input(listing.Input(**fields), config)
-            rows.write(json.dumps({"entry": fields, "stamp": stamp} | result) + "\n")
+            result = _probe_input(listing.Input(**fields), stamp, config)
+            rows.write(json.dumps({"entry": fields} | result) + "\n")
 
 
-def _probe_input(entry: listing.Input, config: PrepConfig) -> dict[str, Any]:
-    """The fields `info`, `fingerprint` and `rejected` of an input's row."""
+def _probe_input(entry: listing.Input, stamp: list[Any], config: PrepConfig) -> dict[str, Any]:
+    """An input's row without its entry."""
+    row = {"stamp": stamp, "info": None, "fingerprint": None, "rejected": None}
     try:
         with sources.local(entry.path, config.limit_seconds) as path:
             ((info, fingerprint),) = isolated(config, path, _probe, path, config)
+            if path != entry.path:
+                row["stamp"] = [*stamp[:2], listing.held(entry, path)]
     except MediaError as e:
         why = source.Rejected(entry.key, e.stage, e.reason)
-        return {"info": None, "fingerprint": None, "rejected": dataclasses.asdict(why)}
+        return row | {"rejected": dataclasses.asdict(why)}
     info = dataclasses.replace(info, path=entry.path)  # not of a copy that is gone
     found = dataclasses.asdict(fingerprint) if fingerprint else None
-    return {"info": dataclasses.asdict(info), "fingerprint": found, "rejected": None}
+    return row | {"info": dataclasses.asdict(info), "fingerprint": found}
 
 
 def _probe(path: str, config: PrepConfig) -> list[tuple[VideoInfo, Fingerprint | None]]:

@@ -101,6 +101,7 @@ def prepare_version(
     digest.update(clips.digest())
     effective = digest.digest() not in alike
     common = {**described, "effective": effective, "num_frames": clip.num_frames, "fps": clip.fps}
+    info = segment.source.info
     video = {
         **common,
         "start_frame": segment.start,
@@ -108,8 +109,8 @@ def prepare_version(
         "height": clip.height,
         "preprocess": pre.to_json(),
         "frames": seen,
+        "missing": info.missing,
     }
-    info = segment.source.info
     row = {**common, "split": segment.source.split, "scores": scores.all(), "notes": info.notes}
     if clips.waiting:
         yield clips.taken()

@@ -183,7 +183,7 @@ class _Verifier:
         wanted = {s: [row["records"] for row in rows] for s, rows in entry["splits"].items()}
         if {s: list(split.shard_lengths) for s, split in info.splits.items()} != wanted:
             self.wrong("count", folder, "dataset_info.json and the manifest differ")
-        if set(info.features) != set(schemas.FEATURES[entry["kind"]]):
+        if (set(info.features) ^ set(schemas.FEATURES[entry["kind"]])) - schemas.SPARSE:
             self.wrong("schema", folder, "features.json holds other fields")
 
     # --- kinds of dataset ---------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -151,6 +152,14 @@ def test_ctrl_c_is_one_line():
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr.read() == "\ninterrupted: all of it\n"
+
+
+def test_writers_of_a_save_that_has_failed_are_not_heard(monkeypatch):
+    heard = []
+    monkeypatch.setattr(sys, "__unraisablehook__", heard.append)
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("other"), OSError("x")):
+        command._unraisable(types.SimpleNamespace(exc_type=type(error), exc_value=error))
+    assert [str(told.exc_value) for told in heard] == ["other", "x"]
 
 
 def test_limits_are_told_by_the_options_that_set_them():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from tests.fixtures.tiny_records import EXAMPLES, pair, video
 from vqa_jax.corpus import schemas
@@ -31,6 +32,24 @@ def test_a_record_of_the_wrong_type_is_refused():
         schemas.serialize("vqa_videos", video("v") | {"frames": np.zeros((1, 2, 2, 3), np.float32)})
     with pytest.raises(Exception, match="awful"):
         schemas.serialize("vqa_pairs", pair("p", "awful"))
+
+
+def test_what_is_missing_of_a_source_is_stored_where_something_is():
+    """Records without it are the bytes of earlier versions, by TFDS's own writer and reader."""
+    example = video("v")
+    told = example | {"missing": "102 of 524 frames"}
+    fields = {k: v for k, v in schemas.FEATURES["vqa_videos"].items() if k != "missing"}
+    earlier = tfds.features.FeaturesDict(fields)
+    encoded = earlier.encode_example({k: v for k, v in example.items() if k != "missing"})
+    wanted = earlier._example_serializer.get_tf_example(encoded)
+    data = schemas.serialize("vqa_videos", example)
+    assert data == wanted.SerializeToString(deterministic=True)
+    assert data == schemas.serialize("vqa_videos", {k: example[k] for k in fields})
+    assert schemas.deserialize("vqa_videos", data)["missing"] == ""
+    assert schemas.FEATURES["vqa_videos"].deserialize_example_np(data)["missing"] is None
+    cut = schemas.serialize("vqa_videos", told)
+    assert schemas.deserialize("vqa_videos", cut)["missing"] == told["missing"]
+    assert earlier.deserialize_example_np(cut)["video_id"] == b"v"
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (0, 3, 4, 4), (9, 3, 48, 48)])

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+from typing import ClassVar
 
+import fsspec
 import pytest
 
 from vqa_jax.jobs import contents
@@ -48,3 +50,28 @@ def test_a_stamp_is_of_size_and_spread_blocks(tmp_path, size):
         path.write_bytes(data)
         assert contents.stamp(str(path)) != before
         data[place] ^= 1
+
+
+def test_a_stamp_of_a_url_is_what_its_store_says(monkeypatch):
+    store = fsspec.filesystem("memory")
+    store.pipe("/stamps/a.mp4", b"one")
+    url = "memory://stamps/a.mp4"
+    before = contents.stamp(url)
+    assert contents.stamps([url, url + "x", "nowhere://a", "a\0b"]) == [
+        before,
+        *[contents.GONE] * 3,
+    ]
+    store.pipe("/stamps/a.mp4", b"two")
+    assert contents.stamp(url) != before and contents.url_version(url)[0] == 3
+    store.rm("/stamps", recursive=True)
+
+    class Http:  # whose own key knows no versions
+        told: ClassVar = {"size": None, "ETag": "1"}
+        info, ukey = (lambda self, url: self.told), (lambda self, url: url)
+
+    monkeypatch.setattr(fsspec, "filesystem", lambda protocol: Http())
+    url = "https://a/b.mp4"
+    before = contents.stamp(url)
+    assert contents.stamp(url) == before and contents.url_version(url)[0] == -1
+    Http.told["ETag"] = "2"
+    assert contents.stamp(url) != before

@@ -1,7 +1,9 @@
 """Finding videos in folders, globs and names."""
 
+import dataclasses
 import errno
 import os
+from unittest import mock
 
 import pytest
 
@@ -9,7 +11,8 @@ from tests.fixtures.broken_files import encode, moving_frames
 from vqa_jax.benchmarks import doctor
 from vqa_jax.benchmarks.sets import BenchmarkError
 from vqa_jax.media import find, probe
-from vqa_jax.media.container import UnreadableFileError
+from vqa_jax.media.container import MediaError, UnreadableFileError
+from vqa_jax.settings import DEFAULT_LIMITS
 
 
 def test_find_videos(tmp_path):
@@ -31,6 +34,21 @@ def test_find_videos(tmp_path):
     assert find.find_videos([tmp_path]) == everything
     missing = str(tmp_path / "missing.mp4")
     assert find.find_videos([missing]) == [missing]
+
+
+def test_broken_files_are_listed_by_name_or_where_a_limit_hides_what_they_are(tmp_path):
+    """A picture of 65535 x 65535 in a few bytes, half a recording, a film of too many pixels."""
+    picture = b"\x2c\0\0\0\0\1\0\1\0\0\2\2\x44\1\0"
+    huge = b"GIF89a" + b"\xff" * 4 + b"\x80\0\0" + bytes(6) + 2 * picture + b"\x3b"
+    (tmp_path / "huge.gif").write_bytes(huge)
+    (tmp_path / "half.M2TS").write_bytes(b"half")
+    large = encode(tmp_path / "large.mp4").rename(tmp_path / "large.bin")
+    limits = dataclasses.replace(DEFAULT_LIMITS, pixels=1000)
+    with mock.patch.object(find, "DEFAULT_LIMITS", limits):
+        names = [os.path.basename(path) for path in find.find_videos([tmp_path])]
+    assert names == ["half.M2TS", "huge.gif", large.name]
+    with pytest.raises(MediaError):
+        probe.probe(tmp_path / "huge.gif")
 
 
 def test_links_to_a_parent_neither_repeat_nor_hang(tmp_path):

@@ -35,14 +35,14 @@ def test_a_local_file_stays_where_it_is(tmp_path, monkeypatch):
     odd.parent.mkdir()
     odd.write_bytes(b"here")
     for name in (str(tmp_path / "gone.mp4"), odd, "memory://b.mp4"):
-        with sources.local(name) as path:
+        with sources.local(name, 0) as path:
             assert path == os.fspath(name)
     assert odd.exists()
 
 
 def test_a_remote_file_is_fetched_and_removed(bucket, video):
     bucket.pipe("/bucket/deep/video.mp4", video)
-    with sources.local("memory://bucket/deep/video.mp4") as path:
+    with sources.local("memory://bucket/deep/video.mp4", 0) as path:
         assert path.endswith(".mp4") and pathlib.Path(path).read_bytes() == video
     assert not os.path.exists(path)
 
@@ -51,11 +51,11 @@ def test_fetching_fails_by_a_typed_error(bucket, monkeypatch):
     missing = "memory://bucket/none.mp4"
     with (
         pytest.raises(UnreadableFileError, match="cannot be fetched") as error,
-        sources.local(missing),
+        sources.local(missing, 0),
     ):
         pass
     assert (error.value.path, error.value.stage) == (missing, "fetch")
-    with pytest.raises(UnreadableFileError, match="nowhere"), sources.local("nowhere://a"):
+    with pytest.raises(UnreadableFileError, match="nowhere"), sources.local("nowhere://a", 0):
         pass
     whole = bucket.get_file
     monkeypatch.setattr(
@@ -63,7 +63,7 @@ def test_fetching_fails_by_a_typed_error(bucket, monkeypatch):
     )
     with (
         pytest.raises(UnreadableFileError, match="3 of 13"),
-        sources.local("memory://bucket/b.mp4"),
+        sources.local("memory://bucket/b.mp4", 0),
     ):
         pass
 
@@ -76,7 +76,7 @@ def test_a_url_of_more_than_is_fetched_is_refused(bucket, monkeypatch, known):
     monkeypatch.setattr(sources, "MOST_BYTES", 5)
     with (
         pytest.raises(UnreadableFileError, match="holds more than"),
-        sources.local("memory://bucket/b.mp4"),
+        sources.local("memory://bucket/b.mp4", 0),
     ):
         pass
 
@@ -90,13 +90,16 @@ def test_fetching_ends_with_its_time(bucket):
 
 
 def test_an_error_inside_the_context_is_not_taken_for_a_failed_fetch(bucket):
-    with pytest.raises(KeyError), sources.local("memory://bucket/b.mp4"):
+    with pytest.raises(KeyError), sources.local("memory://bucket/b.mp4", 0):
         raise KeyError("of the caller")
 
 
 def test_without_fsspec_a_url_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
-    with pytest.raises(MissingExtraError, match=r"vqa_jax\[urls\]"), sources.local("s3://a/b.mp4"):
+    with (
+        pytest.raises(MissingExtraError, match=r"vqa_jax\[urls\]"),
+        sources.local("s3://a/b.mp4", 0),
+    ):
         pass
 
 
@@ -104,7 +107,7 @@ def test_bytes_and_open_files_decode_as_their_file(video, tmp_path):
     wanted = read_frames(tmp_path / "a.mp4", [0, 3])
     with open(tmp_path / "a.mp4", "rb") as opened:
         for source in (video, bytearray(video), memoryview(video), io.BytesIO(video), opened):
-            with sources.local(source) as path:
+            with sources.local(source, 0) as path:
                 np.testing.assert_array_equal(read_frames(path, [0, 3]), wanted)
             assert not os.path.exists(path)
 
@@ -116,7 +119,7 @@ def test_a_picture_without_a_name_is_known_by_its_contents(tmp_path):
     for name, kept in (("", ".png"), ("p.PNG", ".PNG")):
         file = io.BytesIO((tmp_path / "p.png").read_bytes())
         file.name = name
-        with sources.local(file) as path:
+        with sources.local(file, 0) as path:
             assert probe(path).still and path.endswith(kept)
 
 
@@ -125,14 +128,14 @@ def test_errors_name_the_source_and_not_its_copy(tmp_path):
         name = "upload/../../x.mp4"
 
     for source, name in ((b"no video at all", ""), (Named(b"no video"), Named.name)):
-        with pytest.raises(NotAVideoError) as error, sources.local(source) as path:
+        with pytest.raises(NotAVideoError) as error, sources.local(source, 0) as path:
             probe(path)
         assert error.value.path == name and str(error.value).startswith(f"{name}: ")
-    with pytest.raises(UnreadableFileError, match="is empty"), sources.local(b"") as path:
+    with pytest.raises(UnreadableFileError, match="is empty"), sources.local(b"", 0) as path:
         probe(path)
     broken = io.BytesIO(b"")
     broken.close()
-    with pytest.raises(UnreadableFileError, match="ValueError"), sources.local(broken):
+    with pytest.raises(UnreadableFileError, match="ValueError"), sources.local(broken, 0):
         pass
 
 

@@ -37,6 +37,16 @@ def test_gelu_is_x_times_the_normal_distribution():
     np.testing.assert_allclose(layers.gelu(x), wanted, **TOLERANCES["direct_sum"])
 
 
+def test_a_projectors_skip_adds_a_linear_layer_that_starts_as_nothing():
+    plain, skipping = (
+        layers.Projector(7, 4, "float32", nnx.Rngs(0), skip) for skip in (False, True)
+    )
+    np.testing.assert_array_equal(skipping(X), plain(X))
+    weights = np.random.default_rng(2).normal(size=(7, 4)).astype(np.float32)
+    skipping.w_skip[...] = weights
+    np.testing.assert_allclose(skipping(X), plain(X) + X @ weights, **TOLERANCES["direct_sum"])
+
+
 def test_initial_weights_have_the_stated_deviation():
     drawn = layers.fan_in(16, 2.0)(jax.random.key(0), (400, 400), np.float32)
     assert np.std(drawn) == pytest.approx(2 / 4, rel=0.01)

@@ -60,12 +60,8 @@ def test_severity_is_linear_on_the_mean_of_real_frames(student, pair):
         plain.severity_logits(tower)
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "policy", ["full", pytest.param("attention", marks=SLOW), pytest.param("dots", marks=SLOW)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["full", "attention", "dots"])
 def test_remat_and_unroll_change_no_gradient(student, pair, policy):
     frames, motion, laid = pair
 

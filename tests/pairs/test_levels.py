@@ -75,6 +75,15 @@ def test_preference_weighs_levels_from_worst_to_best():
     np.testing.assert_array_equal(one_hot, np.eye(5, dtype=np.float32))
 
 
+def test_chances_are_the_shares_of_levels_that_noisy_margins_get():
+    margins = np.array([-3.0, -1.5, 0.0, 0.4, 2.0])
+    draws = margins[:, None] + np.random.default_rng(0).normal(size=(5, 200_000))
+    found = levels.levels_from_margins(draws, np.ones_like(draws))
+    expected = np.stack([np.bincount(row, minlength=5) for row in found]) / draws.shape[1]
+    np.testing.assert_allclose(levels.chances(margins), expected, atol=0.005)
+    np.testing.assert_allclose(levels.chances(-margins), levels.chances(margins)[:, ::-1], 1e-6)
+
+
 @pytest.mark.parametrize(
     "call",
     [

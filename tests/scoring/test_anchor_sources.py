@@ -22,9 +22,16 @@ def test_each_bin_gives_the_video_about_which_ratings_agree_most():
         [3, 7],
         [2, 8],
     )
-    for bad, num in ((np.array([1.0, 1.1, 5.0]), 3), (np.array([1.0, 2.0]), 5), (scores, 1)):
+    for bad, num in ((np.array([2.0, 2.0]), 3), (np.array([]), 5), (scores, 1)):
         with pytest.raises(ValueError):
             anchor_sources.choose_from_pool(bad, np.full(len(bad), np.nan), num)
+
+
+def test_a_gap_in_the_pool_makes_fewer_anchors_of_other_bins():
+    choose = anchor_sources.choose_from_pool
+    assert choose(np.array([5.0, 1.0, 1.1]), np.array([0.1, 0.3, 0.2]), 3) == [2, 0]
+    assert choose(np.array([1.0, 2.0]), np.full(2, np.nan), 5) == [0, 1]
+    assert choose(np.array([1.0, 2.0, 4.0, 5.0]), np.full(4, np.nan), 4) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -60,5 +67,7 @@ def test_the_command_writes_a_table_that_scoring_reads(tmp_path, capsys):
     found = read_labels(out)
     assert found.names == tuple(f"../videos/{k}.mp4" for k in (1, 3, 5))
     np.testing.assert_array_equal(found.mos, (1, 3, 5))
+    assert main.main([*arguments[:-1], "9", "--videos", str(videos)]) == 0
+    assert "(6 of 9: the pool has gaps)" in capsys.readouterr().out
     assert main.main([*arguments, "--videos", str(tmp_path)]) == 1
     assert "1.mp4" in capsys.readouterr().err

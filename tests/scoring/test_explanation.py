@@ -5,6 +5,7 @@ import io
 import json
 import types
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,9 +13,11 @@ from PIL import Image
 from tests.fixtures import cell_student, noise_video, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.cli import main
+from vqa_jax.media.container import UnreadableFileError
 from vqa_jax.motion import extractor
 from vqa_jax.scoring import explanation
 from vqa_jax.scoring.engine import VideoInput
+from vqa_jax.settings import DecodeLimits, ScoreConfig
 from vqa_jax.weights.flaw_head import FlawHead, HeadError
 
 
@@ -87,6 +90,15 @@ def test_a_student_without_a_head_is_refused_by_name():
     student = types.SimpleNamespace(flaw_head=None, folder="runs/x/student")
     with pytest.raises(HeadError, match=r"runs/x/student has no .*train\.severity_weight"):
         explanation.explain(student, "a.mp4")
+
+
+def test_a_url_has_the_time_that_was_given(student):
+    store = fsspec.filesystem("memory")
+    store.pipe("/explained.mp4", b"long")
+    with pytest.raises(UnreadableFileError, match="took longer than 1e-09 s"):
+        config = ScoreConfig(limits=DecodeLimits(seconds=1e-9))
+        explanation.explain(student, "memory://explained.mp4", config)
+    store.rm("/explained.mp4")
 
 
 def test_the_command_writes_a_page_and_numbers(known, half, tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,9 +13,11 @@ from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import settings
 from vqa_jax.devices import sharding
 from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.training import accumulate, losses
 from vqa_jax.training import step as train_step
 from vqa_jax.weights import bundle
 
+CONFIDENCE = settings.LossConfig()
 STUDENT = FunctionalStudent(dataclasses.replace(micro_student.CONFIG, num_severity_classes=4))
 
 
@@ -67,7 +70,45 @@ def _same(one, other):
         )
 
 
-def test_parts_on_two_devices_are_the_whole_on_one():
+def _linear_loss(trained, frozen, batch, progress, weight=None):
+    """The step's losses, of logits that are linear in the batch."""
+    logits = jnp.einsum("bnpc,cd->bnpd", batch["frames"], trained["w"])[:, 0] + frozen
+    found = losses.pair_loss(
+        *(logits, batch["answer_ids"], batch["loss_mask"], batch["level_probs"]),
+        *(jnp.arange(5), 1, batch["example_mask"], progress, CONFIDENCE, weight),
+    )
+    severity = (batch["severity"] >= 0).astype(jnp.float32)
+    squares = jnp.einsum("bnpc,cd->bn", batch["frames"], trained["v"]) ** 2
+    ce = (severity * squares).sum() / jnp.maximum(severity.sum(), 1.0)
+    return found[0] + 0.3 * ce, found[1] | {"severity_ce": ce}
+
+
+@pytest.mark.parametrize(("shape", "parts"), [((1, 1, 1), 4), ((1, 2, 1), 2), ((2, 1, 1), 4)])
+def test_parts_are_the_whole(shape, parts):
+    rng = np.random.default_rng(parts)
+    batch = {
+        "frames": rng.normal(size=(8, 2, 3, 6)).astype(np.float32),
+        "answer_ids": rng.integers(0, 7, (8, 3)),
+        "loss_mask": (rng.random((8, 3)) < 0.8).astype(np.float32),
+        "level_probs": rng.dirichlet(np.ones(5), 8).astype(np.float32),
+        "example_mask": np.array([0, 1, 1, 0, 1, 1, 0, 1], np.float32),
+        "severity": rng.integers(-1, 2, (8, 2)),
+    }
+    trained = {"w": rng.normal(size=(6, 7)), "v": rng.normal(size=(6, 2))}
+    trained = jax.tree.map(lambda x: np.float32(0.1 * x), trained)
+    whole = jax.value_and_grad(_linear_loss, has_aux=True)(trained, 0.1, batch, 0.7)
+    mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
+    places = jax.tree.map(lambda _: sharding.replicated(mesh), trained)
+    in_parts = accumulate.in_parts(_linear_loss, parts, mesh, places, CONFIDENCE)
+    ours = jax.jit(in_parts)(trained, 0.1, sharding.put_batch(batch, mesh), 0.7)
+    assert whole[0][1]["weight"] > 0.01
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCES["sharded_loss"]), ours, whole
+    )
+
+
+@pytest.mark.slow
+def test_a_step_in_parts_on_two_devices_is_the_whole_step_on_one():
     _same(_run(STUDENT, (1, 1, 1)), _run(STUDENT, (1, 2, 1), accumulate=2))
 
 

@@ -36,7 +36,17 @@ def _files_of(step, folder):
     return [path for path in (folder / "checkpoints" / str(step)).rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("damage", ["bit", "metadata", "unvouched", "list", "empty list"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("bit", "unvouched", "list"),
+        pytest.param("metadata", marks=SLOW),
+        pytest.param("empty list", marks=SLOW),
+    ],
+)
 def test_changed_bytes_fall_back_to_the_checkpoint_before(
     corpus, finished, tmp_path, monkeypatch, damage
 ):
@@ -95,6 +105,16 @@ def test_every_file_of_a_checkpoint_is_listed_and_every_flip_noticed(finished, t
             file.write(whole)
     assert saved._damage(STEPS, whole=True) is None
     saved.close()
+
+
+def test_the_newest_two_and_the_best_are_kept(tmp_path):
+    saved = checkpoint.Checkpointer(str(tmp_path), {}, keep_best=1)
+    for step, loss in enumerate((3.0, 1.0, 2.0, 4.0, 5.0), 1):
+        saved.save(step, {"step": np.int32(step)}, loss)
+    saved.wait()
+    saved.close()
+    folders = {path.name for path in (tmp_path / "checkpoints").iterdir() if path.is_dir()}
+    assert folders == {"2", "4", "5"}
 
 
 def test_checkpoints_of_earlier_versions_are_used(corpus, finished, tmp_path, monkeypatch):

@@ -118,6 +118,7 @@ def test_groups_of_one_are_pairs(geometry, groups, separate):
     _agree(_step(geometry, pad_groups(alone, geometry, FRAMES, MOTION, 1)), separate)
 
 
+@pytest.mark.slow
 def test_groups_are_sharded_by_row(geometry, groups, separate):
     batch = pad_groups(groups, geometry, FRAMES, MOTION, 3)
     _agree(_step(geometry, batch, shape=(2, 2, 2)), separate)

@@ -60,6 +60,7 @@ def test_a_student_that_knows_is_right_and_padding_counts_nothing(data):
         np.testing.assert_allclose(few[name], many[name], **TOLERANCES["scores_and_losses"])
 
 
+@pytest.mark.slow
 def test_it_decides_which_checkpoint_is_kept(data, tmp_path, monkeypatch):
     """Told losses fall until step 2 and rise then; the latest two and the best one stay."""
     told = dict(enumerate((3.0, 1.0, 2.0, 4.0, 5.0, 6.0, 7.0), 1))

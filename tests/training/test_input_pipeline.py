@@ -93,6 +93,18 @@ def test_soft_labels_are_mirrored_too(pairs):
     assert seen == {tuple(probs), tuple(probs[::-1])}
 
 
+def test_votes_may_be_soft_and_nothing_else_changes(pairs):
+    plain = _batches(pairs, swap=False)[0]
+    _assert_equal(_batches(pairs, swap=False, soft_votes=True)[0], plain)  # simulators' order
+    margins = [-2.5, 0.4, 1.2]
+    pairs.pairs = [
+        {**pairs.pairs[i], "label_source": "teachers:sources", "normalized_margin": margin}
+        for i, margin in enumerate(margins)
+    ]
+    seen = _batches(pairs, swap=False, soft_votes=True)[0]["level_probs"]
+    assert {p.tobytes() for p in seen} == {levels.chances(m).tobytes() for m in margins}
+
+
 def test_groups_are_mixed_by_weight_and_missing_ones_left_out(pairs):
     pairs.pairs = pairs.pairs + [{**p, "label_source": "teachers"} for p in pairs.pairs[:3]]
     # "student" pairs are absent: 0.6 and 0.2 become 3/4 and 1/4.

@@ -19,7 +19,8 @@ PROJECTORS = (("motion_projector/*", 1.0), ("vision_projector/*", 1.0))
 AUTHORS = (("vision/*", 0.2), *PROJECTORS)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), pytest.param((2, 2, 2), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
 def test_frozen_leaves_stay_bit_for_bit_and_have_no_moments(shape):
     config = micro_student.step_config(trainable=AUTHORS)
     before, state, rows = micro_student.run(STUDENT, config, shape, 2)

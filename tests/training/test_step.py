@@ -111,17 +111,18 @@ def test_loss_is_the_weighted_sum_of_its_reported_parts(single):
 
 
 @pytest.mark.parametrize("part", ["motion", "level_probs"])
-def test_bad_batch_leaves_the_state_and_is_reported(student, config, batches, single, part):
+def test_bad_batch_leaves_the_state_and_so_do_all_after_it(student, config, batches, single, part):
     mesh, step = _compiled(student, config, (1, 1, 1))
     state = _start(student, config, mesh)
     before = jax.device_get(state)
     good = batches[0][part]
     poison = np.nan if part == "motion" else np.inf  # of which the loss is infinite
     bad = {**batches[0], part: np.where(good != 0, np.float32(poison), good)}
-    state, values = step(state, sharding.put_batch(bad, mesh))
-    assert float(values["train/skipped"]) == 1
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
-    state, values = step(state, sharding.put_batch(batches[0], mesh))
+    for batch in (bad, batches[0]):
+        state, values = step(state, sharding.put_batch(batch, mesh))
+        assert float(values["train/skipped"]) == 1 and bool(state["stopped"])
+        after = {**jax.device_get(state), "stopped": before["stopped"]}
+        jax.tree.map(np.testing.assert_array_equal, after, before)
     assert float(values["train/loss"]) == single[1][0]["train/loss"]
 
 

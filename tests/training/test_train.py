@@ -46,24 +46,48 @@ def test_run_writes_metrics_board_and_student(finished):
     assert all(moved)
 
 
-@pytest.mark.parametrize("dies_at", [2, 6])
+@pytest.mark.parametrize("dies_at", [pytest.param(3, marks=pytest.mark.slow), 6])
 def test_killed_run_resumes_to_the_same_losses_and_weights(
     corpus, finished, tmp_path, monkeypatch, dies_at
 ):
-    """Killed before the first checkpoint (2), or between two (6)."""
+    """Killed before the first checkpoint (3), or between two (6)."""
     workdir = str(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         kill_before(dies_at, patch)
         train.train(CONFIG, SPEC, corpus, workdir)
     assert not os.path.exists(os.path.join(workdir, "student"))
     before = tiny_corpus.losses(workdir)
-    assert set(before) == set(range(1, dies_at))
+    # The row of a step is written while the next one runs, or where its checkpoint is due.
+    assert set(before) == set(range(1, dies_at - 1))
     train.train(CONFIG, SPEC, corpus, workdir)
     after = tiny_corpus.losses(workdir)
     assert after == tiny_corpus.losses(finished)  # to the last bit, each step once
     name = os.path.join("student", bundle.WEIGHTS_FILE)
     shas = {files.file_sha256(os.path.join(w, name)) for w in (workdir, finished)}
     assert len(shas) == 1
+
+
+def test_a_step_is_handed_over_before_anyone_looks_at_the_one_before(corpus, tmp_path, monkeypatch):
+    make, events = train_step.make_train_step, []
+
+    def noted(*args):
+        step = make(*args)
+
+        def call(state, batch):
+            events.append("step")
+            return step(state, batch)
+
+        return call
+
+    monkeypatch.setattr(train_step, "make_train_step", noted)
+    add = metric_log.MetricLog.add
+    monkeypatch.setattr(
+        metric_log.MetricLog, "add", lambda log, values: (events.append("look"), add(log, values))
+    )
+    optim = dataclasses.replace(CONFIG.optim, total_steps=4)
+    train.train(dataclasses.replace(CONFIG, optim=optim), SPEC, corpus, str(tmp_path))
+    # The third is saved, the fourth the last: nothing is handed over before these are good.
+    assert events == ["step", "step", "look", "step", *["look"] * 2, "step", "look"]
 
 
 def test_finished_run_returns_at_once(corpus, finished, monkeypatch):
@@ -171,7 +195,7 @@ def test_warm_start_begins_with_the_given_students_weights(
     first = {}
     for name, start in (("cold", ""), ("warm", first_weights)):
         with monkeypatch.context() as patch, pytest.raises(KilledError):
-            kill_before(2, patch)
+            kill_before(3, patch)
             config = dataclasses.replace(other, init_from=start)
             train.train(config, SPEC, corpus, str(tmp_path / name))
         first[name] = _first_row(tmp_path / name, "train/loss")
@@ -209,6 +233,7 @@ def test_unknown_config_fields_are_errors():
             settings.TrainConfig.from_dict({**fields, **part})
 
 
+@pytest.mark.slow
 def test_run_on_groups_counts_its_pairs(corpus, tmp_path, monkeypatch):
     real, added = metric_log.MetricLog.add, []
 

@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--pool", required=True, help="table: video, mos or score, and std if known")
     sub.add_argument("--videos", default=".", help="folder that its names are relative to")
     command.add_output(sub, "--out", "file", "anchors.csv to write", required=True)
-    sub.add_argument("--num", type=int, default=5, help="anchors wanted")
+    sub.add_argument("--num", type=int, default=5, help="anchors wanted (default: 5)")
 
     sub = command.add(
         commands,
@@ -70,7 +70,8 @@ def _choose(args: argparse.Namespace) -> command.Result:
 
     found = anchor_sources.write_anchors(args.pool, args.videos, args.out, args.num)
     lines = [f"{score:10.3f}  {std:8.3f}  {terminal.name(path)}" for path, score, std in found]
-    return "\n".join([f"{'score':>10}  {'std':>8}  path", *lines, f"anchors: {args.out}"]), 0
+    few = f" ({len(found)} of {args.num}: the pool has gaps)" if len(found) < args.num else ""
+    return "\n".join([f"{'score':>10}  {'std':>8}  path", *lines, f"anchors: {args.out}{few}"]), 0
 
 
 def _sensitivity(args: argparse.Namespace) -> command.Result:

@@ -278,8 +278,16 @@ def _be_quiet(quiet: bool) -> None:
         lambda record: record.levelname == "WARNING" or "orbax" not in record.pathname
     )
     logging.get_absl_logger().addFilter(clean)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
     if quiet:
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported, also by child processes
+
+
+def _unraisable(told: Any) -> None:
+    """Leaves out what Orbax's writers say after the one whose error ended their save."""
+    if not (told.exc_type is RuntimeError and str(told.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(told)
 
 
 def clean(record: Any) -> bool:

@@ -63,7 +63,7 @@ def _ladder(args: argparse.Namespace) -> command.Result:
     limits = command.limits_of(args)
     student = loading.load(args.student, **command.devices_of(args))
     with contextlib.ExitStack() as stack:
-        path = stack.enter_context(sources.local(args.source))
+        path = stack.enter_context(sources.local(args.source, limits.seconds))
         source = call(limits, path, probe, path, limits.pixels)
         with command.told_as_settings():
             part = passages.part_of(source, args.start, args.length)
@@ -86,7 +86,7 @@ def _given(names: list[str], limits: DecodeLimits, stack: contextlib.ExitStack) 
     times = Counter(map(os.path.basename, names))
     return [
         encodes.given(
-            stack.enter_context(sources.local(name)),
+            stack.enter_context(sources.local(name, limits.seconds)),
             name if times[os.path.basename(name)] > 1 else os.path.basename(name),
             limits,
         )

@@ -45,6 +45,7 @@ FEATURES: dict[str, _F.FeaturesDict] = {
             "parameter": _F.Text(),  # JSON of the simulator's parameters, effective values included
             "preprocess": _F.Text(),  # JSON of preprocess.Preprocess
             "frames": _array((None, None, None, 3), np.uint8),  # [F, H, W, 3] RGB
+            "missing": _F.Text(),  # of the source's file, as "102 of 524 frames"
         }
     ),
     "vqa_tokens": _F.FeaturesDict(
@@ -94,11 +95,17 @@ FEATURES: dict[str, _F.FeaturesDict] = {
 }
 
 
+# Fields with a text that most records do not have: where it is empty it is not stored. What
+# `deserialize` takes for empty is None to TFDS's own readers. Earlier versions stored none.
+SPARSE = {"missing"}
+
+
 DESCRIPTIONS = {
     "vqa_videos": (
         "Key frames (or near-native crops) of video segments, undistorted and at every severity of"
         " distortion simulators, for learning quality by comparison. `parameter` and `preprocess`"
-        " are JSON; `effective` is false where a level looks like the one before it."
+        " are JSON; `effective` is false where a level looks like the one before it; `missing` is"
+        " there if the source's file is cut off."
     ),
     "vqa_clips": "Temporary motion clips; may be deleted once motion features exist.",
     "vqa_tokens": "What a frozen tower makes of the videos' key frames.",
@@ -137,8 +144,12 @@ def serialize(kind: str, example: Mapping[str, Any]) -> bytes:
         return serialize_clips(example["video_id"], order, residuals.shape, [residuals.tobytes()])
     if kind == "vqa_tokens":
         example = {name: example[name] for name in features}
-    encoded = features.encode_example(dict(example))
+    sparse = SPARSE & features.keys()
+    encoded = features.encode_example({**dict.fromkeys(sparse, ""), **example})
     proto = features._example_serializer.get_tf_example(encoded)
+    for name in sparse:
+        if not encoded[name]:
+            del proto.features.feature[name]
     return proto.SerializeToString(deterministic=True)
 
 
@@ -206,6 +217,8 @@ def deserialize(kind: str, data: bytes) -> dict[str, Any]:
     if kind == "vqa_clips":
         clips = clip_coding.decode(example.pop("order"), example.pop("residuals"))
         example["clips"] = clips
+    for name in SPARSE & example.keys():
+        example[name] = example[name] or ""
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in example.items()}
 
 

@@ -1,7 +1,8 @@
 """What files hold: listed with their hashes, checked against such a list, told apart cheaply.
 
 A hash of all bytes is taken where the bytes are read or written anyway. Inputs, of which there may
-be millions, are told apart by size and a few blocks (`stamp`).
+be millions, are told apart by size and a few blocks, or by what their store says (`stamp`): local
+videos are never read whole by us, since decoders pass over what they do not need.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ _BLOCKS = 16  # of a file that is too long to be read whole for its stamp
 _HASH_THREADS = 8  # hashing releases the interpreter's lock
 _STAMP_THREADS = 32  # waiting for a file server, mostly
 GONE = "missing"
+# Of an answer over HTTP; fsspec's own key of such a file is made of its address alone.
+_HTTP_VERSION = ("ETag", "Content-MD5", "Digest", "Last-Modified")
 
 _Asked, _Told = TypeVar("_Asked"), TypeVar("_Told")
 Listed = dict[str, dict[str, Any]]  # name -> {"bytes", "sha256"}
@@ -100,14 +103,39 @@ def sampled_sha256(path: str) -> str:
 
 
 def stamp(path: str) -> str:
-    """What tells a local file from a later one of its name; `GONE` where it cannot be read.
+    """What tells a file from a later one of its name; `GONE` where it cannot be had.
 
-    Its size and sampled blocks, not its time of change: a copy of a folder is the same input.
+    Of a local file its size and sampled blocks, not its time of change: a copy of a folder is the
+    same input. Of a URL what its store says of its version.
     """
     try:
         return sampled_sha256(path)
     except OSError:
+        if "://" not in path:
+            return GONE
+    except ValueError:  # a zero byte in its name
         return GONE
+    try:
+        return hashlib.sha256(repr(url_version(path)).encode()).hexdigest()
+    except Exception:  # of a store's client, a scheme, a package: whoever opens it says why
+        return GONE
+
+
+def url_version(url: str) -> tuple[int, str]:
+    """(bytes, -1 where its store does not tell; what its store says of its version) of a URL.
+
+    Raises:
+      Exception: of any kind, its store's client's.
+    """
+    import fsspec  # needed for URLs alone
+
+    protocol = url.split("://")[0]
+    filesystem = fsspec.filesystem(protocol)
+    told, version = filesystem.info(url), filesystem.ukey(url)
+    if protocol.startswith("http"):
+        version += repr([told.get(name) for name in _HTTP_VERSION])
+    size = told.get("size")
+    return (-1 if size is None else int(size)), version
 
 
 def stamps(paths: Sequence[str]) -> list[str]:

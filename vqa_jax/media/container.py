@@ -24,9 +24,13 @@ from av.video.stream import VideoStream
 
 from vqa_jax.errors import VqaError
 
+# A file of such a name that cannot be read is a row with its reason; others are told by content.
 VIDEO_EXTENSIONS = tuple(
     "." + e
-    for e in ("mp4", "mov", "mkv", "webm", "avi", "ts", "m4v", "mpg", "mpeg", "flv", "wmv", "3gp")
+    for e in (
+        *("mp4", "mov", "mkv", "webm", "avi", "ts", "m4v", "mpg", "mpeg", "flv", "wmv", "3gp"),
+        *("mts", "m2ts", "vob", "ogv", "mxf", "asf", "f4v", "3g2", "gif"),
+    )
 )
 STILL_EXTENSIONS = tuple(
     "." + e for e in ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "heic", "heif", "avif")
@@ -127,16 +131,14 @@ def opened(path: str, stage: str, max_pixels: int = 0) -> Iterator[Media]:
         reader = _still_reader(path)
         container = stack.enter_context(_open(path, stage, reader))
         streams = _pictures(container, path, stage)
-        stream = _best(container, streams)
+        still = reader is not None or _is_still(container, path, stage)
+        shown = still and reader is None  # HEIC or AVIF
+        stream = _primary(streams, path, stage) if shown else _best(container, streams)
         if len(streams) > 1:  # packets were read to choose: from the start again
             index = stream.index
             container.close()
             container = stack.enter_context(_open(path, stage, reader))
             stream = container.streams[index]
-        still = reader is not None or _is_still(container, path, stage)
-        if still and stream.disposition & Disposition.dependent:
-            reason = "is a picture made of tiles (HEIC): convert it to JPEG or PNG"
-            raise NotAVideoError(path, stage, reason)
         decoder = stream.codec_context
         if decoder is None:
             raise NotAVideoError(path, stage, "unknown video codec; encode it again as H.264")
@@ -211,6 +213,15 @@ def _best(container: InputContainer, streams: list[VideoStream]) -> VideoStream:
                 return best
     fullest = max(streams, key=lambda s: counts[s.index])
     return fullest if counts[fullest.index] > counts[best.index] else best
+
+
+def _primary(streams: list[VideoStream], path: str, stage: str) -> VideoStream:
+    """The stream that a HEIC or AVIF picture shows; others are tiles, thumbnails, layers."""
+    for stream in streams:
+        if stream.disposition & Disposition.default:
+            return stream
+    reason = "is a picture made of others, as of tiles (HEIC): convert it to JPEG or PNG"
+    raise NotAVideoError(path, stage, reason)
 
 
 def _is_still(container: InputContainer, path: str, stage: str) -> bool:

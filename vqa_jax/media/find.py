@@ -141,8 +141,7 @@ def _is_video(path: str, stills: bool, by_content: bool) -> bool:
     limits = DEFAULT_LIMITS
     try:
         isolation.call(limits, path, probe, path, limits.pixels)
-    except isolation.LimitError:
-        return True  # it may be one: whoever uses it says what is wrong
-    except MediaError:
-        return False
+    except MediaError as error:
+        # Beyond a limit it may be one, or is one of too many pixels: whoever uses it says so.
+        return error.stage == "limit"
     return True

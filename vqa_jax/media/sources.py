@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 from vqa_jax import extras
 from vqa_jax.media.container import MediaError, UnreadableFileError, still_extension
-from vqa_jax.settings import DEFAULT_LIMITS
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 _BYTES = (bytes, bytearray, memoryview)
@@ -47,7 +46,7 @@ def name_of(source: Source) -> str:
 
 
 @contextlib.contextmanager
-def local(source: Source, seconds: float = DEFAULT_LIMITS.seconds) -> Iterator[str]:
+def local(source: Source, seconds: float) -> Iterator[str]:
     """A local path of the bytes while the context lasts.
 
     Errors about the file that stands in for them name the source instead.

@@ -137,9 +137,15 @@ def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
 
 
 class Projector(nnx.Module):
-    """Two linear layers with an exact GELU between them (method 4), into the decoder's width."""
+    """Two linear layers with an exact GELU between them (method 4), into the decoder's width.
 
-    def __init__(self, in_dim: int, embed_dim: int, param_dtype: str, rngs: nnx.Rngs):
+    With a skip, one more linear layer past both [beyond the paper]: what is nearly linear in the
+    features of a frozen tower is then learnt sooner.
+    """
+
+    def __init__(
+        self, in_dim: int, embed_dim: int, param_dtype: str, rngs: nnx.Rngs, skip: bool = False
+    ):
         """Builds in_dim -> embed_dim -> embed_dim."""
         self.embed_dim = embed_dim
         # The hidden axis is named as an MLP's, so that tensor parallelism splits it.
@@ -149,6 +155,8 @@ class Projector(nnx.Module):
             rngs, fan_in(embed_dim), (embed_dim, embed_dim), ("mlp", "embed"), param_dtype
         )
         self.b_out = param(rngs, zeros, (embed_dim,), ("embed",), param_dtype)
+        if skip:
+            self.w_skip = param(rngs, zeros, (in_dim, embed_dim), ("embed", None), param_dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., in_dim] -> [..., embed_dim], in the dtype of `x`."""
@@ -156,6 +164,7 @@ class Projector(nnx.Module):
         def local(p, x):
             hidden = jax.nn.gelu(x @ p["w_in"] + p["b_in"], approximate=False)
             out = total(hidden @ p["w_out"], "mlp", hidden.shape[-1], self.embed_dim)
-            return out + p["b_out"]
+            skipped = x @ p["w_skip"] if "w_skip" in p else 0
+            return out + p["b_out"] + skipped
 
         return on_shards(local, stacked(self, x.dtype), axis_names(self), (x,))

@@ -49,6 +49,7 @@ PRESETS: dict[str, StudentConfig] = {
         llm=_own_decoder(2),
         motion_dim=128,
         motion_scale=8.0,
+        projector_skip=True,
     ),
     "ov_0_5b": StudentConfig(
         vision=SO400M,

@@ -23,15 +23,18 @@ class StudentConfig:
 
     vision: the tower, a SigLIP of patches or a pretrained network's statistics over cells.
     motion_scale: factor on the motion features before their projector (the tiny extractor's are
-    small). num_severity_classes: classes of the auxiliary head; 0 leaves it out. param_dtype:
-    storage; compute_dtype: matmuls (softmax and norms are float32 always). param_dtype "int8": the
-    layers of decoder and SigLIP compute in it (`models.int8`), all else is in compute_dtype.
+    small). projector_skip: the frames' projector has a linear layer beside its two, see
+    `layers.Projector`. num_severity_classes: classes of the auxiliary head; 0 leaves it out.
+    param_dtype: storage; compute_dtype: matmuls (softmax and norms are float32 always). param_dtype
+    "int8": the layers of decoder and SigLIP compute in it (`models.int8`), all else is in
+    compute_dtype.
     """
 
     vision: SiglipConfig | CellTowerConfig
     llm: Qwen2Config
     motion_dim: int = 256
     motion_scale: float = 1.0
+    projector_skip: bool = False
     num_severity_classes: int = 0
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
@@ -114,7 +117,7 @@ class Student(nnx.Module):
         D, width = cfg.embed_dim, cfg.vision.embed_dim
         tower = CellTower if isinstance(cfg.vision, CellTowerConfig) else Siglip
         self.vision = tower(cfg.vision, rngs, dtype, cfg.compute_dtype)
-        self.vision_projector = Projector(width, D, dtype, rngs)
+        self.vision_projector = Projector(width, D, dtype, rngs, cfg.projector_skip)
         self.motion_projector = Projector(cfg.motion_dim, D, dtype, rngs)
         self.newline = param(rngs, truncated_normal(D**-0.5), (D,), ("embed",), dtype)
         self.llm = Qwen2(cfg.llm, rngs, dtype, cfg.compute_dtype)

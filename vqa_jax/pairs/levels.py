@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import ndtr, softmax
 
 LEVELS = ("inferior", "worse", "similar", "better", "superior")
 """The levels, worst to best."""
@@ -114,6 +114,21 @@ def level_probs(label: str) -> np.ndarray:
     probs = np.zeros(len(LEVELS), np.float32)
     probs[level_index(label)] = 1.0
     return probs
+
+
+def chances(normalized_margin: np.ndarray | float) -> np.ndarray:
+    """Chance of every level where D is known up to its deviation alone [beyond the paper].
+
+    Args:
+      normalized_margin: D / s_D, of any shape.
+
+    Returns:
+      float32 [..., 5], in the order of `LEVELS`: what a normal distribution around it, with
+      deviation 1, has between the bounds of method 3.1.
+    """
+    bounds = np.array([-np.inf, -2, -1, 1, 2, np.inf])
+    below = ndtr(bounds - np.asarray(normalized_margin, np.float64)[..., None])
+    return np.diff(below).astype(np.float32)
 
 
 def preference(level_logits: np.ndarray, tau: float = 1.0) -> np.ndarray:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 
 import numpy as np
+from absl import logging
 
 from vqa_jax.benchmarks.labels import LabelsError, read_labels
 from vqa_jax.jobs import csv_cells
@@ -60,10 +61,12 @@ def read_anchors(path: str | os.PathLike[str], read: Callable[[str], VideoInput]
 
 
 def choose_from_pool(scores: np.ndarray, std: np.ndarray, num: int) -> list[int]:
-    """Indices of `num` videos, worst bin first.
+    """Indices of up to `num` videos, worst bin first.
 
     Of each of `num` equal bins of the scores' range the one with the lowest std is taken; unknown
-    ones (NaN) come last, and among equals the nearest to the bin's middle.
+    ones (NaN) come last, and among equals the nearest to the bin's middle. A bin without a video
+    gives none, since one from elsewhere would say nothing new of the scale; the first and the last
+    bin have some.
 
     Args:
       scores: [N] of the pool.
@@ -71,10 +74,12 @@ def choose_from_pool(scores: np.ndarray, std: np.ndarray, num: int) -> list[int]
       num: anchors wanted.
 
     Raises:
-      ValueError: fewer than two anchors wanted, or a bin without a video.
+      ValueError: fewer than two anchors wanted, or than two different scores.
     """
-    if num < 2 or len(scores) < num:
-        raise ValueError(f"{num} anchors of {len(scores)} scored videos: at least two of as many")
+    if num < 2:
+        raise ValueError(f"{num} anchors: two are the least")
+    if not len(scores) or scores.min() == scores.max():
+        raise ValueError(f"{len(scores)} videos of one score: give at least two of different ones")
     edges = np.linspace(scores.min(), scores.max(), num + 1)
     bins = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, num - 1)
     spread = np.where(np.isnan(std), np.inf, std)
@@ -82,10 +87,8 @@ def choose_from_pool(scores: np.ndarray, std: np.ndarray, num: int) -> list[int]
     for k in range(num):
         inside = np.flatnonzero(bins == k)
         if not len(inside):
-            raise ValueError(
-                f"no video scores between {edges[k]:g} and {edges[k + 1]:g}: "
-                "a larger pool or fewer anchors"
-            )
+            logging.warning("no video scores between %g and %g", edges[k], edges[k + 1])
+            continue
         distance = np.abs(scores[inside] - (edges[k] + edges[k + 1]) / 2)
         chosen.append(int(inside[np.lexsort((distance, spread[inside]))[0]]))
     return chosen
@@ -98,13 +101,14 @@ def write_anchors(pool: str, videos: str, out: str, num: int) -> list[tuple[str,
       pool: names, scores (`mos` or `score`) and, if known, `std`, as `score --csv` writes them.
       videos: folder that the names are relative to.
       out: CSV to write; its paths are relative to its own folder.
-      num: anchors wanted.
+      num: anchors wanted; there are fewer where the pool has gaps.
 
     Returns:
       (path, score, std) of each, worst first; std may be NaN.
 
     Raises:
-      AnchorError: a pool that cannot be read or is too small, or chosen files that are missing.
+      AnchorError: a pool that cannot be read or has fewer than two different scores, or chosen
+        files that are missing.
     """
     try:
         labels = read_labels(pool)

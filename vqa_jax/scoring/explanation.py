@@ -123,7 +123,7 @@ def explain(student: Predictor, video: Source, config: ScoreConfig | None = None
       MediaError: the file cannot be used.
     """
     config, head = config or ScoreConfig(), head_of(student)
-    with sources.local(video) as path:
+    with sources.local(video, config.limits.seconds) as path:
         info = isolation.call(config.limits, path, probe, path, config.limits.pixels)
         (seen,) = student.engine.tower_tokens([student.read(path, limits=config.limits)])
         keys = view.key_frame_indices(info.num_frames, info.fps)

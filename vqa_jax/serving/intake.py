@@ -69,7 +69,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 @contextlib.contextmanager
 def uploaded(upload: UploadFile) -> Iterator[str]:
     """A local path of an uploaded video while the context lasts."""
-    with sources.local(upload.file) as path:
+    with sources.local(upload.file, 0) as path:  # it has come
         yield path
 
 
@@ -94,7 +94,7 @@ def fetched(url: str, most_mb: int, seconds: float) -> Iterator[str]:
     except (OSError, http.client.HTTPException) as error:
         reason = f"cannot be fetched ({type(error).__name__}: {error})"
         raise UnreadableFileError(name_of(url), "fetch", reason) from error
-    with answer, sources.local(_Bounded(answer, url, most_mb, until)) as path:
+    with answer, sources.local(_Bounded(answer, url, most_mb, until), 0) as path:
         answer.close()
         yield path
 

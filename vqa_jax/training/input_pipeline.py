@@ -27,6 +27,8 @@ from vqa_jax.jobs.files import CorpusError
 from vqa_jax.media import view
 from vqa_jax.media.crops import training_frames
 from vqa_jax.media.preprocess import Preprocess
+from vqa_jax.pairs import levels
+from vqa_jax.pairs.table import TEACHERS
 from vqa_jax.settings import InputConfig
 from vqa_jax.training import sampling
 from vqa_jax.training.batch import PromptGeometry, label_group, pad_batch
@@ -108,6 +110,8 @@ class _Batches:
         pair, config = self.corpus.pairs[index], self.config
         keys = [pair["first_id"], pair["second_id"]]
         probs = pair["level_probs"]
+        if config.soft_votes and label_group(pair["label_source"]) == TEACHERS:
+            probs = levels.chances(pair["normalized_margin"])
         if swapped:
             keys, probs = keys[::-1], probs[::-1]
         (first, first_motion), (second, second_motion) = map(read, keys)
@@ -286,4 +290,4 @@ def device_batches(
     reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     ready = batches[first_step:].to_iter_dataset(reading)
     placed = ready.map(lambda batch: sharding.put_batch(batch, mesh, size))
-    return iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=1))
+    return iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2))

@@ -64,7 +64,8 @@ class Start:
             return step_lib.state_of_params(params, self.step_config, shardings)
         frozen = optim.split(abstract["params"], trainable)[1]
         params = self._params(abstract["params"], frozen) if frozen else {}
-        return {**saved, "params": optim.join(saved["params"], params)}
+        going = jax.device_put(False, abstract["stopped"].sharding)
+        return {**saved, "stopped": going, "params": optim.join(saved["params"], params)}
 
     def _params(self, whole: Params, wanted: Params) -> Params:
         """First values of the wanted part of the parameters `whole`, placed as they say."""

@@ -23,7 +23,9 @@ from vqa_jax.training.losses import pair_loss
 from vqa_jax.training.optim import learning_rate, make_optimizer
 from vqa_jax.training.token_dropout import dropped
 
-TrainState = dict[str, Any]  # {"step": int32, "params": Params, "opt_state": optax state}
+# {"step": int32, "params": Params, "opt_state": optax state, "stopped": bool}; once a step was not
+# finite, `stopped` is true and no step changes the state any more.
+TrainState = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,17 +111,19 @@ def state_of_params(
     optimizer = make_optimizer(config.optim)
 
     def rest(trained: Params) -> TrainState:
-        return {"step": jnp.zeros((), jnp.int32), "opt_state": optimizer.init(trained)}
+        begun = {"step": jnp.zeros((), jnp.int32), "stopped": jnp.zeros((), jnp.bool_)}
+        return {**begun, "opt_state": optimizer.init(trained)}
 
     if shardings is not None:
-        places = {name: shardings[name] for name in ("step", "opt_state")}
+        places = {name: place for name, place in shardings.items() if name != "params"}
         rest = jax.jit(rest, out_shardings=places)
     return {**rest(trained), "params": training_optim.join(trained, frozen)}
 
 
 def kept(state: TrainState, trainable: Trainable) -> TrainState:
     """What a checkpoint holds of a state: all but frozen weights, which follow from the start."""
-    return {**state, "params": training_optim.split(state["params"], trainable)[0]}
+    kept = {name: value for name, value in state.items() if name != "stopped"}
+    return {**kept, "params": training_optim.split(state["params"], trainable)[0]}
 
 
 def state_shardings(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:
@@ -136,7 +140,8 @@ def state_shardings(student: FunctionalStudent, config: StepConfig, mesh: Mesh) 
         trained_shardings,
         transform_non_params=lambda _: everywhere,
     )
-    return {"step": everywhere, "params": shardings, "opt_state": opt_shardings}
+    scalars = {"step": everywhere, "stopped": everywhere}
+    return {**scalars, "params": shardings, "opt_state": opt_shardings}
 
 
 def abstract_state(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:
@@ -244,8 +249,8 @@ def make_train_step(
     video (`grouped_batch.pad_groups`); the loss is the mean over pairs either way.
 
     Only what is trained is differentiated and updated. A step whose loss or gradient is not finite
-    leaves the state as it was and says so in `train/skipped`, so that the last good state can still
-    be saved.
+    leaves the state as it was and says so in `train/skipped`, and so do all steps after it: the
+    last good state can still be saved, however late a host looks.
 
     Raises:
       parallel.ReplicationError: devices would hold much more than their share of the state.
@@ -295,22 +300,22 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state["opt_state"], trained)
         updates = training_optim.scaled(updates, factors)
         norm = optax.global_norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        stopped = state["stopped"] | ~(jnp.isfinite(loss) & jnp.isfinite(norm))
         old = {"step": state["step"], "params": trained, "opt_state": state["opt_state"]}
         new = {
             "step": state["step"] + 1,
             "params": optax.apply_updates(trained, updates),
             "opt_state": opt_state,
         }
-        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-        new["params"] = training_optim.join(new["params"], frozen)
+        new = jax.tree.map(lambda a, b: jnp.where(stopped, b, a), new, old)
+        new = {**new, "stopped": stopped, "params": training_optim.join(new["params"], frozen)}
         metrics = {
             **metrics,
             "loss": loss,
             "grad_norm": norm,
             "update_norm": optax.global_norm(updates),
             "lr": schedule(state["step"]),
-            "skipped": 1.0 - finite.astype(jnp.float32),
+            "skipped": stopped.astype(jnp.float32),
         }
         return new, {f"train/{k}": v for k, v in metrics.items()}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -56,8 +55,11 @@ def _identity(
     }
     begun = bundle.fingerprint(config.init_from) if config.init_from else ""
     settings = dataclasses.asdict(config)
+    # What came later: runs begun before it go on.
     if not config.token_dropout:
-        del settings["token_dropout"]  # came later: runs begun before it go on
+        del settings["token_dropout"]
+    if not config.input.soft_votes:
+        del settings["input"]["soft_votes"]
     settings = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     identity = {"spec": spec.to_dict(), "settings": settings, "pairs": pairs, "init": begun}
     return identity | {"corpus": corpus.videos.digests()}
@@ -216,7 +218,11 @@ def _run_steps(
     ending: hosts.EndRequest,
     profile: tuple[int, int] | None,
 ) -> step_lib.TrainState:
-    """Steps to the end, or to where the run is told to end; saves and logs on the way."""
+    """Steps to the end, or to where the run is told to end; saves and logs on the way.
+
+    The host looks at what a step gave once the next one is handed to the devices, which so never
+    wait for it; where a checkpoint is due it looks first.
+    """
     config, mesh, checkpoints = run.config, run.mesh, run.checkpoints
     total, first = config.optim.total_steps, int(state["step"])
     train_step = step_lib.make_train_step(run.student, run.step_config, mesh)
@@ -228,7 +234,29 @@ def _run_steps(
     speed = metric_log.Speed(topology.peak_of(mesh.devices.flat))
     trace = metric_log.Profile(run.workdir, profile if writes else None)
     flops: dict[tuple[int, ...], float] = {}  # by shape of the batch
-    row: dict[str, float] = {}
+    behind = None  # the step whose values nobody has looked at
+
+    def finish(step: int, values: dict[str, jax.Array], size: tuple[int, float], due: bool) -> None:
+        """Takes what a step gave: stops if it was not finite, else counts it and writes rows."""
+        told = {k: float(v) for k, v in jax.device_get(values).items()}
+        trace.after(step)
+        if told["train/skipped"]:
+            raise _stopped(run, state, step, told)
+        log.add(told)
+        speed.step(told, *size)
+        bar.update()
+        if not due and step % config.log_every:
+            return
+        row = {**speed.row(), **compiled.row()}
+        if due and run.heldout is not None:
+            row |= run.heldout(state["params"])
+            speed.start()
+        row = log.write(step, row)
+        bar.set_postfix(loss=row["train/loss"], acc=row["train/level_acc"])
+        if due:
+            kept = step_lib.kept(state, config.trainable)
+            checkpoints.save(step, kept, row.get("heldout/loss"))
+
     with (
         contextlib.closing(iterator),
         contextlib.closing(log),
@@ -244,7 +272,6 @@ def _run_steps(
         ) as bar,
     ):
         for step in range(first + 1, total + 1):
-            # --- batch and step -----------------------------------------------------------------
             trace.before(step)
             asked = time.monotonic()
             batch = next(iterator)
@@ -254,32 +281,16 @@ def _run_steps(
                 flops[shape] = _flops_of(run, batch)
             before = compiled.count
             state, values = train_step(state, batch)
-            values = {k: float(v) for k, v in jax.device_get(values).items()}
-            trace.after(step)
             if step > first + 1:
                 compiled.warn_after(step, before, {k: v.shape for k, v in batch.items()})
-            if values["train/skipped"] or not math.isfinite(values["train/loss"]):
-                raise _stopped(run, state, step, values)
-
-            # --- metrics and checkpoints --------------------------------------------------------
-            log.add(values)
-            speed.step(values, _tokens(batch), flops[shape])
-            bar.update()
-            last = ending.due(step) or step == total
-            saves = step % config.checkpoint_every == 0 or last
-            asked = saves and run.heldout is not None
-            found: dict[str, float] = {}
-            if step % config.log_every == 0 or last or asked:
-                found = {**speed.row(), **compiled.row()}
-                if asked:
-                    found |= run.heldout(state["params"])
-                    speed.start()
-                row = log.write(step, found)
-                bar.set_postfix(loss=row["train/loss"], acc=row["train/level_acc"])
+            if behind:
+                finish(*behind, due=False)
+            behind = step, values, (_tokens(batch), flops[shape])
             checkpoints.check()
-            if saves:
-                kept = step_lib.kept(state, config.trainable)
-                checkpoints.save(step, kept, found.get("heldout/loss"))
+            last = ending.due(step) or step == total
+            if step % config.checkpoint_every == 0 or last:
+                finish(*behind, due=True)
+                behind = None
             if last:
                 break
     return state

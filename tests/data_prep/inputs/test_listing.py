@@ -224,7 +224,7 @@ def test_one_bad_address_among_good_ones_is_its_rows(folder, bucket):
             assert listing.file_stamp(entry).size == len("/bucket/b.mp4")
             continue
         assert listing.file_stamp(entry) == listing.Stamp(-1, -1, "missing")
-        with pytest.raises(UnreadableFileError) as caught, sources.local(entry.path) as path:
+        with pytest.raises(UnreadableFileError) as caught, sources.local(entry.path, 0) as path:
             probe(path)
         assert caught.value.reason
 

@@ -3,7 +3,10 @@
 import os
 import pathlib
 
-from data_prep.prepare import buckets, segments
+import fsspec
+import pytest
+
+from data_prep.prepare import buckets, job, segments
 from data_prep.simulators.encode import EncodeError
 from tests.fixtures import broken_files, prep_corpus
 
@@ -22,6 +25,38 @@ def test_a_file_replaced_between_runs_is_prepared_anew(tmp_path):
     broken_files.encode(path, 255 - broken_files.moving_frames())
     make()
     assert shard.read_bytes() != first
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_file_replaced_while_the_job_runs_is_quarantined(remote, tmp_path, monkeypatch):
+    """Else its records would be told by what the file held before; what is fetched is hashed."""
+    folder, config = tmp_path / "in", prep_corpus.config()
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        broken_files.encode(folder / name)
+    other = bytearray((folder / "b.mp4").read_bytes())
+    other[len(other) // 2] ^= 1
+    videos = str(folder)
+    if remote:
+        store, videos = fsspec.filesystem("memory"), "memory://replaced"
+        for name in ("a.mp4", "b.mp4"):
+            store.pipe(f"/replaced/{name}", (folder / name).read_bytes())
+    prepare = job.prepare_buckets
+
+    def replaced(*args):
+        if remote:
+            store.pipe("/replaced/b.mp4", bytes(other))
+        else:
+            (folder / "b.mp4").write_bytes(other)
+        prepare(*args)
+
+    monkeypatch.setattr(job, "prepare_buckets", replaced)
+    counts = job.build(videos, str(tmp_path / "out"), config)["counts"]
+    assert (counts["sources"], counts["quarantined"]) == (1, 1)
+    (row,) = (tmp_path / "out" / "quarantine.csv").read_text().splitlines()[1:]
+    assert row.startswith("b.mp4,probe,has changed while")
+    if remote:
+        store.rm("/replaced", recursive=True)
 
 
 # --- files that fail late ---------------------------------------------------------------------

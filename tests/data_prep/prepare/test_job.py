@@ -291,6 +291,10 @@ def test_limits_change_no_byte_and_refuse_what_exceeds_them(corpus, videos, tmp_
 def test_files_that_are_cut_off_are_noted_or_refused(corpus, videos, tmp_path):
     notes = {row["path"]: row["notes"] for row in table_of(corpus)}
     assert notes["half.mp4"].endswith("of 24 frames") and notes["clip one.mp4"] == ""
+    records = RecordStore(str(corpus), "vqa_videos").records()
+    assert {r["path"]: r["missing"] for r in records} == dict.fromkeys(notes, "") | {
+        "half.mp4": notes["half.mp4"]
+    }
     (tmp_path / "in").mkdir()
     for name in ("half.mp4", "clip one.mp4"):
         shutil.copy(videos / name, tmp_path / "in")

@@ -1,6 +1,7 @@
 """Verification: an intact corpus passes, and every kind of damage is found and named."""
 
 import concurrent.futures
+import json
 import os
 import pathlib
 import shutil
@@ -262,4 +263,16 @@ def test_a_class_that_features_name_is_not_imported(damaged):
     assert not (damaged / "ran").exists()
     path.write_text("[" * 100_000)
     with pytest.raises(verify.DamagedCorpusError, match=r"features\.json is damaged"):
+        verify.verify(str(damaged))
+
+
+def test_a_corpus_of_before_a_sparse_field_is_whole(damaged):
+    path = pathlib.Path(shards_lib.builder_dir(str(damaged), "vqa_videos")) / "features.json"
+    told = json.loads(path.read_text())
+    del told["featuresDict"]["features"]["missing"]
+    path.write_text(json.dumps(told))
+    verify.verify(str(damaged))
+    del told["featuresDict"]["features"]["level"]
+    path.write_text(json.dumps(told))
+    with pytest.raises(verify.DamagedCorpusError, match="other fields"):
         verify.verify(str(damaged))
