@@ -37,6 +37,10 @@ def test_products_are_those_of_whole_numbers(equation, left, right, inputs):
     found = layers.dense(equation, x, {"w": codes[0], "w_steps": steps[0]}, "w")
     own, own_steps = _reference(x, tuple(range(x.ndim - inputs, x.ndim)))
     theirs, their_steps = _reference(weight, tuple(range(inputs)))
+    for as_floats in (False, True):
+        sums = int8.whole_sums(equation, own.astype(np.int8), codes[0], as_floats)
+        assert sums.dtype == (np.float32 if as_floats else np.int32)
+        np.testing.assert_array_equal(sums, np.einsum(equation, own, theirs))
     np.testing.assert_array_equal(codes[0], theirs)
     scale = own_steps.reshape(*left[:-inputs], *[1] * (weight.ndim - inputs)) * their_steps.reshape(
         right[inputs:]

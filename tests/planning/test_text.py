@@ -26,6 +26,13 @@ def test_hours_are_those_of_all_chips_for_all_pairs():
     assert (plain["chips"], plain["mesh"]) == (4, [1, 4, 1])
 
 
+def test_videos_of_a_chip_hour_are_encoded_and_compared():
+    scoring = [_plan("encode"), _plan("suffix", seconds=1.5)]
+    assert text.videos_an_hour(scoring, CHIPS_OF) == pytest.approx(3600 * 8 / 2.0 / 4)
+    assert text.videos_an_hour(scoring[:1], CHIPS_OF) is None
+    assert "at most 3,600 videos a chip hour" in text.render(scoring, CHIPS_OF, (1, 4, 1))
+
+
 @pytest.mark.parametrize(
     ("spare", "words", "fits"),
     [(1e9, "fits, 1.00 GB to spare", True), (-5e8, "DOES NOT FIT, 0.50 GB too much", False)],
