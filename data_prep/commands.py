@@ -152,6 +152,18 @@ def _add_build(commands: Any) -> None:
     sub.add_argument("--videos", required=True, help=_LISTING)
     command.add_output(sub, "--data", "folder", "corpus folder to write", required=True)
 
+    text = "Hold other sources of a corpus out, and link its records."
+    sub = command.add(commands, "split", _split, text)
+    sub.add_argument("--data", required=True, help="corpus folder")
+    command.add_output(sub, "--out", "folder", "corpus folder to write", required=True)
+    text = "table of pictures: path, fold; sources of others are left out"
+    sub.add_argument("--folds", required=True, metavar="OOF_CSV", help=text)
+    sub.add_argument("--heldout", required=True, help="folds held out, with commas between")
+    text = "of those held out, folds whose undistorted still pictures alone are kept"
+    sub.add_argument("--plain", default="", help=text)
+    text = "simulators that are not trained on, with commas between"
+    sub.add_argument("--without", default="", help=text)
+
 
 def _build(args: argparse.Namespace) -> command.Result:
     from data_prep.inputs import listing
@@ -164,6 +176,21 @@ def _build(args: argparse.Namespace) -> command.Result:
     videos = listing.absolute(args.videos)
     manifest = job.build(videos, os.path.abspath(args.data), config, args.beam)
     return f"corpus {args.data}: {manifest['counts']}", 0
+
+
+def _split(args: argparse.Namespace) -> command.Result:
+    from data_prep.prepare import resplit
+
+    numbers = []
+    for given in (args.heldout, args.plain):
+        parts = [part for part in given.split(",") if part]
+        if not all(part.isdigit() for part in parts):
+            args.parser.error(f"{given}: write numbers of folds, as 8,9")
+        numbers.append([int(part) for part in parts])
+    heldout, plain = numbers
+    without = [name for name in args.without.split(",") if name]
+    manifest = resplit.resplit(args.data, args.out, args.folds, heldout, without, plain)
+    return f"corpus {args.out}: {manifest['counts']}", 0
 
 
 # --- labels ---------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
+from configs import ablation
 from data_prep.prepare.config import HumanConfig, PairConfig, PrepConfig
+from data_prep.simulators import SIMULATORS
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.settings import RelabelConfig, TrainConfig
 
@@ -115,3 +117,36 @@ def test_iterations_share_the_corpus(name):
     first, second = load(name, iteration="1"), load(name, iteration="2")
     for stage in ("prep", "pairs"):
         assert first[stage].to_dict() == second[stage].to_dict()
+
+
+def test_rows_of_the_ablation_differ_by_what_they_are_about():
+    rows = {row: load("ablation", iteration=row) for row in ablation.ROWS}
+    trained = {row: TrainConfig.from_dict(config.train.to_dict()) for row, config in rows.items()}
+    for row, config in rows.items():
+        assert config.student == "small" and config.pairs.permuted == (row == "permuted")
+        assert config.relabel.choice == ("random" if row == "random" else "hard")
+        assert trained[row].loss.confidence == (row not in ("I", "II"))
+    sources = {name for name, _ in trained["I"].input.mix}
+    assert all(name.endswith("teachers:sources") for name in sources)
+    assert trained["II"].input == trained["III"].input == trained["one_teacher"].input
+    assert trained["IV"] == trained["random"]
+    same = dataclasses.replace(trained["IV"], pair_datasets=("vqa_pairs_1",))
+    assert trained["same_steps"] == same
+    assert trained["V"].pair_datasets == ("vqa_pairs_1", "vqa_pairs_2", "vqa_pairs_3")
+    # What would tell the order by the levels is not taught where labels say nothing of them.
+    assert trained["I"].severity_weight == trained["permuted"].severity_weight == 0
+    for settings in trained.values():  # without its weight there is no such head
+        has_head = any(pattern == "severity_*" for pattern, _ in settings.trainable)
+        assert has_head == (settings.severity_weight > 0)
+    assert rows["native"].prep.preprocess.view == "crops"
+    with pytest.raises(ValueError, match="no row 'VI'"):
+        ablation.get_config("VI")
+
+
+def test_the_ablation_holds_one_simulator_of_every_kind_out():
+    known = set(load("ablation").prep.simulators)
+    assert set(ablation.UNSEEN) <= known
+    kinds = [SIMULATORS[name].kind for name in ablation.UNSEEN]
+    assert sorted(kinds) == sorted({SIMULATORS[name].kind for name in known})
+    for row in ablation.LEFT_OUT:
+        assert set(ablation.simulators_of(row)) & known - set(ablation.UNSEEN)

@@ -59,6 +59,8 @@ class RunConfig:
       extractor: SlowFast safetensors; "" is the shipped tiny one.
       severity_simulators: simulators that single frames show: the auxiliary loss asks for kind and
         level.
+      tower: safetensors of a pretrained tower, which `tokens` puts beside the corpus's tokens; ""
+        is the shipped one.
     """
 
     student: str = "tiny"
@@ -66,6 +68,7 @@ class RunConfig:
     severity_simulators: tuple[str, ...] = (
         *("resize", "gaussian_blur", "gaussian_noise", "darken", "brighten", "h264", "h265"),
     )
+    tower: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +228,7 @@ class RelabelConfig:
       xi: largest difference of the defender's scores in a gMAD pair, in bin widths.
       labels: who labels gMAD pairs: "student", or "ensemble", the student as one more teacher
         beside the old ones (method 3.1).
+      choice: "hard", or "random" as a control: as many pairs of the same pool, drawn at random.
       std_floor: lowest s_D of teachers and ensemble.
       range_videos: videos of a range of the work; a restart repeats at most one range a process.
     """
@@ -241,12 +245,15 @@ class RelabelConfig:
     misordered_pools: tuple[dict[str, Any], ...] = ()
     xi: float = 1.0
     labels: str = "student"
+    choice: str = "hard"
     std_floor: float = 3.0
     range_videos: int = VIDEOS_A_RANGE
 
     def __post_init__(self) -> None:
         if self.labels not in ("student", "ensemble"):
             raise SettingsError(f"labels must be student or ensemble, got {self.labels!r}")
+        if self.choice not in ("hard", "random"):
+            raise SettingsError(f"choice must be hard or random, got {self.choice!r}")
         for pool in self.misordered_pools:
             if set(pool) != {"name", "simulators", "pairs"}:
                 raise SettingsError(f"misordered_pools have name, simulators and pairs, got {pool}")

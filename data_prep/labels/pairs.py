@@ -28,7 +28,7 @@ from vqa_jax.pairs.across import sample_across_pairs
 from vqa_jax.pairs.known_order import share_in_order
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.pairs.simulators import SimulatedSets, all_simulator_pairs, sample_simulator_pairs
-from vqa_jax.pairs.table import TEACHERS, PairTable
+from vqa_jax.pairs.table import TEACHERS, PairTable, generator
 from vqa_jax.pairs.votes import sample_teacher_pairs
 from vqa_jax.teachers import corpus_scores
 
@@ -92,6 +92,8 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
         raise files.CorpusError(
             f"{data}: no training pair can be drawn: ask for more per label, or add inputs"
         )
+    if config.permuted:
+        train = _permuted(train, config.seed)
     heldout = all_simulator_pairs(video_table.simulated_sets(table, "heldout"), config.seed)
     drawn = {"simulator": _count(by_simulators), "teachers": _count(by_teachers)}
     if config.across:
@@ -103,6 +105,16 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
         facts["teachers_order"] = order
     splits = {"train": train, "heldout": heldout}
     return pair_shards.write(data, 1, splits, config.num_shards, identity, facts)
+
+
+def _permuted(pairs: PairTable, seed: int) -> PairTable:
+    """The same pairs, with the labels of others of their label source."""
+    order, rng = np.arange(len(pairs)), generator(seed, "permuted labels")
+    for source in sorted(set(pairs.label_source)):
+        members = np.flatnonzero(pairs.label_source == source)
+        order[members] = rng.permutation(members)
+    videos = {"first_id": pairs.first_id, "second_id": pairs.second_id}
+    return dataclasses.replace(pairs[order], **videos)
 
 
 def _known_votes(

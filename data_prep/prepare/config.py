@@ -177,7 +177,7 @@ def _pool(fields: Mapping[str, Any]) -> Pool:
 
 Wanted = int | Mapping[str, float]
 # Settings of pairs that earlier versions lacked.
-_LATER = ("across", "teachers_on_sources", "teachers_order", "voted_only")
+_LATER = ("across", "teachers_on_sources", "teachers_order", "voted_only", "permuted")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +201,8 @@ class PairConfig:
         [beyond method 3.1]. 0: they vote on all.
       voted_only: sources that no teacher scored, such as those of a kind that is left out of the
         teachers' fit, are in no pair at all.
+      permuted: training labels are dealt anew among the pairs of one label source, as a control:
+        whatever a student learns of them is no quality.
       unite: "rank" or "logistic": how the teachers' scales become one.
       std_floor: lowest s_D in united score units (0..100); see method 3.1.
       num_shards: pair shards of a split.
@@ -218,6 +220,7 @@ class PairConfig:
     teachers_on_sources: Wanted = 0
     teachers_order: float = 0.0
     voted_only: bool = False
+    permuted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a JSON file gives them back.

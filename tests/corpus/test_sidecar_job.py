@@ -113,3 +113,12 @@ def test_an_unprepared_corpus_and_a_wrong_number_are_refused(data, tmp_path):
         run(data, means([]), 2, 2)
     with pytest.raises(files.CorpusError, match=records.MANIFEST):
         SidecarJob(str(tmp_path / "nowhere"), means([]))
+
+
+def test_a_shard_that_is_gone_is_named_before_the_work(data):
+    seen = []
+    name = records.shard_name("vqa_videos", "train", 2, 3)
+    os.remove(os.path.join(records.builder_dir(data, "vqa_videos"), name))
+    with pytest.raises(files.CorpusError, match=f"{name} is missing, though its manifest"):
+        run(data, means(seen))
+    assert not seen

@@ -59,6 +59,17 @@ def test_a_missing_split_is_named_by_the_manifest(tmp_path):
         store_lib.VideoStore(data, tiny_corpus.EXTRACTOR)
 
 
+def test_a_video_whose_shard_nobody_lists_is_named(tmp_path):
+    data = tiny_corpus.write_corpus(str(tmp_path))
+    folder = shards.builder_dir(data, "vqa_videos")
+    os.remove(os.path.join(folder, shards.shard_name("vqa_videos", "train", 0, 1)))
+    store = store_lib.VideoStore(data, tiny_corpus.EXTRACTOR)
+    key = tiny_corpus.video_id(0, 1)
+    for ask in (store.place, lambda key: store[key]):
+        with pytest.raises(files.CorpusError, match=f"no record of {key}"):
+            ask(key)
+
+
 @pytest.mark.parametrize("command", ["motion", "tokens"])
 def test_what_networks_made_of_an_earlier_build_is_told(tmp_path, command):
     data = tiny_corpus.write_corpus(str(tmp_path))

@@ -19,6 +19,7 @@ COMMANDS = [
     "metrics",
     "select",
     "build",
+    "split",
     "pairs",
     "human-listing",
     "human-pairs",

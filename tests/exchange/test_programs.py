@@ -63,6 +63,8 @@ def test_programs_score_a_video_without_us(programs):
         assert set(program.platforms) == {"cpu", "cuda", "tpu"}
     assert manifest["calibration"]["scores"] == [0, 25, 50, 75, 100]
     assert manifest["model"]["fingerprint"] == bundle.fingerprint(loading.NAMED["tiny"])
+    modes = {entry.stat().st_mode for entry in os.scandir(programs) if entry.is_file()}
+    assert len(modes) == 1  # safetensors would keep its files from others
     done = serve(programs)  # the self-test's video: logits by the script, score here
     assert done.returncode == 0, done.stderr
     want = load_file(os.path.join(programs, exported.SELFTEST))["score"]

@@ -3,7 +3,9 @@
 import hashlib
 import os
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from vqa_jax.jobs import files
 
@@ -25,6 +27,14 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     (tmp_path / "x.json").write_text('{"name": ')
     with pytest.raises(files.CorpusError, match=r"x\.json is not valid JSON"):
         files.read_json(path)
+
+
+def test_what_a_library_writes_for_its_owner_is_for_all_whom_the_umask_allows(tmp_path):
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode
+    with files.replacing(str(tmp_path / "arrays")) as temporary:
+        save_file({"a": np.zeros(3)}, temporary)
+    assert (tmp_path / "arrays").stat().st_mode == usual
 
 
 def test_one_job_at_a_time(tmp_path):

@@ -22,6 +22,7 @@ from vqa_jax.jobs import files
 from vqa_jax.loop import relabel
 from vqa_jax.pairs import levels
 from vqa_jax.scoring.engine import VideoInput
+from vqa_jax.settings import SettingsError
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +249,21 @@ def test_paper_adds_a_hundred_thousand_pairs_an_iteration():
         assert pools == {"spatial": 5000, "temporal": 5000, "streaming": 5000}
         assert settings.gmad_quota == 85_000 and settings.num_bins == 20
         assert settings.max_per_video == 8 and settings.xi == 1.0  # method 7's defaults
+
+
+def test_random_pairs_are_as_many_and_new_and_not_the_hard_ones(
+    relabelled, corpus, student, tmp_path
+):
+    data = str(shutil.copytree(corpus, tmp_path / "data"))
+    facts = relabel.relabel(student, data, 2, dataclasses.replace(CONFIG, choice="random"))
+    hard = relabelled[2]
+    for name in ("misordered", "misordered_taken", "gmad", "pool_videos"):
+        assert facts[name] == hard[name]
+    assert set(_unordered(_read(data, 2))).isdisjoint(_unordered(_read(data, 1)))
+    simulated = [p for p in _told(data) if p["kind"] == "misordered"]
+    # Of all new pairs: the student's one mistake is about levels 1 and 2.
+    levels_of = [{_level(p["first_id"]), _level(p["second_id"])} for p in simulated]
+    assert len(levels_of) == hard["misordered_taken"] and any(x != {1, 2} for x in levels_of)
+    assert set(_unordered(_read(data, 2))) != set(_unordered(_read(relabelled[0], 2)))
+    with pytest.raises(SettingsError, match="hard or random"):
+        dataclasses.replace(CONFIG, choice="easy")

@@ -77,3 +77,15 @@ def test_fitted_frames_or_their_tokens_are_dealt_into_groups(shape):
     pairs = crops.scoring_groups(frames, FIT, 2)
     assert pairs.reshape(2, 2, -1)[..., 0].tolist() == [[0, 2], [1, 3]]
     np.testing.assert_array_equal(crops.scoring_groups(frames[:1], FIT, 2), frames[None, :1])
+
+
+def test_tokens_of_tiles_are_chosen_and_not_cut():
+    """A frozen tower has seen the tiles whole."""
+    pre = dataclasses.replace(tiny_corpus.PREPROCESS, tile_size=16)
+    tokens = np.arange(4 * 2 * 30.0).reshape(4, 2, 30)
+    rngs = tuple(np.random.default_rng(k) for k in range(2))
+    first, second = crops.training_frames(tokens, tokens, pre, 2, 1.0, rngs)
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (2, 2, 30) and all(any((t == f).all() for t in tokens) for f in first)
+    groups = crops.scoring_groups(tokens, pre, 2)
+    np.testing.assert_array_equal(groups, tokens[[[0, 2], [1, 3]]])

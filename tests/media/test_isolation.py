@@ -161,9 +161,9 @@ def test_a_leash_ends_its_own_callers_children_and_lends_no_more():
 
     def caller():
         with leash:
-            for fn in (work.spin, os.getpid):
+            for fn, *args in ((work.rest, 60), (os.getpid,)):
                 try:
-                    isolation.call(LIMITS, "a", fn)
+                    isolation.call(LIMITS, "a", fn, *args)
                 except LimitError as error:
                     reasons.append(error.reason)
 

@@ -116,3 +116,17 @@ def test_gmad_leaves_out_what_is_excluded_and_takes_the_next_best():
     others = gmad.gmad_pairs(student, weak, ids, 8, num_bins=3, exclude=known)
     assert len(others) == 8
     assert not known & {frozenset((p.first_id, p.second_id)) for p in others}
+
+
+def test_random_pairs_take_the_places_of_hard_ones():
+    ids = [f"v{k}" for k in range(30)]
+    scores = np.arange(30.0)
+    scores[5] = np.nan
+    found = [gmad.GmadPair("v1", "v2", "weak", 3, 1.0, "noise")] * 40
+    exclude = {frozenset(("v0", f"v{k}")) for k in range(1, 30)}
+    drawn = gmad.at_random(found, scores, ids, exclude, seed=2)
+    ends = {frozenset((p.first_id, p.second_id)) for p in drawn}
+    assert len(drawn) == len(ends) == 40 and not any({"v0", "v5"} & pair for pair in ends)
+    assert {(p.attacker, p.weak, p.bin) for p in drawn} == {("weak", "noise", -1)}
+    assert drawn == gmad.at_random(found, scores, ids, exclude, seed=2)
+    assert len(gmad.at_random(found, scores[:3], ids[:3], (), seed=2)) == 3  # there are no more

@@ -90,7 +90,7 @@ def _with_head(weights: dict, cfg: MinimalisticConfig, rng: np.random.Generator)
 @pytest.mark.parametrize(
     ("cfg", "side", "motion_dim"),
     [
-        pytest.param(SMALL, 224, 0, id="whole_windows"),
+        pytest.param(SMALL, 224, 0, id="whole_windows", marks=pytest.mark.slow),
         pytest.param(SMALL, 384, 256, id="padded_windows"),
         pytest.param(Swin2dConfig(), 384, 0, id="swin_b", marks=pytest.mark.slow),
         pytest.param(Swin2dConfig(), 384, 256, id="swin_b_motion", marks=pytest.mark.slow),

@@ -31,6 +31,7 @@ def test_twin_reproduces_the_golden(shared, name):
     np.testing.assert_allclose(score_map[0], io[f"{name}_score_map"], **TOLERANCES["teacher_maps"])
 
 
+@pytest.mark.slow
 def test_throughput_is_measured_on_equal_outputs():
     whole = minimalistic.MinimalisticConfig(swin2d.SMALL)
     calls = teacher_throughput.minimalistic_vii(whole, 224)

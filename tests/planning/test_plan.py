@@ -29,6 +29,7 @@ def _micro_spec():
     return dataclasses.replace(SPEC, student=dataclasses.replace(student, vision=vision, llm=llm))
 
 
+@pytest.mark.slow  # what is smaller: a count of FLOPs and of bytes, in the files beside this one
 def test_training_and_scoring_steps_compile_and_add_up():
     spec, text = _micro_spec(), shapes.prompt_size(SPEC)
     mesh, student = mesh_of(1, 4, 1), FunctionalStudent(spec.student)

@@ -51,18 +51,3 @@ def test_every_video_is_scored_by_the_regression_of_its_fold(tmp_path):
 def test_a_corpus_of_tiles_is_refused(tmp_path):
     with pytest.raises(CorpusError, match="view"):
         corpus_job.run(_corpus(tmp_path, "crops"), [], str(tmp_path / "scores"))
-
-
-def test_a_source_is_of_the_picture_whose_name_it_goes_on_from():
-    table = corpus_job.FoldTable({"camera/s_1.jpg": 0, "camera/s_10.jpg": 1, "b.png": 2})
-    asked = ("s_1.jpg", "clips/s_10-pan.mkv", "x/s_10.zoom.2.mp4", "s_100.jpg", "b", "c.jpg")
-    assert [table.of(path) for path in asked] == [0, 1, 1, None, 2, None]
-
-
-def test_tables_that_do_not_tell_folds_are_refused(tmp_path):
-    (tmp_path / "a.csv").write_text("path,mos\na.jpg,3\n")
-    with pytest.raises(CorpusError, match="no table of `teachers fit`"):
-        corpus_job.read_folds(str(tmp_path / "a.csv"))
-    (tmp_path / "b.csv").write_text("path,fold\nx/a.jpg,0\ny/a.jpg,1\n")
-    with pytest.raises(CorpusError, match="two pictures are called a"):
-        corpus_job.read_folds(str(tmp_path / "b.csv"))

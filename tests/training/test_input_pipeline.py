@@ -247,18 +247,6 @@ def test_missing_or_foreign_motion_is_refused(corpus):
         tiny_corpus.input_config(answer="word")
 
 
-def test_severity_classes_are_distinct_and_temporal_ones_have_none():
-    simulators = ["blur", "noise"]
-    classes = [
-        input_pipeline.severity_class({"simulator": s, "level": k}, simulators, 5)
-        for s in simulators
-        for k in range(1, 6)
-    ]
-    assert classes == list(range(1, 11))
-    assert input_pipeline.severity_class({"simulator": "source", "level": 0}, simulators, 5) == 0
-    assert input_pipeline.severity_class({"simulator": "stutter", "level": 2}, simulators, 5) == -1
-
-
 def test_grouped_batches_hold_the_epochs_pairs_and_one_first_video_a_group(pairs):
     pairs.pairs = pairs.pairs[:40]
     batches = _batches(pairs, group_size=4)

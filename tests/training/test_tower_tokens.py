@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from data_prep.verify import verify
 from tests.fixtures import cell_student, tiny_corpus
@@ -224,3 +225,19 @@ def test_verification_reads_tokens_too(data, stub):
     files.write_json(manifest, {**told, "identity": {**told["identity"], "tower": "0123"}})
     with pytest.raises(verify.DamagedCorpusError, match="is of another tower"):
         verify.verify(data)
+
+
+def test_another_tower_lies_beside_its_tokens(data, stub, tmp_path):
+    arrays = load_file(towers.shipped_path(0))
+    arrays["head/bias"] = arrays["head/bias"] + np.ones_like(arrays["head/bias"])
+    other = str(tmp_path / "other.safetensors")
+    save_file(arrays, other)
+    spec = dataclasses.replace(SPEC, tower=towers.fingerprint(other))
+    tower_tokens.run(data, spec, other)
+    assert towers.fingerprint(os.path.join(data, towers.TOWER_FILE)) == spec.tower
+    student = _student()
+    corpus = store.PairCorpus(data, ("vqa_pairs_1",), "train", spec.extractor, spec.tower)
+    own = cell_student.params(student, tower=False)
+    begun = tower_tokens.start(own, student, spec.tower, corpus, student.abstract())
+    found = begun["vision"]["network"]["head"]["bias"]
+    np.testing.assert_array_equal(found, arrays["head/bias"].astype(np.float32))

@@ -15,7 +15,7 @@ from vqa_jax.errors import VqaError
 from vqa_jax.jobs import files
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models.functional import FunctionalStudent
-from vqa_jax.weights import bundle
+from vqa_jax.weights import bundle, towers
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_student_behind_a_shared_tower_is_kept_without_it(tmp_path):
         bundle.load_params(folder, student)
 
 
-def test_a_shared_tower_is_named_by_those_who_have_one():
+def test_a_shared_tower_is_named_by_those_who_have_one(tmp_path):
     spec, other = cell_student.spec(), tiny_corpus.student_spec()
     assert "tower" not in other.to_dict()  # as students before shared towers told themselves
     assert bundle.StudentSpec.from_dict(json.loads(json.dumps(spec.to_dict())), "f") == spec
@@ -138,3 +138,9 @@ def test_a_shared_tower_is_named_by_those_who_have_one():
             bundle.StudentSpec.from_dict(json.loads(json.dumps(wrong)), "f")
     made = bundle.make_spec("small", Preprocess(view="fit", image_size=384), 1, "")
     assert made.tower == spec.tower and made.student.tokens_per_frame == 4
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"another network")
+    made = bundle.make_spec(
+        "small", Preprocess(view="fit", image_size=384), 1, "", tower=str(other)
+    )
+    assert made.tower == towers.fingerprint(str(other)) != spec.tower

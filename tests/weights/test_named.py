@@ -20,7 +20,9 @@ def _stored(size: int) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("size", [0, 1, 2])
+@pytest.mark.parametrize(
+    "size", [0, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 2))]
+)
 def test_a_file_tells_its_size_and_gives_its_numbers(tmp_path, size):
     stored = _stored(size)
     save_file(stored, tmp_path / "tower.safetensors")

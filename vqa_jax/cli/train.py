@@ -92,17 +92,18 @@ def _motion(args: argparse.Namespace) -> command.Result:
 def _tokens(args: argparse.Namespace) -> command.Result:
     from vqa_jax.training import tower_tokens
 
-    _, spec = _run_of(args.config, lambda _: "")
-    found = tower_tokens.run(args.data, spec, process=args.process, processes=args.processes)
+    _, spec = run_of(args.config, lambda _: "")
+    shared = {"process": args.process, "processes": args.processes}
+    found = tower_tokens.run(args.data, spec, args.config.tower, **shared)
     left = f"; {found.missing} shards are left to other processes" if found.missing else ""
     return f"tokens of {found.videos} videos in {args.data}{left}", 0
 
 
-def _run_of(config: Any, extractor: Callable[[Any], str]) -> tuple[Any, Any]:
+def run_of(config: Any, extractor: Callable[[Any], str]) -> tuple[Any, Any]:
     """(TrainConfig, StudentSpec) of a configuration; `extractor`: Preprocess -> fingerprint."""
     from vqa_jax import settings as settings_lib
     from vqa_jax.media.preprocess import Preprocess
-    from vqa_jax.training.input_pipeline import MAX_LEVEL
+    from vqa_jax.training.examples import MAX_LEVEL
     from vqa_jax.weights import bundle
 
     with command.told_as_settings("--config: "):
@@ -116,6 +117,7 @@ def _run_of(config: Any, extractor: Callable[[Any], str]) -> tuple[Any, Any]:
             extractor(preprocess),
             tuple(severity),
             MAX_LEVEL,
+            config.tower,
         )
     return settings, spec
 
@@ -131,7 +133,7 @@ def _train(args: argparse.Namespace) -> command.Result:
     start = args.config.train.init_from
     weights = args.config.extractor or (start and companions.motion_beside(start)) or ""
     extractor = motion.load_extractor(weights)
-    settings, spec = _run_of(args.config, extractor.fingerprint)
+    settings, spec = run_of(args.config, extractor.fingerprint)
     if extractor.motion_dim != spec.student.motion_dim:
         raise command.SettingsError(
             f"{spec.preset} takes {spec.student.motion_dim} motion features a clip, "
@@ -160,7 +162,7 @@ def _plan(args: argparse.Namespace) -> command.Result:
     from vqa_jax.planning import text as plan_text
 
     chips = topology.open_topology(args.topology)
-    settings, spec = _run_of(args.config, lambda _: "")
+    settings, spec = run_of(args.config, lambda _: "")
     with command.told_as_settings():
         if args.mesh or args.steps != "score":
             sizes = [int(size) for size in args.mesh.split(",")] if args.mesh else settings.mesh

@@ -104,6 +104,7 @@ class SidecarJob:
         self._identity = identity
         self.work = os.path.join(data, f"work_{sidecar.name}_{files.key_hash(str(identity)):016x}")
         folder = records.builder_dir(data, sidecar.source)
+        self._read = {sidecar.source: corpus["datasets"][sidecar.source]}
         self.tasks = [
             Task(
                 split,
@@ -111,7 +112,7 @@ class SidecarJob:
                 os.path.join(self.work, row["name"]),
                 row["records"],
             )
-            for split, rows in sorted(corpus["datasets"][sidecar.source]["splits"].items())
+            for split, rows in sorted(self._read[sidecar.source]["splits"].items())
             for row in rows
         ]
         self._publication = Publication(
@@ -123,9 +124,14 @@ class SidecarJob:
         return self._publication.read() is not None
 
     def run(self, share: ranges.Share) -> tuple[Outcome, dict[str, Any] | None]:
-        """This process's share, and the manifest once all shares are done; what is done is kept."""
+        """This process's share, and the manifest once all shares are done; what is done is kept.
+
+        Raises:
+          files.CorpusError: a shard that is to be read is missing or damaged.
+        """
         manifest, missing = self._publication.found(), 0
         if manifest is None:
+            records.check_present(self.data, self._read)  # before hours of work
             missing = self._compute(share)
             manifest = self._publication.publish(missing, self._publish)
         if manifest is None:

@@ -58,7 +58,7 @@ class VideoStore:
         """Video record and motion features [M, D] of a key; a zero [1, D] for images (method 4).
 
         Raises:
-          CorpusError: the motion record is missing or of another extractor.
+          CorpusError: a record is missing, or of another extractor or tower.
         """
         if video_id not in self._motion:
             raise CorpusError(
@@ -70,6 +70,7 @@ class VideoStore:
                 f"{self._root}: motion features of extractor {motion['extractor']}, the student "
                 f"wants {self._extractor}: run `python -m vqa_jax motion` again"
             )
+        self._check_listed(video_id)
         video, features = self._videos[video_id], motion["features"]
         if self._tower and video["tower"] != self._tower:
             raise CorpusError(
@@ -93,12 +94,15 @@ class VideoStore:
         Raises:
           CorpusError: it has no record.
         """
+        self._check_listed(video_id)
+        return self._videos.place(video_id)
+
+    def _check_listed(self, video_id: str) -> None:
         if video_id not in self._videos:
             raise CorpusError(
                 f"{self._root}: no record of {video_id}, which videos.parquet lists: run"
                 " `python -m data_prep verify`"
             )
-        return self._videos.place(video_id)
 
 
 def _check_sidecars(root: str, corpus: str | None) -> None:

@@ -25,6 +25,7 @@ from vqa_jax.jobs.files import (
     read_json,
     remove_temporary,
     replacing,
+    share,
     write_sealed,
 )
 from vqa_jax.jobs.replaced import is_interrupted, names_below, replacing_set
@@ -179,7 +180,7 @@ def _write_params(source: _Source, out: str, form: str, names: str) -> None:
     }
     inputs = (test[name] for name in exported.INPUTS)
     test["logits"] = exported.level_logits(source.student, source.params, *inputs)
-    save_file(test, os.path.join(out, SELFTEST))
+    _save(test, out, SELFTEST)
 
 
 def _write_programs(source: _Source, judge: Judge, out: str) -> None:
@@ -225,8 +226,8 @@ def _write_programs(source: _Source, judge: Judge, out: str) -> None:
     for name, program in made.items():
         with replacing(os.path.join(out, f"{name}.stablehlo")) as path, open(path, "wb") as file:
             file.write(program)
-    save_file(weights, os.path.join(out, WEIGHTS))
-    save_file(anchors, os.path.join(out, ANCHORS))
+    _save(weights, out, WEIGHTS)
+    _save(anchors, out, ANCHORS)
     video = _test_video(source, max(groups), 0)
     if video.motion.shape[0] > 1:  # some padding, so that it is tested too
         video = dataclasses.replace(video, motion=video.motion[:-1])
@@ -239,7 +240,12 @@ def _write_programs(source: _Source, judge: Judge, out: str) -> None:
         "logits": judge.engine.against_anchors(encoded).astype(np.float32),
         "score": np.array(judge.score([encoded])[0].score.score, np.float32),
     }
-    save_file(test, os.path.join(out, SELFTEST))
+    _save(test, out, SELFTEST)
+
+
+def _save(arrays: dict[str, np.ndarray], out: str, name: str) -> None:
+    save_file(arrays, os.path.join(out, name))
+    share(os.path.join(out, name))
 
 
 def _filled(values: np.ndarray, count: int, axis: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from vqa_jax.exchange.names import DIALECTS, guess_dialect, ignored, student_rules
 from vqa_jax.exchange.sizes import student_config
+from vqa_jax.jobs.files import share
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import Student, StudentConfig
 from vqa_jax.weights.reader import Checkpoint, WeightsError
@@ -255,3 +256,4 @@ def foreign_state(student: Student, dialect: str = "original") -> dict[str, np.n
 def save_student(student: Student, file: str | pathlib.Path, dialect: str = "original") -> None:
     """Writes one safetensors file that `load_student` and the authors' code read."""
     save_file(foreign_state(student, dialect), file, metadata={"format": "pt"})
+    share(file)

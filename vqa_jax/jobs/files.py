@@ -16,6 +16,8 @@ from absl import logging
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs
 
+_UMASK = os.umask(0o022)  # is told by being changed
+os.umask(_UMASK)
 _SEAL = "seal"  # entry of a JSON object: hash of the others
 
 
@@ -49,8 +51,14 @@ def temporary_name(path: str) -> str:
     return f"{path}.{os.getpid()}.tmp"
 
 
+def share(path: str | os.PathLike[str]) -> None:
+    """Lets those read a file whom the umask allows: safetensors makes it for its owner alone."""
+    os.chmod(path, 0o666 & ~_UMASK)
+
+
 def commit(temporary: str, path: str) -> None:
     """Renames a finished file after its bytes have reached the disk."""
+    share(temporary)
     with open(temporary, "rb") as f:
         os.fsync(f.fileno())
     os.replace(temporary, path)

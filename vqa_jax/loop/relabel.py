@@ -64,8 +64,12 @@ def _earlier_pairs(data: str, iteration: int) -> set[frozenset[str]]:
     return seen
 
 
-def _hardest(wrong: Sequence[Pair], config: RelabelConfig) -> list[Pair]:
-    """As many as the quotas allow, the most confidently wrong first."""
+def _hardest(wrong: Sequence[Pair], tested: PairTable, config: RelabelConfig) -> list[Pair]:
+    """As many as the quotas allow, the most confidently wrong first; or as many at random."""
+    if config.choice == "random":
+        number = len(_hardest(wrong, tested, dataclasses.replace(config, choice="hard")))
+        rng = np.random.default_rng(config.seed)
+        return [*tested[np.sort(rng.permutation(len(tested))[:number])]]
     if not config.misordered_pools:
         return list(wrong[: config.misordered_quota])
     taken: list[Pair] = []
@@ -108,7 +112,7 @@ def relabel(
     table = read_video_table(data)
     identity = {
         "student": judge.fingerprint,
-        "settings": json.loads(json.dumps(dataclasses.asdict(config))),  # lists, not tuples
+        "settings": _settings(config),
         "corpus": table_sha256(data),
         "scores": sorted(map(files.file_sha256, score_files)),
     }
@@ -148,6 +152,7 @@ def relabel(
     # --- gMAD against every weak model ------------------------------------------------------------
     # Of two versions of one segment the simulator knows the order: the student has no say.
     opinions = Opinions.of(looks.videos, [r["video_id"] for r in pool], united, config.unite)
+    known = seen | {frozenset(e) for e in ends}
     found = gmad.against_all(
         opinions.student,
         opinions.teachers,
@@ -157,8 +162,10 @@ def relabel(
         config.num_bins,
         config.max_per_video,
         config.xi,
-        seen | {frozenset(e) for e in ends},
+        known,
     )
+    if config.choice == "random":
+        found = gmad.at_random(found, opinions.student, opinions.ids, known, config.seed)
     comparing = RangeJob(
         work,
         "gmad",
@@ -171,6 +178,12 @@ def relabel(
         return _publish(data, iteration, config, identity, job, said)
 
     return publication.publish(missing, write)
+
+
+def _settings(config: RelabelConfig) -> dict[str, Any]:
+    """As JSON gives them back; one that came later counts only where it does something."""
+    told = json.loads(json.dumps(dataclasses.asdict(config)))  # lists, not tuples
+    return told if config.choice != "hard" else {k: v for k, v in told.items() if k != "choice"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +215,7 @@ def _publish(
     if len(tested):
         preferred = order_consistent(said.looks.forward[seen], said.looks.backward[seen])
         all_wrong = misordered(tested, preferred)
-    hard = _hardest(all_wrong, config)
+    hard = _hardest(all_wrong, tested, config)
     place = {(p.first_id, p.second_id): k for k, p in enumerate(tested)}
     hard_at = [place[p.first_id, p.second_id] for p in hard]
 

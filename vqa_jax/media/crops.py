@@ -6,6 +6,8 @@ import numpy as np
 
 from vqa_jax.media.preprocess import Preprocess
 
+_TOKENS = 3  # axes of what a frozen tower made of tiles [N, P, W], which is not cut any more
+
 
 def crop_tiles(tiles: np.ndarray, size: int, chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Cuts `size` windows out of chosen tiles [N, T, T, 3] at offsets int [n, 2] (y, x)."""
@@ -50,11 +52,13 @@ def training_frames(
             frames[np.sort(rng.permutation(len(frames))[:num_frames])]
             for frames, rng in zip((first, second), rngs, strict=True)
         )
-    slack = pre.tile_size - pre.image_size
+    slack = 0 if first.ndim == _TOKENS else pre.tile_size - pre.image_size
     draw = _draw_crops(len(first), slack, num_frames, rngs[0])
     other = draw
     if len(second) != len(first) or rngs[1].random() >= same_crops:
         other = _draw_crops(len(second), slack, num_frames, rngs[1])
+    if first.ndim == _TOKENS:
+        return first[draw[0]], second[other[0]]
     return crop_tiles(first, pre.image_size, *draw), crop_tiles(second, pre.image_size, *other)
 
 
@@ -73,7 +77,7 @@ def scoring_groups(frames: np.ndarray, pre: Preprocess, num_frames: int) -> np.n
     """
     if pre.view == "squash":
         return _thin(frames, num_frames)[None]
-    if pre.view == "crops":
+    if pre.view == "crops" and frames.ndim != _TOKENS:
         edge = (pre.tile_size - pre.image_size) // 2
         frames = frames[:, edge : edge + pre.image_size, edge : edge + pre.image_size]
     groups = max(1, len(frames) // num_frames)

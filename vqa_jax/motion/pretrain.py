@@ -30,6 +30,7 @@ from safetensors.numpy import load_file, save_file
 
 from vqa_jax.devices import programs
 from vqa_jax.jobs import workers
+from vqa_jax.jobs.files import commit, share
 from vqa_jax.motion import network, synthesis, weights
 
 _WEIGHTS = np.array([1, 2, 0.2, 0.2, 0.2, 0.2, 0.2], np.float32)  # of the squared errors
@@ -213,7 +214,7 @@ def _save(path: str, state, step: int, config: PretrainConfig) -> None:
     leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
     temporary = f"{path}.tmp"
     save_file(leaves | {"step": np.array(step)}, temporary, {"config": _identity(config)})
-    os.replace(temporary, path)
+    commit(temporary, path)
 
 
 def _restore(path: str, state, config: PretrainConfig):
@@ -280,6 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = pretrain(config, train_paths, f"{out}.state")
     geometry = {"motion_size": str(config.size), "clip_len": str(config.num_frames)}
     save_file(weights.export_pathway(model.pathway), out, geometry)
+    share(out)
     card = {
         "what": "fast pathway of SlowFast-R50, narrow, pretrained on synthetic clips",
         "command": _command(config),

@@ -170,6 +170,37 @@ def against_all(
     return found
 
 
+def at_random(
+    found: Sequence[GmadPair],
+    student_scores: np.ndarray,
+    ids: Sequence[str],
+    exclude: Collection[frozenset[str]],
+    seed: int,
+) -> list[GmadPair]:
+    """As many pairs, drawn at random from the pool: the control of what hard pairs are worth.
+
+    Args:
+      found: pairs whose places they take.
+      student_scores: [N]; NaN where a video cannot be used.
+      ids: [N] unique keys.
+      exclude: pairs that are not wanted, in either order.
+      seed: of the draw.
+    """
+    usable, taken = np.flatnonzero(np.isfinite(student_scores)), set(exclude)
+    rng, drawn = np.random.default_rng(seed), []
+    tries = iter(range(100 * len(found)))  # a pool has many more pairs than are wanted
+    while len(drawn) < len(found) and next(tries, None) is not None and len(usable) > 1:
+        i, j = rng.choice(usable, 2, replace=False).tolist()
+        if (pair := frozenset((ids[i], ids[j]))) not in taken:
+            taken.add(pair)
+            gap = float(abs(student_scores[i] - student_scores[j]))
+            place = found[len(drawn)]
+            drawn.append(
+                dataclasses.replace(place, first_id=ids[i], second_id=ids[j], bin=-1, gap=gap)
+            )
+    return drawn
+
+
 def quality_bins(scores: np.ndarray, num_bins: int = 20) -> tuple[np.ndarray, float]:
     """Uniform bins between the 1st and 99th percentile.
 

@@ -7,10 +7,8 @@ that did not see the picture; which one, the table `oof.csv` of `teachers fit` t
 
 from __future__ import annotations
 
-import csv
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from vqa_jax.jobs.files import CorpusError, file_sha256, read_json
 from vqa_jax.jobs.ranges import Share
 from vqa_jax.teachers import job
 from vqa_jax.teachers.light import features
+from vqa_jax.teachers.light.folds import FoldTable, read_folds
 from vqa_jax.teachers.light.teacher import LightTeacher
 from vqa_jax.weights import towers
 
@@ -30,51 +29,6 @@ _SHIPPED_LITE = 0
 _AT_ONCE = 32  # videos whose frames are in memory
 _SEEN = "out of fold"
 _UNKNOWN = "shows none of the pictures of the fit by its name: nobody knows whether one is in it"
-
-
-class FoldTable:
-    """Which fold a source belongs to, by its name.
-
-    A source belongs to the picture whose name, without folder and ending, it has or goes on from
-    with something else than a letter or digit: `ss01_10.jpg` and `ss01_10-pan.mkv` are of ss01_10.
-    """
-
-    def __init__(self, folds: Mapping[str, int]):
-        self._folds = {_stem(name): fold for name, fold in folds.items()}
-
-    def __bool__(self) -> bool:
-        return bool(self._folds)
-
-    def of(self, path: str) -> int | None:
-        """Fold of a source; None where it shows none of the pictures."""
-        name = _stem(path)
-        ends = [len(name), *(m.start() for m in re.finditer(r"[^0-9A-Za-z]", name))]
-        for end in sorted(ends, reverse=True):
-            if name[:end] in self._folds:
-                return self._folds[name[:end]]
-        return None
-
-
-def read_folds(path: str) -> FoldTable:
-    """The folds that `oof.csv` tells.
-
-    Raises:
-      CorpusError: there is no such table, or two pictures of one name are in different folds.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as text:
-            rows = [(row["path"], int(row["fold"])) for row in csv.DictReader(text)]
-    except (OSError, KeyError, ValueError) as error:
-        raise CorpusError(f"{path} is no table of `teachers fit` ({error!r})") from error
-    table = FoldTable(dict(rows))
-    for name, fold in rows:
-        if table.of(name) != fold:
-            raise CorpusError(f"{path}: two pictures are called {_stem(name)}: rename one")
-    return table
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0]
 
 
 def run(

@@ -6,14 +6,10 @@ laid out as tokens and padded to a bucket of frames and motion clips, by threads
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import functools
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 import grain
 import jax
@@ -25,121 +21,15 @@ from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.devices import sharding
 from vqa_jax.jobs.files import CorpusError
 from vqa_jax.media import view
-from vqa_jax.media.crops import training_frames
 from vqa_jax.media.preprocess import Preprocess
-from vqa_jax.pairs import levels
-from vqa_jax.pairs.table import TEACHERS
 from vqa_jax.settings import InputConfig
-from vqa_jax.training import sampling
-from vqa_jax.training.batch import PromptGeometry, label_group, pad_batch
-from vqa_jax.training.grouped_batch import pad_groups
+from vqa_jax.training import examples, sampling
+from vqa_jax.training.batch import PromptGeometry
 
-MAX_LEVEL = 5  # most levels that a simulator has (method 3.2)
-IMAGES = "image"  # group of the mix
 _MAX_THREADS = 16
 
 
-def severity_class(video: Mapping[str, Any], simulators: Sequence[str], max_level: int) -> int:
-    """Class of the auxiliary task: 0 for a source, else one per (simulator, level), from 1 up.
-
-    -1 (no class) for simulators outside `simulators`: single frames do not show temporal ones.
-    """
-    if video["level"] == 0:
-        return 0
-    if video["simulator"] not in simulators:
-        return -1
-    return 1 + simulators.index(video["simulator"]) * max_level + int(video["level"]) - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batches:
-    """Batches by step: assembles one when it is asked for, in whichever thread asks.
-
-    Attributes:
-      corpus, config, geometry, simulators: as of `training_batches`.
-      num_motion: most motion clips of a video.
-      rows: those of this process.
-      draw: step -> the pairs of its batch.
-      length: number of steps.
-      fixed: a pair shows the same crops and frames in whatever batch it is.
-    """
-
-    corpus: PairCorpus
-    config: InputConfig
-    geometry: PromptGeometry
-    simulators: Sequence[str]
-    num_motion: int
-    rows: slice
-    draw: Callable[[int], sampling.Draw]
-    length: int = sys.maxsize
-    fixed: bool = False
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        draw, config = self.draw(step), self.config
-        groups = []
-        for row in range(config.num_groups)[self.rows]:
-            kept = np.flatnonzero(draw.pairs[row] >= 0)
-            pairs, swapped = draw.pairs[row, kept], draw.swapped[row, kept]
-            read = functools.cache(self.corpus.videos.__getitem__)  # shared ones: once a group
-            groups.append(
-                [
-                    self._example(
-                        *(read, int(pair), bool(turned)),
-                        (int(pair), 0, 0) if self.fixed else (step, row, slot),
-                    )
-                    for slot, (pair, turned) in enumerate(zip(pairs, swapped, strict=True))
-                ]
-            )
-        size = config.bucket_sizes(self.num_motion)[draw.bucket]
-        if config.group_size == 1:
-            return pad_batch([group[0] for group in groups], self.geometry, *size)
-        return pad_groups(groups, self.geometry, *size, config.group_size)
-
-    def _example(
-        self,
-        read: Callable[[str], tuple[dict[str, Any], np.ndarray]],
-        index: int,
-        swapped: bool,
-        place: tuple[int, int, int],
-    ) -> dict[str, Any]:
-        """One unpadded example; `read` gives (video, motion) of a key, `place` is (step, row, slot
-        in the row's group)."""
-        pair, config = self.corpus.pairs[index], self.config
-        keys = [pair["first_id"], pair["second_id"]]
-        probs = pair["level_probs"]
-        if config.soft_votes and label_group(pair["label_source"]) == TEACHERS:
-            probs = levels.chances(pair["normalized_margin"])
-        if swapped:
-            keys, probs = keys[::-1], probs[::-1]
-        (first, first_motion), (second, second_motion) = map(read, keys)
-        step, row, slot = place
-        rngs = tuple(
-            np.random.default_rng([config.seed, 3, step, row, *more]) for more in ((), (1 + slot,))
-        )
-        views = training_frames(
-            first["frames"],
-            second["frames"],
-            Preprocess.from_json(first["preprocess"]),
-            config.num_frames,
-            config.same_crops,
-            rngs,
-        )
-        return {
-            "frames": views,
-            "motion": (first_motion, second_motion),
-            "level_probs": np.asarray(probs, np.float32),
-            "severity": np.array(
-                [severity_class(v, self.simulators, MAX_LEVEL) for v in (first, second)],
-                np.int32,
-            ),
-            "group": label_group(pair["label_source"]),
-        }
-
-
-def _index(
+def index_of(
     corpus: PairCorpus, config: InputConfig, sizes: Sequence[tuple[int, int]]
 ) -> tuple[sampling.PairIndex, np.ndarray]:
     """What the sampler needs of the pairs, and which ones are of two images, bool [n]."""
@@ -185,26 +75,6 @@ def _video_facts(
     return bucket, image
 
 
-def _sources(corpus: PairCorpus, config: InputConfig, images: np.ndarray) -> list[sampling.Source]:
-    """Pairs by the source of their label, images apart, with the weights of the mix."""
-    members: dict[str, list[int]] = {}
-    for i, (pair, image) in enumerate(zip(corpus.pairs, images, strict=True)):
-        name = pair["label_source"]
-        members.setdefault(f"{IMAGES}:{name}" if image else name, []).append(i)
-    # Simulators with few levels have few pairs: each gets the same share of its group's weight.
-    mix = dict(config.mix)
-    sizes = collections.Counter(label_group(source) for source in members if source not in mix)
-    sources = []
-    for name in sorted(members):
-        group = label_group(name)
-        weight = mix[name] if name in mix else mix.get(group, 0) / sizes[group]
-        if weight > 0:
-            sources.append(sampling.Source(np.array(members[name]), weight))
-    if not sources:
-        raise CorpusError(f"{corpus.root}: no pairs of the groups {mix}")
-    return sources
-
-
 def training_batches(
     corpus: PairCorpus,
     config: InputConfig,
@@ -228,10 +98,10 @@ def training_batches(
     Raises:
       CorpusError: the corpus has no pairs of the mix, or its video table does not fit.
     """
-    index, images = _index(corpus, config, config.bucket_sizes(num_motion))
+    index, images = index_of(corpus, config, config.bucket_sizes(num_motion))
     sampler = sampling.Sampler(
         index,
-        _sources(corpus, config, images),
+        examples.sources(corpus, config, images),
         *(config.num_groups, config.group_size, config.swap, config.seed),
     )
 
@@ -239,7 +109,7 @@ def training_batches(
         return sampler.draw(instead.get(step, step))
 
     return grain.MapDataset.source(
-        _Batches(corpus, config, geometry, simulators, num_motion, rows, draw)
+        examples.Batches(corpus, config, geometry, simulators, num_motion, rows, draw)
     )
 
 
@@ -267,7 +137,7 @@ def ordered_batches(
 
     length = 2 * -(-len(corpus.pairs) // size)
     return grain.MapDataset.source(
-        _Batches(corpus, config, geometry, (), num_motion, rows, draw, length, fixed=True)
+        examples.Batches(corpus, config, geometry, (), num_motion, rows, draw, length, fixed=True)
     )
 
 

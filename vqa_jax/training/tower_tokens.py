@@ -8,9 +8,10 @@ A student whose tower is frozen then trains on tokens, which takes minutes inste
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 from collections.abc import Iterable
 
-import jax
 import numpy as np
 
 from vqa_jax.corpus import shards as records
@@ -27,12 +28,15 @@ _VIDEOS_AT_ONCE = 32
 _MEASURED = 2000  # videos whose tokens tell means and deviations
 
 
-def run(data: str, spec: StudentSpec, *, process: int = 0, processes: int = 1) -> Outcome:
+def run(
+    data: str, spec: StudentSpec, tower: str = "", *, process: int = 0, processes: int = 1
+) -> Outcome:
     """Writes the dataset of tokens of a corpus; shards that are done are kept.
 
     Args:
       data: corpus folder, prepared with the student's preprocessing.
       spec: of the student; its tower is a pretrained one.
+      tower: its file, which is put beside the tokens; "" for the shipped one.
       process, processes: this one's number, and how many share the work.
 
     Raises:
@@ -49,10 +53,13 @@ def run(data: str, spec: StudentSpec, *, process: int = 0, processes: int = 1) -
         )
     programs.keep()
     student = FunctionalStudent(spec.student)
-    tower = FrozenTower.of_student(student, towers.load(student, spec.tower))
+    if tower:
+        with files.replacing(os.path.join(data, towers.TOWER_FILE)) as temporary:
+            shutil.copyfile(tower, temporary)
+    frozen = FrozenTower.of_student(student, towers.load(student, spec.tower, data))
 
     def compute(videos: Records) -> Records:
-        return _tokens(videos, tower, spec.tower)
+        return _tokens(videos, frozen, spec.tower)
 
     identity, sizes = {"tower": spec.tower}, ("videos", "tokens")
     sidecar = Sidecar("tokens", "vqa_videos", "vqa_tokens", identity, compute, sizes)
@@ -75,19 +82,15 @@ def start(
       params: fresh ones.
       student: their architecture.
       tower: fingerprint of the tower.
-      corpus: with its tokens.
+      corpus: with its tokens, and the tower where it is not the shipped one.
       like: ShapeDtypeStructs of all parameters, with their shardings.
     """
-    params = towers.joined(params, towers.load(student, tower, like=like))
     ids = {pair[side] for pair in corpus.pairs for side in ("first_id", "second_id")}
-    measured = {}
-    for name, value in _measured(corpus.videos, ids).items():
-        leaf = like["vision"][name]
-        measured[name] = jax.device_put(value.astype(leaf.dtype), leaf.sharding)
-    return {**params, "vision": {**params["vision"], **measured}}
+    found = measured(corpus.videos, ids)
+    return towers.begun(params, student, tower, found, like, corpus.root)
 
 
-def _measured(videos: store.VideoStore, ids: Iterable[str]) -> dict[str, np.ndarray]:
+def measured(videos: store.VideoStore, ids: Iterable[str]) -> dict[str, np.ndarray]:
     """Mean and deviation [W] of every number of the tokens, over some of the videos."""
     chosen = sorted(ids, key=files.key_hash)[:_MEASURED]
     count, total, squares = 0, 0.0, 0.0

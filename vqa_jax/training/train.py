@@ -71,6 +71,7 @@ class _Run:
 
     config: TrainConfig
     spec: bundle.StudentSpec
+    data: str
     workdir: str
     student: FunctionalStudent
     mesh: Mesh
@@ -84,15 +85,10 @@ class _Run:
         folder = os.path.join(self.workdir, name)
         if jax.process_index() == 0:
             os.makedirs(folder, exist_ok=True)
-            sources = [self.config.init_from] if self.config.init_from else []
+            sources = [self.config.init_from, self.data] if self.config.init_from else [self.data]
             companions.copy(sources, folder, self.extractor or None)
-        # Stored as it computes: wider numbers of what was trained would be rounded when it is used.
-        student = self.spec.student
-        student = dataclasses.replace(student, param_dtype=student.compute_dtype)
-        spec = dataclasses.replace(self.spec, student=student)
-        rules = parallel.changed_rules(self.config.sharding)
-        places = FunctionalStudent(student).shardings(self.mesh, rules)
-        bundle.save(folder, spec, self.student.merge(state["params"], places), facts)
+        placed = self.mesh, self.config.sharding
+        bundle.save_trained(folder, self.spec, self.student, state["params"], placed, facts)
         return folder
 
 
@@ -164,6 +160,7 @@ def train(
     run = _Run(
         config,
         spec,
+        data,
         workdir,
         student,
         mesh,

@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax import traverse_util
+from jax.sharding import Mesh
 
-from vqa_jax.devices import hosts
+from vqa_jax.devices import hosts, sharding
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import fields
 from vqa_jax.jobs.files import file_sha256, write_sealed
@@ -149,8 +150,11 @@ def make_spec(
     extractor: str,
     severity_simulators: Sequence[str] = (),
     max_level: int = 0,
+    tower: str = "",
 ) -> StudentSpec:
     """Spec of a preset; the auxiliary head has one class a simulator and level, plus the source.
+
+    `tower` is the file of its pretrained tower, "" for the shipped one.
 
     Raises:
       ValueError: unknown preset, or one that does not fit the preprocessing.
@@ -165,8 +169,8 @@ def make_spec(
             f"{preprocess.image_size} px: set preprocess.image_size"
         )
     simulators = tuple(severity_simulators)
-    tower = towers.shipped(student.vision)
-    return StudentSpec(preset, student, preprocess, num_frames, extractor, simulators, tower)
+    found = towers.fingerprint(tower) if tower else towers.shipped(student.vision)
+    return StudentSpec(preset, student, preprocess, num_frames, extractor, simulators, found)
 
 
 def make_tokenizer(spec: StudentSpec, folder: str = "") -> Tokenizer:
@@ -232,6 +236,31 @@ def save(folder: str, spec: StudentSpec, params: Params, facts: Mapping[str, Any
             for _ in hosts.pieces(leaf):
                 pass
     hosts.barrier(f"{folder} written")
+
+
+def save_trained(
+    folder: str,
+    spec: StudentSpec,
+    student: FunctionalStudent,
+    params: Params,
+    placed: tuple[Mesh, Sequence[tuple[str, str]]],
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes what a training state holds, low-rank additions merged.
+
+    It is stored as it computes: wider numbers of what was trained would be rounded when it is used.
+
+    Args:
+      folder, facts: as of `save`.
+      spec: of the student without additions.
+      student: with them.
+      params: of the state.
+      placed: its mesh, and changes to the rules of sharding.
+    """
+    mesh, changes = placed
+    cfg = dataclasses.replace(spec.student, param_dtype=spec.student.compute_dtype)
+    places = FunctionalStudent(cfg).shardings(mesh, sharding.changed_rules(changes))
+    save(folder, dataclasses.replace(spec, student=cfg), student.merge(params, places), facts)
 
 
 def save_spec(folder: str, spec: StudentSpec, facts: Mapping[str, Any]) -> None:

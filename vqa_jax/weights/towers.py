@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
 from flax import traverse_util
 
 from vqa_jax.jobs.files import file_sha256
@@ -79,6 +82,30 @@ def load(student: FunctionalStudent, wanted: str, folder: str = "", like: Any = 
     loaded = load_named(checkpoint, shapes)
     values = {names[name]: value for name, value in loaded.items()}
     return {"vision": {"network": traverse_util.unflatten_dict(values)}}
+
+
+def begun(
+    params: Params,
+    student: FunctionalStudent,
+    wanted: str,
+    measured: Mapping[str, np.ndarray],
+    like: Params,
+    folder: str = "",
+) -> Params:
+    """Fresh parameters behind a pretrained tower whose tokens were measured.
+
+    Args:
+      params: fresh ones.
+      student, wanted, folder: as of `load`.
+      measured: mean and scale [W] of the tokens over a corpus.
+      like: ShapeDtypeStructs of all parameters, with their shardings.
+    """
+    joint = joined(params, load(student, wanted, folder, like))
+    told = {}
+    for name, value in measured.items():
+        leaf = like["vision"][name]
+        told[name] = jax.device_put(value.astype(leaf.dtype), leaf.sharding)
+    return {**joint, "vision": {**joint["vision"], **told}}
 
 
 def without(params: Params) -> Params:

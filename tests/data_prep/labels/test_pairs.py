@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import itertools
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -266,3 +267,19 @@ def test_sources_without_a_vote_are_in_no_pair_where_that_is_asked_for(tmp_path)
     sources = {table[p[key]]["source_id"] for p in pairs for key in ("first_id", "second_id")}
     assert sources == {"s1", "s3"}
     assert "voted_only" not in PairConfig().as_json()
+
+
+def test_permuted_labels_are_dealt_among_the_same_pairs(data, tmp_path_factory):
+    label_pairs(data, CONFIG)
+    other = str(tmp_path_factory.mktemp("permuted"))
+    hand_table.write(pathlib.Path(other), hand_table.rows())
+    label_pairs(other, dataclasses.replace(CONFIG, permuted=True))
+    one, two = ({p["pair_id"]: p for p in pairs_of(folder)} for folder in (data, other))
+    assert one.keys() == two.keys()
+    assert any(one[key]["label"] != two[key]["label"] for key in one)
+    for source in {p["label_source"] for p in one.values()}:
+        both = (
+            sorted(p["label"] for p in found.values() if p["label_source"] == source)
+            for found in (one, two)
+        )
+        assert next(both) == next(both)

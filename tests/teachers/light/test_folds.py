@@ -1,8 +1,10 @@
 """Folds of rated pictures."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from vqa_jax.jobs.files import CorpusError
 from vqa_jax.teachers.light import folds
 
 
@@ -38,3 +40,18 @@ def test_every_kind_is_spread_evenly_and_the_seed_deals():
     assert np.bincount(fold[20:]).tolist() == [2] * 5
     assert fold.tolist() == folds.folds(np.arange(30), kinds, 5, seed=0).tolist()
     assert fold.tolist() != folds.folds(np.arange(30), kinds, 5, seed=1).tolist()
+
+
+def test_a_source_is_of_the_picture_whose_name_it_goes_on_from():
+    table = folds.FoldTable({"camera/s_1.jpg": 0, "camera/s_10.jpg": 1, "b.png": 2})
+    asked = ("s_1.jpg", "clips/s_10-pan.mkv", "x/s_10.zoom.2.mp4", "s_100.jpg", "b", "c.jpg")
+    assert [table.of(path) for path in asked] == [0, 1, 1, None, 2, None]
+
+
+def test_tables_that_do_not_tell_folds_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("path,mos\na.jpg,3\n")
+    with pytest.raises(CorpusError, match="no table of `teachers fit`"):
+        folds.read_folds(str(tmp_path / "a.csv"))
+    (tmp_path / "b.csv").write_text("path,fold\nx/a.jpg,0\ny/a.jpg,1\n")
+    with pytest.raises(CorpusError, match="two pictures are called a"):
+        folds.read_folds(str(tmp_path / "b.csv"))

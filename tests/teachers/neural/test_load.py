@@ -40,7 +40,7 @@ def _size(model) -> int:
     ("kind", "cfg", "besides", "millions"),
     [
         (FastVqa, FastVqaConfig(), _OFFSETS_3D, 29.97),
-        (Dover, DoverConfig(), _OFFSETS_3D, 58.06),
+        pytest.param(Dover, DoverConfig(), _OFFSETS_3D, 58.06, marks=pytest.mark.slow),
         pytest.param(
             *(MinimalisticVqa, minimalistic.VII, _OFFSETS_2D, 86.93), marks=pytest.mark.slow
         ),

@@ -6,12 +6,15 @@ near copies or a stated content connects is one group, and a group is in one fol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import os
+import re
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 
-from vqa_jax.jobs.files import key_hash
+from vqa_jax.jobs.files import CorpusError, key_hash
 
 _SIDE = 16  # of the grid of slopes
 NEAR_BITS = 40  # of 512: what near copies may differ in; strangers differ in about 250
@@ -83,3 +86,48 @@ def folds(group: np.ndarray, kinds: Sequence[str], number: int, seed: int) -> np
             found[k] = fold
             filled[fold] += size[k]
     return found[inverse]
+
+
+class FoldTable:
+    """Which fold a source belongs to, by its name.
+
+    A source belongs to the picture whose name, without folder and ending, it has or goes on from
+    with something else than a letter or digit: `ss01_10.jpg` and `ss01_10-pan.mkv` are of ss01_10.
+    """
+
+    def __init__(self, folds: Mapping[str, int]):
+        self._folds = {_stem(name): fold for name, fold in folds.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._folds)
+
+    def of(self, path: str) -> int | None:
+        """Fold of a source; None where it shows none of the pictures."""
+        name = _stem(path)
+        ends = [len(name), *(m.start() for m in re.finditer(r"[^0-9A-Za-z]", name))]
+        for end in sorted(ends, reverse=True):
+            if name[:end] in self._folds:
+                return self._folds[name[:end]]
+        return None
+
+
+def read_folds(path: str) -> FoldTable:
+    """The folds that `oof.csv` tells.
+
+    Raises:
+      CorpusError: there is no such table, or two pictures of one name are in different folds.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as text:
+            rows = [(row["path"], int(row["fold"])) for row in csv.DictReader(text)]
+    except (OSError, KeyError, ValueError) as error:
+        raise CorpusError(f"{path} is no table of `teachers fit` ({error!r})") from error
+    table = FoldTable(dict(rows))
+    for name, fold in rows:
+        if table.of(name) != fold:
+            raise CorpusError(f"{path}: two pictures are called {_stem(name)}: rename one")
+    return table
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
