@@ -32,15 +32,6 @@ _SIMULATORS = expand(
         *("optics", "sensor", "processing", "coding", "transmission"),
     )
 )
-_SLOW = (
-    "brighten",
-    "chroma_bleed",
-    "colour_cast",
-    "darken",
-    "jpeg",
-    "local_defocus",
-    "oversharpen",
-)
 _OF_MOTION = ("temporal", "transmission")  # kinds that a single frame does not show
 
 
@@ -78,15 +69,13 @@ def get_config() -> ConfigDict:
         "image:teachers:sources": 0.4,
         "image": 0.2,
         "image:simulator:across": 0.05,
-        # Whose order is learnt last.
-        **dict.fromkeys((f"image:simulator:{name}" for name in _SLOW), 0.012),
         "teachers": 0.05,
         "teachers:sources": 0.1,
         "simulator": 0.1,
     }
     train.severity_weight = 0.3
     train.token_dropout = 0.3
-    train.optim.total_steps = 2500
+    train.optim.total_steps = 1200
     train.optim.weight_decay = 0.5  # 2,100 contents must not be learnt by heart
     train.optim.warmup_steps = 100
     train.optim.peak_lr = 1e-3

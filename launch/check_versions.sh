@@ -53,6 +53,7 @@ done
 in_system() {
   local system
   system=$(cd -- "$1" && pwd) || die "$1 is not a folder" "make one: see --help"
+  shift
   local inside=/checkout/$(basename -- "$ROOT")
   mkdir -p "$system$inside" "$system/etc/ssl/certs"
   cp -L /etc/resolv.conf "$system/etc/resolv.conf"

@@ -19,6 +19,7 @@ from vqa_jax.devices.execution import Execution
 from vqa_jax.exchange import exported, student_io
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.media.preprocess import Preprocess
+from vqa_jax.models import int8
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer
@@ -27,7 +28,7 @@ from vqa_jax.scoring import placement
 from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.scoring.predictor import Path, Predictor, Video
 from vqa_jax.scoring.results import PairResult, Result
-from vqa_jax.settings import DTYPES, ScoreConfig, SettingsError
+from vqa_jax.settings import SCORING_DTYPES, ScoreConfig, SettingsError
 from vqa_jax.weights import bundle, companions
 
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
@@ -60,8 +61,9 @@ def load(
       mesh: how many devices share data, fsdp and tensor, or the mesh itself; None: all local
         devices, by the rule of `scoring.placement`.
       attention: "auto", the platform's kernel, or another of `settings.ATTENTION_KINDS`.
-      dtype: of weights and arithmetic; None: the student's own. Scores by another one differ, and
-        `Result.model` says so.
+      dtype: of weights and arithmetic, one of `settings.SCORING_DTYPES`; None: the student's own.
+        "int8" is for its layers, all else stays in the student's own. Scores by another one differ,
+        and `Result.model` says so.
       batch_size: groups of frames, or pairs, in one call of all devices; None: 32, or the next
         number that they can share.
 
@@ -73,14 +75,15 @@ def load(
       weights.WeightsError: the checkpoint's keys do not fit; all of them are listed.
     """
     programs.keep()
-    if dtype not in (None, *DTYPES):
-        raise SettingsError(f"dtype {dtype!r}: one of {', '.join(DTYPES)}")
+    if dtype not in (None, *SCORING_DTYPES):
+        raise SettingsError(f"dtype {dtype!r}: one of {', '.join(SCORING_DTYPES)}")
     if batch_size is not None and batch_size < 1:
         raise SettingsError(f"batch_size {batch_size} starts at 1")
     found = _find(path)
     cfg, spec, fingerprint = found.cfg, found.spec, found.fingerprint
-    if dtype and (cfg.param_dtype, cfg.compute_dtype) != (dtype, dtype):
-        cfg = dataclasses.replace(cfg, param_dtype=dtype, compute_dtype=dtype)
+    compute = cfg.compute_dtype if dtype == int8.DTYPE else dtype
+    if dtype and (cfg.param_dtype, cfg.compute_dtype) != (dtype, compute):
+        cfg = dataclasses.replace(cfg, param_dtype=dtype, compute_dtype=compute)
         spec = dataclasses.replace(spec, student=cfg) if spec else None
         fingerprint = f"{fingerprint}-{dtype}"
     wanted = placement.need(cfg, spec, found.tokenizer, found.anchors)

@@ -42,10 +42,12 @@ def test_command_refuses_batches_and_lengths_that_do_not_fit(capsys):
 def test_command_prints_what_was_planned(monkeypatch, capsys):
     seen = {}
 
-    def pretend(settings, spec, chips, mesh, steps, pairs, tokens):
-        seen.update(mesh=dict(mesh.shape), steps=steps, preset=spec.preset)
+    def pretend(settings, spec, chips, mesh, steps, pairs, tokens, dtype):
+        seen.update(mesh=dict(mesh.shape), steps=steps, preset=spec.preset, dtype=dtype)
         memory = plan.Memory(1, 2, 3, 4, 5, 17_000_000_000, -1e9)
-        return [plan.StepPlan("train", 8, 99, memory, 2.0, 0, 1.0, None, None, {}, (), {}, None, 1)]
+        return [
+            plan.StepPlan("train", 8, 99, memory, 2.0, 0, 0, 1.0, None, None, {}, (), {}, None, 1)
+        ]
 
     monkeypatch.setattr(plan, "plan_run", pretend)
     arguments = ["plan", "--config", "ov_7b:paper", "--topology=cpu:8", "--mesh=2,-1,1"]
@@ -55,7 +57,11 @@ def test_command_prints_what_was_planned(monkeypatch, capsys):
         "mesh": {"data": 2, "fsdp": 4, "tensor": 1},
         "steps": "train",
         "preset": "ov_7b",
+        "dtype": None,
     }
+    main.main([*arguments[:-1], "--steps=score", "--dtype=int8"])  # by the rule of scoring
+    assert seen["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1} and seen["dtype"] == "int8"
+    capsys.readouterr()
     main.main([*arguments, "--json"])
     plain = json.loads(capsys.readouterr().out)
     assert plain["steps"]["train"]["fits"] is False and plain["chips"] == 8

@@ -1,5 +1,6 @@
 """Decoding ahead: order kept, a bound on what waits, and an end at once."""
 
+import concurrent.futures
 import contextlib
 import itertools
 import threading
@@ -13,8 +14,14 @@ from vqa_jax.settings import DecodeLimits
 LIMITS = DecodeLimits(names=("of these", "tests alone"))
 
 
-def _decoded(items, decode, most=4):
-    with contextlib.closing(ahead.in_order(items, decode, LIMITS, most)) as found:
+@pytest.fixture(autouse=True)
+def own_threads(monkeypatch):
+    """Of as many as the test says, not of as many as an earlier one said."""
+    monkeypatch.setattr(ahead, "_pool", None)
+
+
+def _decoded(items, decode, most=4, size=lambda found: 0):
+    with contextlib.closing(ahead.in_order(items, decode, LIMITS, most, size)) as found:
         for item, future in found:
             yield item, future.result()
 
@@ -53,13 +60,44 @@ def test_no_more_than_asked_for_is_taken_before_it_is_needed(monkeypatch):
     assert len(taken) == 11
 
 
+class AtOnce:
+    """Threads that have always finished already."""
+
+    def submit(self, work, item):
+        """What an executor's does, done before it returns."""
+        future = concurrent.futures.Future()
+        future.set_result(work(item))
+        return future
+
+
+def test_fewer_wait_where_they_are_large(monkeypatch):
+    monkeypatch.setattr(ahead, "_ROOM", 100)
+    monkeypatch.setattr(ahead, "workers", lambda: 1)
+    monkeypatch.setattr(ahead, "_threads", AtOnce)
+    taken = []
+    items = (taken.append(k) or k for k in range(12))
+    found = _decoded(items, lambda item, child: item, 9, lambda item: 40 if item > 3 else 1)
+    ahead_of = [len(taken) - k for k, _ in found]
+    assert ahead_of == [7, 6, 5, 4, 3, 3, 3, 3, 3, 3, 2, 1]
+
+
+def test_threads_stay(monkeypatch):
+    monkeypatch.setattr(ahead, "workers", lambda: 1)
+
+    def decode(item, child):
+        return threading.get_ident()
+
+    seen = [thread for _ in range(3) for _, thread in _decoded(range(4), decode)]
+    assert len(set(seen)) == 1
+
+
 def test_errors_belong_to_their_item(monkeypatch):
     def decode(item, child):
         if item == 1:
             raise KeyError(item)
         return item
 
-    with contextlib.closing(ahead.in_order(range(3), decode, LIMITS, 2)) as found:
+    with contextlib.closing(ahead.in_order(range(3), decode, LIMITS, 2, int)) as found:
         results = [future.exception() or future.result() for _, future in found]
     assert results[::2] == [0, 2] and isinstance(results[1], KeyError)
 
@@ -77,7 +115,7 @@ def test_files_at_work_are_given_up_where_the_taker_leaves(monkeypatch):
             ended.append(error)
             raise
 
-    found = ahead.in_order(range(100), decode, LIMITS, 4)
+    found = ahead.in_order(range(100), decode, LIMITS, 4, lambda found: 0)
     item, future = next(found)
     assert (item, future.result()) == (0, None)
     found.close()  # returns, though the others would sleep for an hour

@@ -1,6 +1,7 @@
 """Decoding: the frames of the file, upright, in eight bits."""
 
 import fractions
+import gc
 import io
 
 import av
@@ -10,7 +11,8 @@ from PIL import Image
 
 from tests.fixtures.broken_files import encode, moving_frames
 from tests.fixtures.tolerances import TOLERANCES
-from vqa_jax.media import container, decode, probe
+from vqa_jax.media import container, decode, probe, view
+from vqa_jax.media.preprocess import Preprocess
 
 
 def test_lossless_frames_come_back_exactly(tmp_path):
@@ -44,6 +46,23 @@ def test_ten_bits_become_eight(tmp_path):
     path = encode(tmp_path / "420.mkv", video, codec="ffv1", pix_fmt="yuv420p10le")
     error = decode.read_segment(path, 0, 4).astype(float) - video
     np.testing.assert_allclose(error.mean((0, 1, 2)), 0, **TOLERANCES["fast_yuv_mean_levels"])
+
+
+def test_frames_go_when_nobody_holds_them(tmp_path):
+    """Not when Python next looks for rings of objects: a large video has thousands of frames."""
+    path = encode(tmp_path / "turned.mp4", rotation=90)
+    gc.collect()
+    gc.disable()
+    try:
+        before = _frames_at_hand()
+        view.video_input(path, Preprocess())
+        assert _frames_at_hand() == before
+    finally:
+        gc.enable()
+
+
+def _frames_at_hand() -> int:
+    return sum(isinstance(found, av.VideoFrame) for found in gc.get_objects())
 
 
 def test_real_clips(shared):

@@ -19,7 +19,7 @@ from vqa_jax.media.isolation import Isolated, LimitError
 from vqa_jax.settings import DecodeLimits
 
 LIMITS = DecodeLimits(seconds=60, memory_mb=500, names=("--seconds", "--memory"))
-PATIENT = 3.0  # seconds that a child surely starts in, on a machine that others use, too
+PATIENT = 6.0  # seconds that a child surely starts in, on a machine that others use, too
 
 
 @pytest.fixture(scope="module")

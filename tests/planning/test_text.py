@@ -14,7 +14,7 @@ CHIPS_OF = Topology("v5e:2x2", (2, 2), tuple(range(4)), CHIPS["v5e"])
 def _plan(step="train", spare=1e9, seconds=0.5):
     memory = Memory(1_000_000_000, 2, 3, 4, 5, 15_000_000_000, spare)
     paces = {"arithmetic": seconds, "hbm": 0.1, "step": seconds}
-    return StepPlan(step, 8, 99, memory, 2e12, 0, 1e12, 1.0, 2.0, {}, (), paces, 0.25, 1)
+    return StepPlan(step, 8, 99, memory, 2e12, 0, 0, 1e12, 1.0, 2.0, {}, (), paces, 0.25, 1)
 
 
 def test_hours_are_those_of_all_chips_for_all_pairs():
@@ -24,6 +24,13 @@ def test_hours_are_those_of_all_chips_for_all_pairs():
     plain = json.loads(json.dumps(text.as_dict([_plan()], CHIPS_OF, (1, 4, 1))))
     assert plain["steps"]["train"]["stage_chip_hours"] == pytest.approx(wanted)
     assert (plain["chips"], plain["mesh"]) == (4, [1, 4, 1])
+
+
+def test_videos_of_a_chip_hour_are_encoded_and_compared():
+    scoring = [_plan("encode"), _plan("suffix", seconds=1.5)]
+    assert text.videos_an_hour(scoring, CHIPS_OF) == pytest.approx(3600 * 8 / 2.0 / 4)
+    assert text.videos_an_hour(scoring[:1], CHIPS_OF) is None
+    assert "at most 3,600 videos a chip hour" in text.render(scoring, CHIPS_OF, (1, 4, 1))
 
 
 @pytest.mark.parametrize(

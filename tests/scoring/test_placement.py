@@ -10,6 +10,7 @@ from tests.fixtures import tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import loading
 from vqa_jax.devices import sharding
+from vqa_jax.models import int8
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.motion import extractor
 from vqa_jax.scoring import placement
@@ -113,3 +114,18 @@ def test_another_dtype_is_told_by_the_fingerprint_and_wrong_settings_are_refused
     for wrong in ({"dtype": "int4"}, {"batch_size": 0}, {"mesh": (9, 1, 1)}, {"attention": "x"}):
         with pytest.raises(SettingsError):
             loading.load(known, **wrong)
+
+
+def test_int8_scores_like_the_student_itself(known, tmp_path, monkeypatch):
+    monkeypatch.setattr(extractor, "load_extractor", tiny_corpus.StubExtractor)
+    plain, student = loading.load(known), loading.load(known, dtype="int8")
+    assert student.fingerprint == f"{plain.fingerprint}-int8"
+    for part, weight, inputs in (("llm", "wo", 2), ("vision", "w_up", 1)):
+        own = student._params[part]["layers"]
+        wanted = int8.quantized_weight(plain._params[part]["layers"][weight], inputs)
+        np.testing.assert_array_equal(own[weight], wanted[0])
+        np.testing.assert_allclose(own[int8.steps_of(weight)], wanted[1], rtol=1e-6)
+    levels = [tiny_corpus.write_video(str(tmp_path / f"{k}.mp4"), k) for k in (0, 1, 2)]
+    found, wanted = ([r.score for r in s.score_many(levels)] for s in (student, plain))
+    print(found, wanted)
+    np.testing.assert_allclose(found, wanted, **TOLERANCES["int8_score"])

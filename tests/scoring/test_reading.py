@@ -58,6 +58,24 @@ def test_a_picture_has_one_motion_token_of_zeros(tmp_path):
         assert found.motion.shape == (1, tiny_corpus.MOTION_DIM) and not found.motion.any()
 
 
+def test_tokens_take_the_place_of_frames_that_take_room(monkeypatch):
+    frames, motion = np.zeros((1, 2, 8, 8, 3), np.uint8), np.zeros((1, 4), np.float32)
+    error = MediaError("b", "decode", "broken")
+    videos = [("a", VideoInput(frames, motion)), ("b", error), ("c", VideoInput(frames, motion))]
+    small = np.zeros((1, 2, 4, 5), np.float16)
+
+    def tokens(seen):
+        return [VideoInput(small, video.motion) for video in seen]
+
+    assert reading.slimmed(videos, tokens) is videos
+    monkeypatch.setattr(reading, "_ROOM", 2 * frames.nbytes)
+    assert reading.slimmed(videos[:2], tokens) == videos[:2]
+    found = reading.slimmed(videos, tokens)
+    assert [name for name, _ in found] == ["a", "b", "c"] and found[1][1] is error
+    assert all(found[k][1].frames is small for k in (0, 2))
+    assert reading.slimmed(found, tokens) is found
+
+
 @pytest.mark.parametrize(
     ("value", "one"),
     [

@@ -69,7 +69,7 @@ def test_no_device_ever_holds_more_than_its_shards(corpus, given, tmp_path, monk
             most[device] = max(most[device], held - before[device])
         return array
 
-    monkeypatch.setattr("vqa_jax.weights.named.load_array", spied)
+    monkeypatch.setattr("vqa_jax.weights.stream.load_array", spied)
     state = _begun(begun, tmp_path)
     after = _held()
     assert len(most) == 8 and max(most.values()) == shard_bytes(abstract["params"])

@@ -20,7 +20,7 @@ from vqa_jax import extras, terminal
 from vqa_jax.cli import config
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs
-from vqa_jax.settings import ATTENTION_KINDS, DTYPES, DecodeLimits, SettingsError
+from vqa_jax.settings import ATTENTION_KINDS, SCORING_DTYPES, DecodeLimits, SettingsError
 
 LEFT = "this process has done its part; the rest is left to other processes"
 RESUMES = "what is finished is kept; the same command goes on from there"
@@ -184,7 +184,9 @@ def add_devices(command: Parser) -> None:
         "--attention", choices=ATTENTION_KINDS, default="auto", help="kernel (default: platform's)"
     )
     command.add_argument(
-        "--dtype", choices=DTYPES, help="of weights and arithmetic (default: the student's)"
+        "--dtype",
+        choices=SCORING_DTYPES,
+        help="of weights and arithmetic (default: the student's); int8 for its layers",
     )
     text = "groups of frames, or pairs, in one call of all devices (default: 32)"
     command.add_argument("--batch_size", type=int, help=text)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vqa_jax.cli import command
+from vqa_jax.settings import SCORING_DTYPES
 
 
 def add(commands: Any) -> None:
@@ -56,7 +57,13 @@ def add(commands: Any) -> None:
         commands, "plan", _plan, "What a run takes on chips not at hand.", takes_config=True
     )
     sub.add_argument("--topology", required=True, help="the chips, as v5e:4x4")
-    sub.add_argument("--mesh", help="data,fsdp,tensor; -1 takes what is left (default: config's)")
+    text = (
+        "data,fsdp,tensor; -1 takes what is left (default: config's; of --steps score, scoring's)"
+    )
+    sub.add_argument("--mesh", help=text)
+    sub.add_argument(
+        "--dtype", choices=SCORING_DTYPES, help="of the student that scores (default: its own)"
+    )
     sub.add_argument("--steps", choices=("train", "score", "all"), default="all")
     sub.add_argument("--pairs", type=int, help="global batch (default: config's, rounded up)")
     sub.add_argument("--tokens", type=int, help="pad sequences to this length")
@@ -157,9 +164,13 @@ def _plan(args: argparse.Namespace) -> command.Result:
     chips = topology.open_topology(args.topology)
     settings, spec = run_of(args.config, lambda _: "")
     with command.told_as_settings():
-        sizes = [int(size) for size in args.mesh.split(",")] if args.mesh else settings.mesh
-        mesh = sharding.make_mesh(sizes, chips.devices)
-        plans = plan.plan_run(settings, spec, chips, mesh, args.steps, args.pairs, args.tokens)
+        if args.mesh or args.steps != "score":
+            sizes = [int(size) for size in args.mesh.split(",")] if args.mesh else settings.mesh
+            mesh = sharding.make_mesh(sizes, chips.devices)
+        else:
+            mesh = plan.scoring_mesh(spec, chips, args.dtype)
+        asked = args.steps, args.pairs, args.tokens, args.dtype
+        plans = plan.plan_run(settings, spec, chips, mesh, *asked)
     shape = tuple(mesh.shape.values())
     fits = all(p.memory.spare is None or p.memory.spare >= 0 for p in plans)
     if args.json:

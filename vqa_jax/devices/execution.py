@@ -85,9 +85,32 @@ class Execution:
         """The devices that compute."""
         return tuple(self.mesh.devices.flat) if self.mesh else (jax.local_devices()[0],)
 
+    @property
+    def local_devices(self) -> tuple[jax.Device, ...]:
+        """Those of them that belong to this process."""
+        return tuple(d for d in self.devices if d.process_index == jax.process_index())
+
+    @property
+    def spans_processes(self) -> bool:
+        """Whether devices of other processes compute too: all must then make the same calls."""
+        return len(self.local_devices) < len(self.devices)
+
+    @property
+    def told(self) -> NamedSharding | None:
+        """Where results go that every process is to read; None: they stay where they are."""
+        return NamedSharding(self.mesh, PartitionSpec()) if self.spans_processes else None
+
     def rows(self, *arrays: Any) -> tuple[Any, ...]:
-        """Arrays whose first axis is the batch, on their devices; as they are without a mesh."""
-        return arrays if self.mesh is None else jax.device_put(arrays, batch_sharding(self.mesh))
+        """Arrays whose first axis is the batch, on their devices; as they are without a mesh.
+
+        Where the mesh spans processes each has all rows, and puts those of its devices there.
+        """
+        if self.mesh is None:
+            return arrays
+        place = batch_sharding(self.mesh)
+        if not self.spans_processes:
+            return jax.device_put(arrays, place)
+        return tuple(jax.make_array_from_callback(a.shape, place, a.__getitem__) for a in arrays)
 
     def spec(self, names: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
         """Mesh axes of an array with these logical axes; all whole without a mesh."""

@@ -25,6 +25,7 @@ class Chip:
 
     Attributes:
       peak: bf16 operations a second.
+      int8_peak: int8 operations a second.
       memory: bytes of HBM.
       bandwidth: bytes a second over HBM.
       links: bytes a second that a chip sends over all its interconnect links together.
@@ -32,6 +33,7 @@ class Chip:
     """
 
     peak: float
+    int8_peak: float
     memory: float
     bandwidth: float
     links: float
@@ -42,9 +44,9 @@ _DOCS = "https://cloud.google.com/tpu/docs/"
 
 # The documents state the interconnect's two directions together; `links` is one direction.
 CHIPS: dict[str, Chip] = {
-    "v5e": Chip(197e12, 16e9, 819e9, 400e9 / 2, _DOCS + "v5e"),
-    "v5p": Chip(459e12, 95e9, 2765e9, 1200e9 / 2, _DOCS + "v5p"),
-    "v6e": Chip(918e12, 32e9, 1638e9, 800e9 / 2, _DOCS + "v6e"),
+    "v5e": Chip(197e12, 393e12, 16e9, 819e9, 400e9 / 2, _DOCS + "v5e"),
+    "v5p": Chip(459e12, 918e12, 95e9, 2765e9, 1200e9 / 2, _DOCS + "v5p"),
+    "v6e": Chip(918e12, 1836e12, 32e9, 1638e9, 800e9 / 2, _DOCS + "v6e"),
 }
 
 # What devices call themselves -> bf16 operations a second, without sparsity. GPUs: NVIDIA's data

@@ -106,11 +106,15 @@ def load_params(
       run: where it computes.
 
     Raises:
-      ExportError: the self-test fails.
+      ExportError: the self-test fails, or int8 is wanted of Orbax's files.
       WeightsError: keys do not fit.
     """
     student = student or FunctionalStudent(found.spec.student)
     folder, like = found.folder, student.placed(run)
+    if found.form == "orbax" and student.cfg.is_int8:
+        raise ExportError(
+            f"{folder}: int8 is made of a student's folder, or of a safetensors export"
+        )
     if found.form == "orbax":
         import orbax.checkpoint as ocp  # slow to import, and other students need none of it
 

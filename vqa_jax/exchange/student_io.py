@@ -19,7 +19,7 @@ from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import Student, StudentConfig
 from vqa_jax.weights.reader import Checkpoint, WeightsError
 from vqa_jax.weights.rules import Path, Rule
-from vqa_jax.weights.stream import load_array
+from vqa_jax.weights.stream import load_parameter, stored
 
 Paths = str | pathlib.Path | Sequence[str | pathlib.Path]
 
@@ -70,11 +70,12 @@ def match_student(
     paths = [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
     cfg = student_config(paths) if cfg is None else cfg
     leaves = traverse_util.flatten_dict(FunctionalStudent(cfg).abstract())
+    held = stored(leaves)
     if unknown := [part for part in keep_initial if not any(_is_part(p, [part]) for p in leaves)]:
         known = sorted({path[0] for path in leaves})
         raise ValueError(f"no such part of this student: {unknown}; its parts are {known}")
-    scratch = [p for p in leaves if _is_part(p, keep_initial) or p[-1].startswith("lora_")]
-    holders: dict[Path, list[tuple[Checkpoint, Rule]]] = {p: [] for p in leaves if p not in scratch}
+    scratch = [p for p in held if _is_part(p, keep_initial) or p[-1].startswith("lora_")]
+    holders: dict[Path, list[tuple[Checkpoint, Rule]]] = {p: [] for p in held if p not in scratch}
     problems: dict[str, list[str]] = {}
     for path in paths:
         checkpoint = Checkpoint(path)
@@ -201,7 +202,7 @@ def load_params(
         total=source.nbytes, desc="load", unit="B", unit_scale=True, delay=5, mininterval=5
     ) as bar:
         for path, (checkpoint, rule) in source.found.items():
-            flat[path] = load_array(checkpoint, rule, leaves[path])
+            flat |= load_parameter(checkpoint, rule, leaves, path)
             bar.update(sum(map(checkpoint.nbytes, rule.keys(leaves[path].shape))))
     return traverse_util.unflatten_dict({path: flat[path] for path in leaves})
 

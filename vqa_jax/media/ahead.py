@@ -2,7 +2,9 @@
 
 Each worker is a thread that waits for a child process of its own (`isolation`), so that decoding
 takes as many processors as there are and runs while the device computes. What has been decoded and
-not yet been taken is bounded, however many files there are and however slow the taker is.
+not yet been taken is bounded, however many files there are, whatever their size and however slow
+the taker is. The threads stay: glibc gives a new thread another part of the heap, which would keep
+what its files took.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ from vqa_jax.settings import DecodeLimits
 
 _Item, _Found = TypeVar("_Item"), TypeVar("_Found")
 _MOST_WORKERS = 16  # a decoder's imports alone take a hundred megabytes
+_ROOM = 1 << 27  # bytes that wait to be taken, where that leaves every worker a file
+
+_pool: concurrent.futures.ThreadPoolExecutor | None = None
+_lock = threading.Lock()
 
 
 def workers() -> int:
@@ -34,6 +40,7 @@ def in_order(
     decode: Callable[[_Item, Isolated], _Found],
     limits: DecodeLimits,
     most: int,
+    size: Callable[[_Found], int],
 ) -> Iterator[tuple[_Item, concurrent.futures.Future[_Found]]]:
     """Yields each item with a future of what `decode` makes of it, in order.
 
@@ -43,7 +50,8 @@ def in_order(
       items: may be endless; `most` of them are taken before they are needed.
       decode: called in a thread with an item and a child that nobody else uses meanwhile.
       limits: of each file.
-      most: items that are being decoded or wait to be taken.
+      most: items that are being decoded or wait to be taken; fewer where they are large.
+      size: bytes of what an item was decoded to.
     """
     busy: set[Isolated] = set()
     ended = threading.Event()
@@ -60,11 +68,21 @@ def in_order(
 
     waiting: collections.deque[tuple[_Item, concurrent.futures.Future[_Found]]]
     waiting = collections.deque()
-    pool = concurrent.futures.ThreadPoolExecutor(workers(), thread_name_prefix="decode")
+    typical = 0.0
+
+    def held() -> float:
+        """Bytes of what is decoded, and of what will be if it is like that."""
+        nonlocal typical
+        done = [future for _, future in waiting if future.done()]
+        sizes = [size(future.result()) for future in done if future.exception() is None]
+        typical = sum(sizes) / len(sizes) if sizes else typical
+        return sum(sizes) + typical * (len(waiting) - len(done))
+
+    pool, least = _threads(), workers()
     try:
         for item in items:
             waiting.append((item, pool.submit(one, item)))
-            if len(waiting) >= most:
+            while len(waiting) >= most or (len(waiting) > least and held() > _ROOM):
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
@@ -74,4 +92,21 @@ def in_order(
             future.cancel()
         for child in list(busy):
             child.kill()
-        pool.shutdown()
+        concurrent.futures.wait([future for _, future in waiting])
+
+
+def _threads() -> concurrent.futures.ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = concurrent.futures.ThreadPoolExecutor(workers(), thread_name_prefix="decode")
+        return _pool
+
+
+def _forget() -> None:
+    """In a fork: the threads are its parent's, and the lock may be held by another of its."""
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -25,6 +25,7 @@ from collections.abc import Callable
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.video.reformatter import (
     ColorPrimaries,
     ColorRange,
@@ -89,6 +90,22 @@ def describe(frame: av.VideoFrame, stream: VideoStream | None = None) -> Colour:
     )
 
 
+def side_data(frame: av.VideoFrame, kind: str) -> SideData | None:
+    """What the stream says beside a frame's picture; None where it does not speak of that.
+
+    Not by `frame.side_data`, which the frame would keep and which keeps the frame: a picture then
+    stays in memory until Python looks for such rings, hundreds of pictures later.
+
+    Args:
+      frame: as decoded.
+      kind: a name of `av.sidedata.sidedata.Type`.
+
+    Raises:
+      ValueError: there is something of a kind newer than PyAV's list.
+    """
+    return SideDataContainer(frame).get(kind)
+
+
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """(transpose, then flip left-right, then flip up-down) of the frame's display matrix.
 
@@ -97,7 +114,7 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     data PyAV cannot list are turned, but stay mirrored.
     """
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = side_data(frame, "DISPLAYMATRIX")
     except ValueError:  # some side data of a kind newer than PyAV's list (EXIF of a picture)
         turns = round(frame.rotation / 90) % 4  # counter-clockwise
         return turns % 2 == 1, turns in (2, 3), turns in (1, 2)

@@ -155,7 +155,7 @@ class _Survey:
 
 def _has_dolby_metadata(frame: av.VideoFrame) -> bool:
     try:
-        return frame.side_data.get("DOVI_METADATA") is not None
+        return colour.side_data(frame, "DOVI_METADATA") is not None
     except ValueError:  # beside it is something of a kind that PyAV does not know
         return False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -36,7 +36,8 @@ class FrozenTower:
             with executing(run):
                 return statistics(params, frames)
 
-        self._statistics, self._params, self._run = jax.jit(placed), params, run
+        self._statistics = jax.jit(placed, out_shardings=run.told)
+        self._params, self._run = params, run
 
     @classmethod
     def of_student(
@@ -56,18 +57,18 @@ class FrozenTower:
         found: list[np.ndarray] = [np.zeros(0, TOKEN_DTYPE)] * len(videos)
         for size in sorted({video.shape[1:] for video in videos}):
             alike = [k for k, video in enumerate(videos) if video.shape[1:] == size]
-            tokens = self._tokens(np.concatenate([videos[k] for k in alike]))
+            tokens = self._tokens([frame for k in alike for frame in videos[k]])
             ends = np.cumsum([len(videos[k]) for k in alike])[:-1]
             for k, part in zip(alike, np.split(tokens, ends), strict=True):
                 found[k] = part
         return found
 
-    def _tokens(self, frames: np.ndarray) -> np.ndarray:
+    def _tokens(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         found, size = [], FRAMES_AT_ONCE * self._run.ways
         for start in range(0, len(frames), size):
             chunk = frames[start : start + size]
-            filler = np.zeros((size - len(chunk), *chunk.shape[1:]), np.uint8)
-            (padded,) = self._run.rows(np.concatenate([chunk, filler]))
+            filler = [np.zeros_like(chunk[0])] * (size - len(chunk))
+            (padded,) = self._run.rows(np.stack([*chunk, *filler]))
             tokens = self._statistics(self._params, padded)
             found.append(np.asarray(tokens)[: len(chunk)].astype(TOKEN_DTYPE))
         return np.concatenate(found)

@@ -5,7 +5,7 @@ so that a model can be built with or without a mesh; `devices.sharding` maps the
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from vqa_jax.devices.execution import current, on_shards, total
+from vqa_jax.models import int8
 
 Initializer = Callable[[jax.Array, tuple[int, ...], jnp.dtype], jax.Array]
 
@@ -87,9 +88,15 @@ def _drawn(
 
 
 def stacked(module: nnx.Module, dtype: jnp.dtype) -> dict[str, jax.Array]:
-    """The module's own parameters by attribute name, in the compute dtype, ready for a scan."""
-    own = {name: value for name, value in vars(module).items() if isinstance(value, nnx.Param)}
-    return {name: value[...].astype(dtype) for name, value in own.items()}
+    """The module's own parameters by attribute name, in the compute dtype, ready for a scan.
+
+    Weights of codes and steps (`int8`) stay in their own.
+    """
+    own = {name: value[...] for name, value in vars(module).items() if isinstance(value, nnx.Param)}
+    return {
+        name: value if value.dtype == jnp.int8 or int8.is_steps(name) else value.astype(dtype)
+        for name, value in own.items()
+    }
 
 
 def axis_names(module: nnx.Module, *, stacked: bool = False) -> dict[str, tuple[str | None, ...]]:
@@ -97,6 +104,21 @@ def axis_names(module: nnx.Module, *, stacked: bool = False) -> dict[str, tuple[
     own = {name: value for name, value in vars(module).items() if isinstance(value, nnx.Param)}
     names = {name: tuple(value.get_metadata()["out_sharding"]) for name, value in own.items()}
     return {name: axes[1:] if stacked else axes for name, axes in names.items()}
+
+
+def dense(equation: str, x: jax.Array, p: Mapping[str, jax.Array], weight: str) -> jax.Array:
+    """A matmul of a layer: with the weight as it is, or in int8 where it is codes and steps.
+
+    Args:
+        equation: einsum of input and weight; the result's axes are the input's, then the weight's.
+        x: input.
+        p: one layer's parameters.
+        weight: name in `p`.
+    """
+    steps = p.get(int8.steps_of(weight))
+    if steps is None:
+        return jnp.einsum(equation, x, p[weight])
+    return int8.dense(equation, x, p[weight], steps)
 
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vqa_jax.models.layers import dense as plain_dense
 from vqa_jax.models.layers import fan_in, zeros
 
 # Weight -> how many of its axes are inputs (after `layers`).
@@ -61,7 +62,7 @@ def dense(
         p: one layer's parameters.
         scale: alpha / r.
     """
-    out = jnp.einsum(equation, x, p[weight])
+    out = plain_dense(equation, x, p, weight)
     first, second = names_of(weight)
     if first not in p:
         return out

@@ -11,6 +11,7 @@ from vqa_jax.devices.execution import on_shards, recomputed, total
 from vqa_jax.models.attention import attention
 from vqa_jax.models.layers import (
     axis_names,
+    dense,
     fan_in,
     layer_norm,
     param,
@@ -19,6 +20,9 @@ from vqa_jax.models.layers import (
     zeros,
 )
 from vqa_jax.models.layers import ones as ones_init
+
+# Weight of the layers -> how many of its axes are inputs (after `layers`).
+INPUT_AXES = {"wq": 1, "wk": 1, "wv": 1, "wo": 2, "w_up": 1, "w_down": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +96,16 @@ class SiglipLayers(nnx.Module):
 def _layer(p: dict[str, jax.Array], x: jax.Array, cfg: SiglipConfig) -> jax.Array:
     """One pre-norm encoder layer on one device's frames and heads, [N, P, D] -> [N, P, D]."""
     h = layer_norm(x, p["norm1_scale"], p["norm1_bias"], cfg.norm_eps)
-    query = jnp.einsum("npd,dqe->npqe", h, p["wq"]) + p["bq"]
-    key = jnp.einsum("npd,dqe->npqe", h, p["wk"]) + p["bk"]
-    value = jnp.einsum("npd,dqe->npqe", h, p["wv"]) + p["bv"]
-    out = jnp.einsum("npqe,qed->npd", attention(query, key, value), p["wo"])
+    query = dense("npd,dqe->npqe", h, p, "wq") + p["bq"]
+    key = dense("npd,dqe->npqe", h, p, "wk") + p["bk"]
+    value = dense("npd,dqe->npqe", h, p, "wv") + p["bv"]
+    out = dense("npqe,qed->npd", attention(query, key, value), p, "wo")
     x = x + total(out, "heads", query.shape[2], cfg.num_heads) + p["bo"]
     h = layer_norm(x, p["norm2_scale"], p["norm2_bias"], cfg.norm_eps)
     # One row a token: weight gradients over two token axes cost a CPU half as much again.
     h = h.reshape(-1, h.shape[-1])
-    h = jax.nn.gelu(h @ p["w_up"] + p["b_up"], approximate=True)
-    out = total(h @ p["w_down"], "mlp", h.shape[-1], cfg.mlp_dim)
+    h = jax.nn.gelu(dense("nd,di->ni", h, p, "w_up") + p["b_up"], approximate=True)
+    out = total(dense("ni,id->nd", h, p, "w_down"), "mlp", h.shape[-1], cfg.mlp_dim)
     return x + out.reshape(x.shape) + p["b_down"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from vqa_jax.devices.execution import on_shards
+from vqa_jax.models import int8, lora, siglip
 from vqa_jax.models.cell_tower import CellTower, CellTowerConfig
 from vqa_jax.models.layers import Projector, fan_in, param, truncated_normal, zeros
 from vqa_jax.models.qwen2 import KVCache, Qwen2, Qwen2Config, prefix_positions
@@ -24,7 +25,9 @@ class StudentConfig:
     motion_scale: factor on the motion features before their projector (the tiny extractor's are
     small). projector_skip: the frames' projector has a linear layer beside its two, see
     `layers.Projector`. num_severity_classes: classes of the auxiliary head; 0 leaves it out.
-    param_dtype: storage; compute_dtype: matmuls (softmax and norms are float32 always).
+    param_dtype: storage; compute_dtype: matmuls (softmax and norms are float32 always). param_dtype
+    "int8": the layers of decoder and SigLIP compute in it (`models.int8`), all else is in
+    compute_dtype.
     """
 
     vision: SiglipConfig | CellTowerConfig
@@ -35,6 +38,11 @@ class StudentConfig:
     num_severity_classes: int = 0
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether layers hold and multiply whole numbers."""
+        return self.param_dtype == int8.DTYPE
 
     @property
     def tokens_per_frame(self) -> int:
@@ -105,7 +113,7 @@ class Student(nnx.Module):
     def __init__(self, cfg: StudentConfig, rngs: nnx.Rngs):
         """Builds the student for training from scratch; weights may be loaded over it."""
         self.cfg = cfg
-        dtype = cfg.param_dtype
+        dtype = cfg.compute_dtype if cfg.is_int8 else cfg.param_dtype
         D, width = cfg.embed_dim, cfg.vision.embed_dim
         tower = CellTower if isinstance(cfg.vision, CellTowerConfig) else Siglip
         self.vision = tower(cfg.vision, rngs, dtype, cfg.compute_dtype)
@@ -119,6 +127,10 @@ class Student(nnx.Module):
                 rngs, fan_in(width), (width, classes), ("embed", None), dtype
             )
             self.severity_bias = param(rngs, zeros, (classes,), (None,), dtype)
+        if cfg.is_int8:
+            int8.quantize(self.llm.layers, lora.TARGETS)
+            if isinstance(self.vision, Siglip):
+                int8.quantize(self.vision.layers, siglip.INPUT_AXES)
 
     def tower_tokens(self, frames: jax.Array) -> jax.Array:
         """Tower tokens before projection and pooling: uint8 [..., F, H, W, 3] -> [..., F, P0, W].

@@ -31,11 +31,13 @@ class Count:
       total: all of them.
       kernels: those inside Pallas kernels and registered custom calls.
       unknown_loops: `while` loops whose number of rounds the jaxpr does not tell; counted once.
+      int8: those of products of int8, additions of int32 among them.
     """
 
     total: float
     kernels: float
     unknown_loops: int
+    int8: float = 0.0
 
 
 def _attention_forward(equation: Any) -> float:
@@ -105,6 +107,7 @@ class _Counter:
 
     def __init__(self) -> None:
         self.kernels = 0.0
+        self.int8 = 0.0
         self.unknown_loops = 0
 
     def jaxpr(self, jaxpr: Any, known: Sequence[Any], times: float) -> float:
@@ -129,7 +132,9 @@ class _Counter:
         """Operations of one equation, all its inner jaxprs included."""
         name, params = equation.primitive.name, equation.params
         if name == "dot_general":
-            return times * _dot_general(equation)
+            cost = times * _dot_general(equation)
+            self.int8 += cost * all(v.aval.dtype == np.int8 for v in equation.invars[:2])
+            return cost
         if name == "conv_general_dilated":
             return times * _convolution(equation)
         if name in PRIMITIVE_COSTS:
@@ -189,7 +194,7 @@ def count_jaxpr(closed: Any) -> Count:
     else:
         closed = type(closed)(jaxpr, [])
     total = counter.jaxpr(closed, [None] * sum(used), 1.0)
-    return Count(total, counter.kernels, counter.unknown_loops)
+    return Count(total, counter.kernels, counter.unknown_loops, counter.int8)
 
 
 def count(function: Callable[..., Any], *args: Any) -> Count:

@@ -10,6 +10,7 @@ the slowest of arithmetic, HBM and interconnect, each at its published peak.
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import re
 import tempfile
@@ -26,12 +27,13 @@ from vqa_jax.devices import sharding as parallel
 from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.devices.topology import Topology
 from vqa_jax.models import flops as model_flops
-from vqa_jax.models import qwen2
+from vqa_jax.models import int8, qwen2
 from vqa_jax.models.flops import PairShape
 from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.models.student import StudentConfig
 from vqa_jax.planning import flops, hlo
 from vqa_jax.planning.shapes import PromptSize, abstract_batch, pair_shape, prompt_size, shard_bytes
-from vqa_jax.scoring import engine
+from vqa_jax.scoring import engine, placement
 from vqa_jax.settings import TrainConfig
 from vqa_jax.training import optim
 from vqa_jax.training import step as train_step
@@ -74,6 +76,7 @@ class StepPlan:
       memory: of a chip.
       executed: floating-point operations of all chips.
       kernels: those of them inside custom kernels.
+      int8: those of them on whole numbers, for which the chip has another peak.
       model: model FLOPs of all chips (`models.flops`).
       hbm, interconnect: bytes of a chip; None where the step was not compiled.
       collectives: {kind: {count, gigabytes}} of a chip.
@@ -89,6 +92,7 @@ class StepPlan:
     memory: Memory
     executed: float
     kernels: float
+    int8: float
     model: float
     hbm: float | None
     interconnect: float | None
@@ -107,6 +111,7 @@ def plan_run(
     steps: str = "all",
     pairs: int | None = None,
     tokens: int | None = None,
+    dtype: str | None = None,
 ) -> list[StepPlan]:
     """Compiles the training step of a run, and the two steps of scoring with its student.
 
@@ -118,6 +123,7 @@ def plan_run(
       steps: "train", "score" or "all".
       pairs: global batch; None: the run's, rounded up to a multiple of the devices that share it.
       tokens: length to pad sequences to; None: no more than a pair of most frames has.
+      dtype: of the weights that score; None: the student's compute dtype.
 
     Raises:
       ValueError: `pairs` does not divide over the mesh, or `tokens` is too few.
@@ -131,13 +137,29 @@ def plan_run(
     config = train_step.StepConfig.of(settings, text.level_ids, level_index)
     shape = pair_shape(spec, text, pairs, settings.input.answer, tokens)
     trained = FunctionalStudent(with_additions(spec.student, settings.lora_rank))
-    plain = FunctionalStudent(spec.student)
+    plain = FunctionalStudent(scoring_config(spec.student, dtype))
     plans = []
     if steps != "score":
         plans.append(plan_training(trained, config, spec, shape, topology, mesh))
     if steps != "train":
         plans += plan_scoring(plain, spec, text, ways, topology, mesh)
     return plans
+
+
+def scoring_config(cfg: StudentConfig, dtype: str | None) -> StudentConfig:
+    """The student as scoring loads it: in its compute dtype, or with layers in int8."""
+    compute = cfg.compute_dtype if dtype in (None, int8.DTYPE) else dtype
+    return dataclasses.replace(cfg, param_dtype=dtype or compute, compute_dtype=compute)
+
+
+def scoring_mesh(spec: bundle.StudentSpec, topology: Topology, dtype: str | None) -> Mesh:
+    """The mesh that scoring takes by its own rule (`placement.sizes_by_rule`)."""
+    cfg, text = scoring_config(spec.student, dtype), prompt_size(spec)
+    prefixes = NUM_ANCHORS * (spec.bank.stride + text.scoring)
+    wanted = placement.Need(placement.weight_bytes(cfg), placement.cache_bytes(cfg, prefixes))
+    memory = topology.chip.memory if topology.chip else math.inf
+    sizes = placement.sizes_by_rule(wanted, len(topology.devices), memory)
+    return parallel.make_mesh(sizes, topology.devices)
 
 
 def plan_training(
@@ -183,7 +205,7 @@ def plan_scoring(
     anchors, whose keys and values are cached.
 
     Args:
-      student: architecture; weights are stored in its compute dtype.
+      student: architecture; weights are stored in its compute dtype, or in int8.
       spec: how it sees videos.
       text: sizes of its prompt.
       videos: in one global batch.
@@ -192,7 +214,8 @@ def plan_scoring(
     """
     cfg, sharding = student.cfg, parallel.batch_sharding(mesh)
     dtype = jnp.dtype(cfg.compute_dtype)
-    params = parallel.placed(student.abstract(), student.shardings(mesh), dtype)
+    stored_in = None if cfg.is_int8 else dtype
+    params = parallel.placed(student.abstract(), student.shardings(mesh), stored_in)
 
     def make(kind: Any, *dims: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(dims, kind, sharding=sharding)
@@ -298,7 +321,7 @@ def _plan(
             None if limit is None else limit - total,
         )
         traffic = hlo.traffic(text)
-    bounds = _bounds(count.total, traffic, topology)
+    bounds = _bounds(count, traffic, topology)
     chips = len(topology.devices)
     mfu = model / (bounds["step"] * chips * topology.chip.peak) if bounds else None
     return StepPlan(
@@ -308,6 +331,7 @@ def _plan(
         memory=memory,
         executed=count.total,
         kernels=count.kernels,
+        int8=count.int8,
         model=model,
         hbm=traffic.hbm if traffic else None,
         interconnect=traffic.interconnect if traffic else None,
@@ -346,12 +370,15 @@ def _needed_bytes(message: str) -> int | None:
     return int(float(found.group(1)) * scale)
 
 
-def _bounds(executed: float, traffic: hlo.Traffic | None, topology: Topology) -> dict[str, float]:
+def _bounds(
+    count: flops.Count, traffic: hlo.Traffic | None, topology: Topology
+) -> dict[str, float]:
     if topology.chip is None or traffic is None:
         return {}
     chip = topology.chip
     parts = {
-        "arithmetic": executed / len(topology.devices) / chip.peak,
+        "arithmetic": ((count.total - count.int8) / chip.peak + count.int8 / chip.int8_peak)
+        / len(topology.devices),
         "hbm": traffic.hbm / chip.bandwidth,
         "interconnect": sum(
             c.sent / (chip.links * topology.link_share(c.group)) for c in traffic.collectives

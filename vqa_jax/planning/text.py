@@ -18,6 +18,15 @@ def chip_hours(plan: StepPlan, topology: Topology) -> float | None:
     return STAGE_PAIRS / plan.pairs * plan.seconds["step"] * len(topology.devices) / 3600
 
 
+def videos_an_hour(plans: Sequence[StepPlan], topology: Topology) -> float | None:
+    """Videos that a chip scores in an hour at the roofline's pace; None without one."""
+    steps = {plan.step: plan for plan in plans}
+    if not {"encode", "suffix"} <= steps.keys() or not all(plan.seconds for plan in plans):
+        return None
+    seconds = steps["encode"].seconds["step"] + steps["suffix"].seconds["step"]
+    return 3600 * steps["encode"].pairs / seconds / len(topology.devices)
+
+
 def as_dict(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) -> dict[str, Any]:
     """Plain values: bytes, operations and seconds, as StepPlan names them."""
     steps = {}
@@ -34,6 +43,7 @@ def as_dict(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) 
         "chips": len(topology.devices),
         "chip": chip,
         "mesh": list(mesh),
+        "videos_a_chip_hour": videos_an_hour(plans, topology),
         "formula": FORMULA,
         "steps": steps,
     }
@@ -46,11 +56,18 @@ def render(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) -
     if topology.chip:
         chip = topology.chip
         lines.append(
-            f"a chip: {chip.peak / 1e12:g} TFLOP/s bf16, {chip.memory / 1e9:g} GB at "
+            f"a chip: {chip.peak / 1e12:g} TFLOP/s bf16, {chip.int8_peak / 1e12:g} int8, "
+            f"{chip.memory / 1e9:g} GB at "
             f"{chip.bandwidth / 1e9:g} GB/s, interconnect {chip.links / 1e9:g} GB/s ({chip.source})"
         )
     for plan in plans:
         lines += ["", *_step(plan, topology)]
+    videos = videos_an_hour(plans, topology)
+    if videos is not None:
+        lines += [
+            "",
+            f"scoring: at most {videos:,.0f} videos a chip hour, each against all anchors",
+        ]
     return "\n".join([*lines, "", FORMULA])
 
 
@@ -74,7 +91,8 @@ def _step(plan: StepPlan, topology: Topology) -> list[str]:
     lines.append(f"    while it starts {_gb(memory.start)}")
     lines.append(
         f"  FLOPs           model {plan.model / 1e12:.4g} T, executed {plan.executed / 1e12:.4g} T "
-        f"({plan.model / plan.executed:.3f}), {plan.kernels / 1e12:.4g} T in kernels; all chips"
+        f"({plan.model / plan.executed:.3f}), {plan.kernels / 1e12:.4g} T in kernels, "
+        f"{plan.int8 / 1e12:.4g} T in int8; all chips"
     )
     if plan.hbm is not None and plan.interconnect is not None:
         lines.append(

@@ -172,15 +172,15 @@ class Engine:
             FrozenTower.of_student(student, self._params, self._run) if spec.tower else None
         )
         self._encode, self._compare = self._jit(steps.encode), self._jit(steps.compare)
-        self._prefix, self._suffix = self._jit(steps.prefix), self._jit(suffix)
+        self._prefix, self._suffix = self._jit(steps.prefix, told=False), self._jit(suffix)
 
-    def _jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _jit(self, function: Callable[..., Any], told: bool = True) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*inputs):
             with executing(self._run):
                 return function(*inputs)
 
-        return jax.jit(run)
+        return jax.jit(run, out_shardings=self._run.told if told else None)
 
     def _padded(self, count: int) -> int:
         """Rows that `count` rows are padded to: a quarter more at most, few different ones.

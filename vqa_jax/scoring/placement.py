@@ -50,15 +50,24 @@ def need(
     anchors: AnchorSet | None,
 ) -> Need:
     """What a student and its anchors take; without prompt or anchors only the weights count."""
-    leaves = jax.tree.leaves(FunctionalStudent(cfg).abstract())
-    weights = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    weights = weight_bytes(cfg)
     if spec is None or tokenizer is None or anchors is None:
         return Need(weights)
     tokens = len(prompt.scoring_ids(tokenizer)) + spec.bank.stride  # of a prefix, at most
     rows = sum(len(video.frames) for video in anchors.inputs)
+    return Need(weights, cache_bytes(cfg, rows * tokens))
+
+
+def weight_bytes(cfg: StudentConfig) -> int:
+    """Bytes of a student's parameters."""
+    leaves = jax.tree.leaves(FunctionalStudent(cfg).abstract())
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def cache_bytes(cfg: StudentConfig, tokens: int) -> int:
+    """Bytes of the keys and values of so many tokens."""
     llm, width = cfg.llm, jax.numpy.dtype(cfg.compute_dtype).itemsize
-    cell = 2 * llm.num_layers * llm.num_kv_heads * llm.head_dim * width
-    return Need(weights, rows * tokens * cell)
+    return tokens * 2 * llm.num_layers * llm.num_kv_heads * llm.head_dim * width
 
 
 def sizes_by_rule(wanted: Need, devices: int, memory: float) -> tuple[int, int, int]:

@@ -134,9 +134,10 @@ class Predictor:
         read = self._reader.read_all(videos, fps, config.limits, self.batch_size)
         with contextlib.closing(read):
             for named in read:
-                waiting.append(named)
-                groups = sum(len(v.frames) for _, v in waiting if isinstance(v, VideoInput))
-                if groups >= judge.engine.batch_size or len(waiting) >= judge.engine.batch_size:
+                with self._lock:
+                    waiting = reading.slimmed([*waiting, named], judge.engine.tower_tokens)
+                rows = [len(v.frames) if isinstance(v, VideoInput) else 1 for _, v in waiting]
+                if sum(rows) >= judge.engine.batch_size:
                     yield from self._results(judge, waiting, config)
                     waiting = []
             yield from self._results(judge, waiting, config)
@@ -156,8 +157,7 @@ class Predictor:
         results = []
         for path, video in videos:
             if isinstance(video, MediaError):
-                reason = f"{video.reason} [{video.stage}]"
-                results.append(Result(path, error=reason, **facts))
+                results.append(Result(path, error=f"{video.reason} [{video.stage}]", **facts))
                 continue
             found = next(verdicts)
             numbers = {"score": found.score.score} if w2s else dataclasses.asdict(found.score)
@@ -296,9 +296,9 @@ class Predictor:
 
     @functools.cached_property
     def _reader(self) -> Reader:
-        spec, devices = self.engine.spec, self._run.devices
+        spec, devices = self.engine.spec, self._run.local_devices
         load = functools.partial(extractor.load_for, self._folder, spec, devices)
-        return Reader(spec, functools.cache(load))
+        return Reader(spec, functools.cache(load), self._run.spans_processes)
 
     def encode(self, video: Source) -> EncodedVideo:
         """Decodes and encodes one video.
@@ -348,7 +348,7 @@ class Predictor:
                 with executing(self._run):
                     return function(self._student.bind(params), *inputs)
 
-            self._applied[function] = jax.jit(bound)
+            self._applied[function] = jax.jit(bound, out_shardings=self._run.told)
         return np.asarray(self._applied[function](self._params, *inputs))
 
     def level_logits(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import jax
 import numpy as np
 
+from vqa_jax.devices import hosts
 from vqa_jax.media import ahead, isolation, sources, view
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.isolation import Isolated
@@ -19,6 +22,7 @@ from vqa_jax.scoring.engine import VideoInput
 from vqa_jax.settings import DecodeLimits
 from vqa_jax.weights.bundle import StudentSpec
 
+_ROOM = 1 << 26  # bytes of frames that wait to fill a batch
 BATCH_AXES = 5  # of a batch of videos' frames
 # Encoded (a path, URL, open file or bytes), or frames uint8 RGB [T, H, W, 3] of any array library.
 Video = Source | np.ndarray | jax.Array
@@ -33,6 +37,11 @@ class Seen:
     notes: str = ""
     still: bool = False
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return self.frames.nbytes + self.clips.nbytes
+
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
@@ -41,10 +50,13 @@ class Reader:
     Attributes:
       spec: of the student.
       extractor: gives its motion extractor; asked when the first video has been decoded.
+      together: other processes read the same videos at the same time: one that any of them cannot
+        read is none for all.
     """
 
     spec: StudentSpec
     extractor: Callable[[], MotionExtractor]
+    together: bool = False
 
     def read(self, video: Video, fps: float | None, limits: DecodeLimits) -> VideoInput:
         """One video; errors as `Predictor.read`."""
@@ -63,7 +75,7 @@ class Reader:
           videos: may be endless.
           fps: frames a second of those that are frames.
           limits: of each file.
-          most: videos that are decoded and not yet taken.
+          most: videos that are decoded and not yet taken; fewer where they are large.
 
         Raises:
           view.FramesError: frames that are no video, or without fps.
@@ -73,18 +85,23 @@ class Reader:
             return self.seen(video, fps, limits, child)
 
         waiting: list[tuple[str, Seen | MediaError]] = []
-        with contextlib.closing(ahead.in_order(videos, decode, limits, most)) as decoded:
+        size = operator.attrgetter("nbytes")
+        with contextlib.closing(ahead.in_order(videos, decode, limits, most, size)) as decoded:
             for video, future in decoded:
                 name = name_of(video)
-                try:
-                    waiting.append((name, future.result()))
-                except MediaError as error:
-                    waiting.append((name, error))
+                waiting.append((name, self._agreed(name, _outcome(future))))
                 clips = sum(len(s.clips) for _, s in waiting if isinstance(s, Seen))
                 if clips >= CLIPS_AT_ONCE or len(waiting) >= most:
                     yield from self.finished(waiting)
                     waiting = []
             yield from self.finished(waiting)
+
+    def _agreed(self, name: str, found: Seen | MediaError) -> Seen | MediaError:
+        """The same; an error where another process has one."""
+        failed = isinstance(found, MediaError)
+        if not self.together or hosts.anywhere(failed) == failed:
+            return found
+        return MediaError(name, "limit", "another process of this job cannot read it")
 
     def finished(
         self, waiting: Sequence[tuple[str, Seen | MediaError]]
@@ -119,6 +136,25 @@ class Reader:
         with sources.local(video, limits.seconds) as path:
             frames, clips, info = child.call(path, view.video_input, path, pre, limits.pixels)
             return Seen(frames, clips, info.notes, view.is_image(path, info.num_frames))
+
+
+def slimmed(
+    videos: list[tuple[str, VideoInput | MediaError]],
+    tower_tokens: Callable[[Sequence[VideoInput]], list[VideoInput]],
+) -> list[tuple[str, VideoInput | MediaError]]:
+    """The same, with a frozen tower's tokens in place of frames where these take much memory."""
+    seen = [video for _, video in videos if isinstance(video, VideoInput)]
+    if sum(v.frames.nbytes for v in seen if v.frames.dtype == np.uint8) < _ROOM:
+        return videos
+    found = iter(tower_tokens(seen))
+    return [(name, v if isinstance(v, MediaError) else next(found)) for name, v in videos]
+
+
+def _outcome(future: Future[Seen]) -> Seen | MediaError:
+    try:
+        return future.result()
+    except MediaError as error:
+        return error
 
 
 def is_one(videos: Any) -> bool:

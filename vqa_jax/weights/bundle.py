@@ -34,7 +34,7 @@ from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer, TokenizerError
-from vqa_jax.settings import DTYPES
+from vqa_jax.settings import DTYPES, SCORING_DTYPES
 from vqa_jax.weights import companions, towers
 from vqa_jax.weights.named import load_named, misfits
 from vqa_jax.weights.reader import Checkpoint, WeightsError
@@ -138,9 +138,9 @@ class StudentSpec:
             )
         if bool(self.tower) != isinstance(student.vision, CellTowerConfig):
             raise ValueError(f"tower is {self.tower!r}: pretrained towers have one, others none")
-        for name in ("param_dtype", "compute_dtype"):
-            if getattr(student, name) not in DTYPES:
-                raise ValueError(f"student.{name} is none of {', '.join(DTYPES)}")
+        for name, known in (("param_dtype", SCORING_DTYPES), ("compute_dtype", DTYPES)):
+            if getattr(student, name) not in known:
+                raise ValueError(f"student.{name} is none of {', '.join(known)}")
 
 
 def make_spec(

@@ -8,10 +8,11 @@ from typing import Any
 
 from flax import nnx
 
+from vqa_jax.models import int8
 from vqa_jax.models.efficientnet_lite import SIZES, EfficientNetLite, EfficientNetLiteConfig
 from vqa_jax.weights.reader import Checkpoint, WeightsError
 from vqa_jax.weights.rules import Rule
-from vqa_jax.weights.stream import load_array
+from vqa_jax.weights.stream import load_parameter, stored
 
 
 def misfits(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -22,6 +23,7 @@ def misfits(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> dict[str, list
       wanted: name -> ShapeDtypeStruct.
     """
     shapes = checkpoint.shapes
+    wanted = {name: leaf for name, leaf in wanted.items() if not int8.is_steps(name)}
     return {
         "missing": sorted(wanted.keys() - shapes.keys()),
         "unexpected": sorted(shapes.keys() - wanted.keys()),
@@ -44,10 +46,13 @@ def load_named(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> dict[str, A
     Returns:
       name -> array of the wanted dtype and sharding.
     """
-    return {
-        name: load_array(checkpoint, Rule(tuple(name.split("/")), name, "same"), leaf)
-        for name, leaf in wanted.items()
-    }
+    leaves = {tuple(name.split("/")): leaf for name, leaf in wanted.items()}
+    found: dict[str, Any] = {}
+    for path in stored(leaves):
+        rule = Rule(path, "/".join(path), "same")
+        loaded = load_parameter(checkpoint, rule, leaves, path)
+        found.update({"/".join(place): array for place, array in loaded.items()})
+    return found
 
 
 def parameters(module: nnx.Module) -> dict[str, nnx.Param]:

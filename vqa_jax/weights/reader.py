@@ -105,6 +105,10 @@ class Checkpoint:
         """Whether a tensor holds floating-point numbers."""
         return "F" in self._dtypes[key]
 
+    def is_bfloat16(self, key: str) -> bool:
+        """Whether a tensor is stored in bfloat16, which loses nothing by staying in it."""
+        return self._dtypes[key] == "BF16"
+
     def itemsize(self, key: str) -> int:
         """Bytes of one stored number of a tensor."""
         return _ITEMSIZE[self._dtypes[key]]

@@ -4,16 +4,22 @@ The host never holds more than a block or two (`rules.BLOCK_BYTES`) and the tens
 from, however large the stacked array is and whatever number of devices shares it.
 """
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from vqa_jax.models import int8
 from vqa_jax.weights import rules
 from vqa_jax.weights.reader import Checkpoint
-from vqa_jax.weights.rules import Index, Rule
+from vqa_jax.weights.rules import Index, Path, Rule
+
+_Leaf = TypeVar("_Leaf")
 
 
 def read_blocks(
@@ -56,6 +62,38 @@ def load_array(checkpoint: Checkpoint, rule: Rule, leaf: jax.ShapeDtypeStruct) -
     )
     shards = fill(pieces, places, leaf.dtype)
     return jax.make_array_from_single_device_arrays(leaf.shape, sharding, shards)
+
+
+def stored(leaves: Mapping[Path, _Leaf]) -> dict[Path, _Leaf]:
+    """The parameters that a checkpoint holds: all but the steps of weights in int8."""
+    return {path: leaf for path, leaf in leaves.items() if not int8.is_steps(path[-1])}
+
+
+def load_parameter(
+    checkpoint: Checkpoint, rule: Rule, leaves: Mapping[Path, jax.ShapeDtypeStruct], path: Path
+) -> dict[Path, jax.Array]:
+    """A parameter as it is wanted, by path; of a weight in int8 its codes and its steps.
+
+    Such a weight is made whole of what the file holds, on the devices, and goes when it is in int8.
+
+    Args:
+        checkpoint, rule: as for `load_array`.
+        leaves: shape, dtype and sharding of all parameters.
+        path: of this one.
+    """
+    leaf, steps = leaves[path], (*path[:-1], int8.steps_of(path[-1]))
+    if steps not in leaves:
+        return {path: load_array(checkpoint, rule, leaf)}
+    narrow = checkpoint.is_bfloat16(rule.keys(leaf.shape)[0])
+    kind = jnp.bfloat16 if narrow else jnp.float32
+    wide = jax.ShapeDtypeStruct(leaf.shape, kind, sharding=leaf.sharding)
+    inputs = len(leaf.shape) - len(leaves[steps].shape)
+    make = jax.jit(
+        functools.partial(int8.quantized_weight, inputs=inputs),
+        out_shardings=(leaf.sharding, leaves[steps].sharding),
+    )
+    codes, found = make(load_array(checkpoint, rule, wide))
+    return {path: codes, steps: found}
 
 
 def _bounded(index: Index, shape: tuple[int, ...]) -> Index:
