@@ -69,7 +69,8 @@ def test_maps_and_scores(cfg, size, converted):
     for got, want in zip(maps, wanted, strict=True):
         want = want.permute(0, 2, 3, 1).numpy()
         assert np.abs(want[0] - want[1]).mean() > 0.05  # what is shown matters
-        np.testing.assert_allclose(got, want, **TOLERANCES["teacher_maps"])
+        unit = want.std()  # of random maps: some 1 to 10
+        np.testing.assert_allclose(got / unit, want / unit, **TOLERANCES["teacher_maps"])
     wanted = torch_uvq.scores(reference, frames)
     np.testing.assert_allclose(found, wanted, **TOLERANCES["teacher_maps"])
     assert wanted.min() > 1 and wanted.max() < 5 and np.ptp(wanted) > 1e-3
