@@ -44,20 +44,44 @@ def to_ours(foreign: Mapping[str, np.ndarray], blocks: Sequence[int]) -> dict[st
             if number or conv != "_expand_conv":
                 theirs = f"_blocks.{number}."
                 convs[theirs + conv] = (f"stages/{stage}/{block}/{ours}", theirs + norm)
-    left = {key for key in foreign if not re.search(r"num_batches_tracked$|^_fc\.", key)}
-    found = {}
+    left = {k: v for k, v in foreign.items() if not re.search(r"num_batches_tracked$|^_fc\.", k)}
+    found: dict[str, np.ndarray] = {}
     for conv, (name, norm) in convs.items():
-        wanted = [f"{conv}.weight", *(f"{norm}.{leaf}" for leaf in _NORM)]
-        if missing := [key for key in wanted if key not in foreign]:
-            raise ValueError(f"no EfficientNet-Lite of this depth: {missing[0]} is missing")
-        kernel, scale, bias, mean, var = (foreign[key].astype(np.float64) for key in wanted)
-        scale = scale / np.sqrt(var + _EPSILON)
-        found[f"{name}/kernel"] = kernel.transpose(2, 3, 1, 0) * scale
-        found[f"{name}/bias"] = bias - mean * scale
-        left -= set(wanted)
+        found |= folded(left, conv, norm, name)
     if left:
         raise ValueError(f"no EfficientNet-Lite of this depth: {sorted(left)[0]} is not known")
     return found
+
+
+def folded(left: dict[str, np.ndarray], conv: str, norm: str, name: str) -> dict[str, np.ndarray]:
+    """Takes a convolution and its batch norm from the tensors that are left.
+
+    Args:
+      left: torch's names; what is taken is removed.
+      conv: of the convolution, which has no bias.
+      norm: of the batch norm.
+      name: ours.
+
+    Returns:
+      name/kernel [height, width, in, out] and name/bias, float64, with the norm folded in.
+
+    Raises:
+      ValueError: a tensor is missing.
+    """
+    kernel = taken(left, f"{conv}.weight")
+    scale, bias, mean, var = (taken(left, f"{norm}.{leaf}") for leaf in _NORM)
+    scale = scale / np.sqrt(var + _EPSILON)
+    return {
+        f"{name}/kernel": kernel.transpose(2, 3, 1, 0) * scale,
+        f"{name}/bias": bias - mean * scale,
+    }
+
+
+def taken(left: dict[str, np.ndarray], key: str) -> np.ndarray:
+    """Removes a tensor from those that are left -> float64; ValueError if it is missing."""
+    if key not in left:
+        raise ValueError(f"{key} is missing: it is another network")
+    return left.pop(key).astype(np.float64)
 
 
 _NORM = ("weight", "bias", "running_mean", "running_var")

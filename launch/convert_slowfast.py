@@ -55,7 +55,11 @@ def load_pickle(path: str) -> dict[str, Any]:
 
 
 def run(
-    name: str, about: str, convert: Callable[[str, str], str], argv: Sequence[str] | None
+    name: str,
+    about: str,
+    convert: Callable[[str, str], str],
+    argv: Sequence[str] | None,
+    source: str = "torch file (.pyth, .pth, .pt)",
 ) -> int:
     """A converter's command line; a bad file is a line that says why, and nothing is written.
 
@@ -64,9 +68,10 @@ def run(
       about: what it does.
       convert: turns the pickle at one path into safetensors at another, and says what it wrote.
       argv: arguments.
+      source: what the first path is.
     """
     parser = argparse.ArgumentParser(prog=f"launch/{name}", description=about)
-    parser.add_argument("pickle", help="torch file (.pyth, .pth, .pt)")
+    parser.add_argument("pickle", help=source)
     parser.add_argument("safetensors", help="file to write")
     args = parser.parse_args(argv)
     sys.path.insert(0, str(ROOT))  # a script's own folder is on the path, the project is not

@@ -41,6 +41,7 @@ LIGHT = (
     ),
     *("vqa_jax.corpus", "vqa_jax.benchmarks", "data_prep", "configs"),
     *("vqa_jax.teachers.measures", "vqa_jax.teachers.nss", "vqa_jax.teachers.cards"),
+    "vqa_jax.teachers.known",
     *("vqa_jax.teachers.scales", "vqa_jax.teachers.views", "vqa_jax.teachers.corpus_scores"),
     *("vqa_jax.teachers.agreement", "vqa_jax.teachers.job", "vqa_jax.teachers.vmaf"),
     *("vqa_jax.teachers.light.model", "vqa_jax.teachers.light.regression"),
@@ -55,7 +56,11 @@ NEVER = {"torch", "tensorflow", "pickle", "transformers"}
 # installed.
 WITHOUT_US = {"launch.serve_exported": ("vqa_jax.media", "vqa_jax.errors")}
 # Scripts that turn other people's pickles into ours.
-PICKLE_READERS = {"launch.convert_slowfast", "launch.convert_efficientnet_lite"}
+PICKLE_READERS = {
+    "launch.convert_slowfast",
+    "launch.convert_efficientnet_lite",
+    "launch.convert_uvq",
+}
 TORCH_USERS = PICKLE_READERS | {"launch.gpu_check.peers"}  # or time other people's models
 
 

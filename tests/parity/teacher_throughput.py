@@ -17,17 +17,20 @@ import time
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import nnx
 from safetensors.numpy import save_file
 
-from tests.fixtures import torch_teachers
+from launch import convert_uvq
+from tests.fixtures import torch_teachers, torch_uvq
 from tests.fixtures.tolerances import TOLERANCES
 from tests.parity.test_teachers_swin2d import _official, _reference, _with_head
-from vqa_jax.teachers.neural import minimalistic
+from vqa_jax.teachers.neural import minimalistic, uvq
 from vqa_jax.teachers.neural import weights as teachers
 from vqa_jax.teachers.neural.dover import Dover, DoverConfig
+from vqa_jax.weights import named
 
 Call = Callable[[np.ndarray], np.ndarray]
 
@@ -77,6 +80,19 @@ def minimalistic_vii(cfg: minimalistic.MinimalisticConfig, side: int) -> tuple[C
     return ours, _in_torch(score)
 
 
+def uvq_frames(cfg: uvq.UvqConfig) -> tuple[Call, Call]:
+    """(ours, torch's) of UVQ 1.5 with random weights."""
+    twin = torch_uvq.random(cfg, 3)
+    parts = {
+        part: {key: value.numpy() for key, value in getattr(twin, part).state_dict().items()}
+        for part in ("content", "distortion", "aggregation")
+    }
+    model = nnx.eval_shape(lambda: uvq.Uvq(cfg, nnx.Rngs(0)))
+    ours = convert_uvq.to_ours(parts, cfg.blocks)
+    named.assign(model, {key: jnp.asarray(value, jnp.float32) for key, value in ours.items()})
+    return _jitted(model), _in_torch(twin)
+
+
 def networks() -> dict[str, tuple[Callable[[], tuple[Call, Call]], tuple[int, ...]]]:
     """Name -> (what makes the two of published size, shape of the uint8 input)."""
     clip, frames = (1, 32, 224, 224, 3), (2, 384, 384, 3)
@@ -93,6 +109,7 @@ def networks() -> dict[str, tuple[Callable[[], tuple[Call, Call]], tuple[int, ..
             lambda: minimalistic_vii(minimalistic.VII, 384),
             frames,
         ),
+        "UVQ 1.5, a frame": (lambda: uvq_frames(uvq.UvqConfig()), (1, *uvq.FRAME, 3)),
     }
 
 

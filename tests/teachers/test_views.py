@@ -164,6 +164,40 @@ def test_seconds_by_hand():
     assert short[0].tolist() == list(range(25)) + [24] * 7
 
 
+@pytest.mark.parametrize(
+    ("fps", "kept"),
+    [
+        (30.0, [0, 1, 26, 56, 86, 116, 146, 176]),
+        (25.0, [0, 1, 22, 47, 72, 97, 122, 147]),
+        (24.0, [0, 1, 21, 45, 69, 93, 117, 141]),
+        (30000 / 1001, [0, 1, 26, 56, 86, 116, 146, 176]),
+    ],
+)
+def test_frames_are_those_that_ffmpeg_samples(fps, kept):
+    """The first eight that FFmpeg 9.0.2 writes at `-r 1` of eight seconds."""
+    assert views.sampled_numbers(int(8 * fps), fps).tolist() == kept
+
+
+def test_frames_of_short_slow_and_long_videos():
+    assert views.sampled_numbers(1, 30.0).tolist() == [0]
+    assert views.sampled_numbers(3, 0.5).tolist() == [0, 1, 2]
+    assert (np.diff(views.sampled_numbers(600, 1.7)) > 0).all()
+    numbers = views.sampled_view(_info(10**5, 24.0), (1, 1)).numbers
+    assert len(numbers) == 30 and numbers[0] == 0 and numbers[-1] > 96_000
+
+
+def test_whole_frames_lie_and_have_one_size():
+    frame = _told_frames(1, 12, 20)[0]
+    cut = views.sampled_view(_info(60), (12, 20)).cut
+    np.testing.assert_array_equal(cut(0, frame), frame)
+    upright = np.ascontiguousarray(frame.transpose(1, 0, 2)[:, ::-1])  # turned clockwise
+    np.testing.assert_array_equal(cut(0, upright), frame)
+    smooth = np.linspace(0, 255, 40, dtype=np.uint8)[None, :, None] + np.zeros((24, 1, 3), np.uint8)
+    expected = cv2.resize(smooth, (20, 12), interpolation=cv2.INTER_AREA)
+    difference = np.abs(cut(0, smooth).astype(int) - expected)[:, 2:-2]
+    assert difference.max() <= TOLERANCES["resized_levels"]["atol"]
+
+
 def test_views_of_a_file_are_those_of_its_frames(shared):
     path = str(shared / "clips" / "carphone_pristine.mp4")
     from vqa_jax.media.decode import read_frames

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from vqa_jax.cli import command
 
 if TYPE_CHECKING:  # --help must be fast
-    from vqa_jax.teachers.cards import TeacherCard
     from vqa_jax.teachers.job import TeacherOutcome
+    from vqa_jax.teachers.known import TeacherCard
 
 
 def add(commands: Any) -> None:
@@ -77,7 +77,7 @@ def add(commands: Any) -> None:
 
 
 def _weights_state(card: TeacherCard, folder: str) -> str:
-    from vqa_jax.teachers.cards import BUILT_IN, IMPORTED, LIGHT
+    from vqa_jax.teachers.known import BUILT_IN, IMPORTED, LIGHT
 
     if card.kind == BUILT_IN:
         return "needs none"
@@ -90,7 +90,7 @@ def _weights_state(card: TeacherCard, folder: str) -> str:
 
 
 def _facts(card: TeacherCard, folder: str) -> dict[str, Any]:
-    from vqa_jax.teachers.cards import BUILT_IN, IMPORTED
+    from vqa_jax.teachers.known import BUILT_IN, IMPORTED
 
     missing = {f.name for f in card.missing(folder)}
     return {
@@ -111,7 +111,7 @@ def _facts(card: TeacherCard, folder: str) -> dict[str, Any]:
 def _list(args: argparse.Namespace) -> command.Result:
     from vqa_jax.jobs.files import write_json
     from vqa_jax.teachers import cards as teacher_registry
-    from vqa_jax.teachers.cards import BUILT_IN
+    from vqa_jax.teachers.known import BUILT_IN
 
     folder = teacher_registry.weights_folder(args.weights)
     cards = teacher_registry.cards(folder)
@@ -142,7 +142,7 @@ def _list(args: argparse.Namespace) -> command.Result:
 def _score(args: argparse.Namespace) -> command.Result:
     from vqa_jax.teachers import cards as teacher_registry
     from vqa_jax.teachers import job
-    from vqa_jax.teachers.cards import BUILT_IN
+    from vqa_jax.teachers.known import BUILT_IN
 
     names = _names(args.teachers)
     folder = teacher_registry.weights_folder(args.weights)
@@ -177,10 +177,11 @@ def _score_corpus(
 ) -> TeacherOutcome:
     from vqa_jax.teachers import cards as teacher_registry
     from vqa_jax.teachers import corpus_job
+    from vqa_jax.teachers.known import LIGHT
     from vqa_jax.teachers.neural import load
 
     cards = teacher_registry.check(names, folder)
-    others = [card.name for card in cards if card.kind != teacher_registry.LIGHT]
+    others = [card.name for card in cards if card.kind != LIGHT]
     if others:
         raise teacher_registry.TeacherError(
             f"{', '.join(others)}: a corpus keeps key frames in one viewing size, which light"

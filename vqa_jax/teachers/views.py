@@ -1,4 +1,4 @@
-"""What neural teachers see of a video: fragments, resized frames, centre crops (FAST-VQA, DOVER).
+"""What neural teachers see of a video: fragments, resized frames, centre crops, whole frames.
 
 Pure functions of (frames, seed). Where the official programs draw at random, a counter-based hash
 of the seed decides. All arithmetic is on integers, with operators that NumPy and JAX share: given
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -237,6 +238,48 @@ def motion_view(info: VideoInfo, side: int = 224) -> View:
     return View(
         numbers.ravel(), lambda place, frame: resized(frame[None], side, side, antialias=True)[0]
     )
+
+
+def sampled_numbers(num_frames: int, fps: float) -> np.ndarray:
+    """Frame numbers that FFmpeg's `-r 1` keeps, as many as there are seconds, the last one begun.
+
+    Its rule is that of constant rates: a frame is left out while it ends 1.1 s or more before the
+    next one is due. So the first two frames come one upon the other, and those of later seconds a
+    little before the second that ends there: 0, 1, 26, 56, 86 ... at 30 frames a second.
+
+    Returns:
+      int64 [seconds].
+    """
+    due = np.arange(math.ceil(num_frames / fps))
+    slack = 1e-6  # frames; at whole rates the bound is met exactly
+    numbers = np.maximum(due, np.ceil((due - 1.1) * fps - 1 - slack).astype(np.int64))
+    return numbers[numbers < num_frames]
+
+
+def sampled_view(info: VideoInfo, size: tuple[int, int], at_most: int = 30) -> View:
+    """UVQ 1.5's frames, one a second: uint8 [seconds, *size, 3].
+
+    Upright videos are turned counter-clockwise to lie, as the official program does with lists of
+    videos. The aspect is not kept; frames of that size stay as they are. Others are resized by
+    PIL's bicubic kernel, FFmpeg's being a little steeper (within 3 levels of 255). Of a video
+    longer than `at_most` seconds, that many are seen, spread evenly; there all are.
+
+    Args:
+      info: of the video.
+      size: height and width to give.
+      at_most: frames; one of 1080x1920 takes 6.2 MB.
+    """
+    numbers = sampled_numbers(info.num_frames, info.fps)
+    if len(numbers) > at_most:
+        numbers = numbers[np.arange(at_most) * len(numbers) // at_most]
+
+    def cut(place: int, frame: np.ndarray) -> np.ndarray:
+        lying = np.rot90(frame) if frame.shape[0] > frame.shape[1] else frame
+        if lying.shape[:2] == size:
+            return lying
+        return np.asarray(Image.fromarray(lying).resize(size[::-1], Image.BICUBIC))
+
+    return View(numbers, cut)
 
 
 def read_views(

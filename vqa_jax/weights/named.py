@@ -69,6 +69,24 @@ def assign(module: nnx.Module, values: Mapping[str, Any]) -> None:
     nnx.update(module, state)
 
 
+def fill(checkpoint: Checkpoint, module: nnx.Module, remedy: str) -> None:
+    """Gives an abstract module (`nnx.eval_shape`) the parameters of a file.
+
+    Args:
+      checkpoint: the file.
+      module: its parameters' names are the file's.
+      remedy: what to do where they are not.
+
+    Raises:
+      WeightsError: with all that does not fit.
+    """
+    wanted = {name: leaf.get_value() for name, leaf in parameters(module).items()}
+    problems = misfits(checkpoint, wanted)
+    if any(problems.values()):
+        raise WeightsError(checkpoint.path, problems, remedy)
+    assign(module, load_named(checkpoint, wanted))
+
+
 def load_efficientnet_lite(
     path: str | os.PathLike[str], compute_dtype: str = "float32"
 ) -> EfficientNetLite:
@@ -83,13 +101,9 @@ def load_efficientnet_lite(
     """
     checkpoint = Checkpoint(path)
     models = [_abstract(size, compute_dtype) for size in SIZES]
-    wanted = [{name: p.get_value() for name, p in parameters(model).items()} for model in models]
-    shapes = [{name: leaf.shape for name, leaf in leaves.items()} for leaves in wanted]
+    shapes = [{k: leaf.get_value().shape for k, leaf in parameters(m).items()} for m in models]
     size = shapes.index(checkpoint.shapes) if checkpoint.shapes in shapes else 0
-    problems = misfits(checkpoint, wanted[size])
-    if any(problems.values()):
-        raise WeightsError(checkpoint.path, problems, "Take the file that belongs to it.")
-    assign(models[size], load_named(checkpoint, wanted[size]))
+    fill(checkpoint, models[size], "Take the file that belongs to it.")
     return models[size]
 
 

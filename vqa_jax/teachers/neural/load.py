@@ -23,10 +23,11 @@ from vqa_jax.jobs.files import file_sha256
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.motion import weights as slowfast
 from vqa_jax.teachers import views
-from vqa_jax.teachers.cards import BUILT_IN, LIGHT, VideoTeacher, built_in, check
+from vqa_jax.teachers.cards import VideoTeacher, built_in, check
+from vqa_jax.teachers.known import BUILT_IN, LIGHT
 from vqa_jax.teachers.light import features
 from vqa_jax.teachers.light import teacher as light_teacher
-from vqa_jax.teachers.neural import dover, fast_vqa, minimalistic, weights
+from vqa_jax.teachers.neural import dover, fast_vqa, minimalistic, uvq, weights
 from vqa_jax.teachers.neural.level_prompt import LevelPromptTeacher
 from vqa_jax.teachers.views import View
 
@@ -202,6 +203,15 @@ def _minimalistic(name: str, fingerprint: str, paths: Sequence[str], batched: An
     )
 
 
+def _uvq(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -> NeuralTeacher:
+    return NeuralTeacher(
+        name,
+        fingerprint,
+        lambda info, seed: {"frames": views.sampled_view(info, uvq.FRAME)},
+        ((("frames",), batched(weights.load_uvq(paths[0]))),),
+    )
+
+
 def _level_prompt(
     name: str, fingerprint: str, paths: Sequence[str], batched: Any
 ) -> LevelPromptTeacher:
@@ -216,5 +226,6 @@ _LOADERS = {
     "dover_aesthetic": _dover,
     "minimalistic_vii": _minimalistic,
     "minimalistic_ix": _minimalistic,
+    "uvq": _uvq,
     "level_prompt": _level_prompt,
 }

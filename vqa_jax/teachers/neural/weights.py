@@ -1,7 +1,8 @@
 """Weights of the neural teachers under their official names: one table of rules a network.
 
-The released files are torch pickles; store the dictionary of tensors as safetensors first. Loading
-is complete or fails with the list of what does not fit; nothing keeps random values.
+The released files are torch pickles; store the dictionary of tensors as safetensors first. UVQ's
+are three, with batch norms to fold: `launch/convert_uvq.py` makes one file of them, under our
+names. Loading is complete or fails with the list of what does not fit; nothing keeps random values.
 """
 
 import pathlib
@@ -16,6 +17,8 @@ from flax import nnx
 from vqa_jax.teachers.neural.dover import Dover, DoverConfig
 from vqa_jax.teachers.neural.fast_vqa import FastVqa, FastVqaConfig
 from vqa_jax.teachers.neural.minimalistic import MinimalisticConfig, MinimalisticVqa
+from vqa_jax.teachers.neural.uvq import Uvq, UvqConfig
+from vqa_jax.weights import named
 from vqa_jax.weights.reader import Checkpoint, WeightsError
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -114,6 +117,13 @@ def load_minimalistic(path: str | pathlib.Path, cfg: MinimalisticConfig) -> Mini
     """
     model = nnx.eval_shape(lambda: MinimalisticVqa(cfg, nnx.Rngs(0)))
     return load_network(path, model, MINIMALISTIC)
+
+
+def load_uvq(path: str | pathlib.Path, cfg: UvqConfig = UvqConfig()) -> Uvq:
+    """UVQ 1.5 as `launch/convert_uvq.py` writes it; WeightsError names all that does not fit."""
+    model = nnx.eval_shape(lambda: Uvq(cfg, nnx.Rngs(0)))
+    named.fill(Checkpoint(path), model, "Make it with launch/convert_uvq.py.")
+    return model
 
 
 def load_network(path: str | pathlib.Path, abstract: Model, rules: Rules) -> Model:
