@@ -19,7 +19,7 @@ from vqa_jax.training import sampling
 from vqa_jax.weights.bundle import StudentSpec
 
 _LABELS = ("label_probs", "normalized_margin", "source")
-_FRAMES_AT_ONCE = 512  # tokens of which are made at once
+_TOKENS_AT_ONCE = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +79,12 @@ class Packed:
 
 def _restored(coefficients: np.ndarray, mean: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Tokens float16 [N, P, W] of coefficients [N, P, K]."""
-    found = np.empty((*coefficients.shape[:2], len(mean)), np.float16)
-    for start in range(0, len(found), _FRAMES_AT_ONCE):
-        piece = slice(start, start + _FRAMES_AT_ONCE)
-        found[piece] = coefficients[piece].astype(np.float32) @ rows + mean
-    return found
+    flat = coefficients.reshape(-1, len(rows))  # one matrix: a stack of small ones takes minutes
+    found = np.empty((len(flat), len(mean)), np.float16)
+    for start in range(0, len(found), _TOKENS_AT_ONCE):
+        piece = slice(start, start + _TOKENS_AT_ONCE)
+        found[piece] = flat[piece].astype(np.float32) @ rows + mean
+    return found.reshape(*coefficients.shape[:2], len(mean))
 
 
 class Videos:

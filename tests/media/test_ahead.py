@@ -102,13 +102,15 @@ def test_errors_belong_to_their_item(monkeypatch):
     assert results[::2] == [0, 2] and isinstance(results[1], KeyError)
 
 
-def test_files_at_work_are_given_up_where_the_taker_leaves(monkeypatch):
+@pytest.mark.parametrize("pause", [0, 0.3])  # a child may start when all were ended
+def test_files_at_work_are_given_up_where_the_taker_leaves(monkeypatch, pause):
     monkeypatch.setattr(ahead, "workers", lambda: 2)
     ended = []
 
     def decode(item, child):
         if item == 0:
             return child.call("a", time.sleep, 0)
+        time.sleep(pause)
         try:
             return child.call("b", time.sleep, 3600)
         except isolation.LimitError as error:

@@ -22,6 +22,7 @@ from vqa_jax.settings import DecodeLimits
 
 _Item, _Found = TypeVar("_Item"), TypeVar("_Found")
 _MOST_WORKERS = 16  # a decoder's imports alone take a hundred megabytes
+_AGAIN = 0.1  # seconds after which children are ended that had not started
 _ROOM = 1 << 27  # bytes that wait to be taken, where that leaves every worker a file
 
 _pool: concurrent.futures.ThreadPoolExecutor | None = None
@@ -54,6 +55,7 @@ def in_order(
       size: bytes of what an item was decoded to.
     """
     busy: set[Isolated] = set()
+    guard = threading.Lock()  # a child that is ended here is not lent to anyone else meanwhile
     ended = threading.Event()
 
     def one(item: _Item) -> _Found:
@@ -64,7 +66,8 @@ def in_order(
                     raise concurrent.futures.CancelledError
                 return decode(item, child)
             finally:
-                busy.discard(child)
+                with guard:
+                    busy.discard(child)
 
     waiting: collections.deque[tuple[_Item, concurrent.futures.Future[_Found]]]
     waiting = collections.deque()
@@ -90,9 +93,12 @@ def in_order(
         ended.set()
         for _, future in waiting:
             future.cancel()
-        for child in list(busy):
-            child.kill()
-        concurrent.futures.wait([future for _, future in waiting])
+        at_work = [future for _, future in waiting]
+        while at_work:  # a child may have been about to start, or to start again
+            with guard:
+                for child in list(busy):
+                    child.kill()
+            at_work = concurrent.futures.wait(at_work, timeout=_AGAIN).not_done
 
 
 def _threads() -> concurrent.futures.ThreadPoolExecutor:
