@@ -42,17 +42,17 @@ def converted(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cfg", "count", "size"),
+    ("cfg", "size"),
     [
-        pytest.param(SMALL, 2, (3 * 19, 3 * 31), id="small"),
-        pytest.param(UvqConfig(), 1, uvq.FRAME, id="published", marks=pytest.mark.slow),
+        pytest.param(SMALL, (3 * 19, 3 * 31), id="small"),
+        pytest.param(UvqConfig(), uvq.FRAME, id="published", marks=pytest.mark.slow),
     ],
 )
-def test_maps_and_scores(cfg, count, size, converted):
+def test_maps_and_scores(cfg, size, converted):
     reference, model = converted(cfg, 3)
     # Blocks of 8 pixels and noise, so that a shifted frame or an exchanged part gives other maps.
     rng = np.random.default_rng(5)
-    coarse = rng.integers(0, 224, (count, *(-(-x // 8) for x in size), 3), np.uint8)
+    coarse = rng.integers(0, 224, (2, *(-(-x // 8) for x in size), 3), np.uint8)
     frames = coarse.repeat(8, 1).repeat(8, 2)[:, : size[0], : size[1]]
     frames = frames + rng.integers(0, 32, frames.shape, np.uint8)
     graph, state = nnx.split(model)
@@ -68,11 +68,12 @@ def test_maps_and_scores(cfg, count, size, converted):
         wanted = reference.maps(torch.from_numpy(frames))
     for got, want in zip(maps, wanted, strict=True):
         want = want.permute(0, 2, 3, 1).numpy()
-        assert np.median(want.std((1, 2))) > 1e-3  # exchanged places are seen
-        np.testing.assert_allclose(got, want, **TOLERANCES["teacher_maps"])
+        assert np.abs(want[0] - want[1]).mean() > 0.05  # what is shown matters
+        unit = want.std()  # of random maps: some 1 to 10
+        np.testing.assert_allclose(got / unit, want / unit, **TOLERANCES["teacher_maps"])
     wanted = torch_uvq.scores(reference, frames)
     np.testing.assert_allclose(found, wanted, **TOLERANCES["teacher_maps"])
-    assert wanted.min() > 1 and wanted.max() < 5
+    assert wanted.min() > 1 and wanted.max() < 5 and np.ptp(wanted) > 1e-3
 
 
 def test_torchs_sizes_are_the_published_ones():
