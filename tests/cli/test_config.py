@@ -30,7 +30,7 @@ def test_names_files_details_and_changes_are_understood(tmp_path, monkeypatch):
     ("name", "changes", "message"),
     [
         ("quikstart", [], "no configuration 'quikstart'; did you mean quickstart?"),
-        ("zzz", [], "there are base, "),
+        ("zzz", [], "there are ablation, base, "),
         ("gone/quickstart.py", [], "gone/quickstart.py is missing"),
         ("quickstart", ["--config.train.optim.total_stepz=3"], "did you mean total_steps?"),
         ("quickstart", ["--config.trian.optim.total_steps=3"], "did you mean train?"),
