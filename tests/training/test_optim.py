@@ -53,7 +53,10 @@ def test_a_group_moves_at_its_own_rate():
         }
 
     fast, slow = update(1.0), update(0.2)
-    np.testing.assert_array_equal(fast["vision_projector/w_in"], slow["vision_projector/w_in"])
+    # Two programs, which round the same sums differently; a step is a thousandth.
+    np.testing.assert_allclose(
+        slow["vision_projector/w_in"], fast["vision_projector/w_in"], atol=1e-6, rtol=0
+    )
     np.testing.assert_allclose(
         slow["vision/position"], 0.2 * fast["vision/position"], atol=1e-6, rtol=0
     )
