@@ -25,19 +25,7 @@ source "$ROOT/launch/setup.sh"
 PHOTOGRAPHS='' SCORES='' DATA='' OUT='' CLIPS='' INPUTS='' SEEDS=3 ROWS='' LINES_MOST=0
 while (($#)); do
   case $1 in
-    --photographs | --scores | --data | --out | --clips | --inputs)
-      [[ -n ${2:-} ]] || die "$1 needs a value" "see: bash launch/ablation.sh --help"
-      value=$(realpath -m -- "$2")
-      case $1 in
-        --photographs) PHOTOGRAPHS=$value ;;
-        --scores) SCORES=$value ;;
-        --data) DATA=$value ;;
-        --out) OUT=$value ;;
-        --clips) CLIPS=$value ;;
-        --inputs) INPUTS=$value ;;
-      esac
-      shift 2
-      ;;
+    --photographs | --scores | --data | --out | --clips | --inputs) path_option "$@" && shift 2 ;;
     --seeds) SEEDS=${2:-} && shift 2 ;;
     --lines) LINES_MOST=${2:-} && shift 2 ;;
     --rows) ROWS=${2:-} && shift 2 ;;

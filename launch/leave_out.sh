@@ -19,17 +19,7 @@ source "$ROOT/launch/setup.sh"
 PHOTOGRAPHS='' SCORES='' DATA='' OUT='' SEEDS='0 1 2'
 while (($#)); do
   case $1 in
-    --photographs | --scores | --data | --out)
-      [[ -n ${2:-} ]] || die "$1 needs a value" "bash launch/leave_out.sh $1 PATH"
-      value=$(realpath -m -- "$2")
-      case $1 in
-        --photographs) PHOTOGRAPHS=$value ;;
-        --scores) SCORES=$value ;;
-        --data) DATA=$value ;;
-        --out) OUT=$value ;;
-      esac
-      shift 2
-      ;;
+    --photographs | --scores | --data | --out) path_option "$@" && shift 2 ;;
     --seeds) SEEDS=${2:-} && shift 2 ;;
     -h | --help) usage && exit 0 ;;
     --config.*) break ;;

@@ -14,18 +14,17 @@
 #   --lines N        higher clips are reduced to so many lines (default: 0, none is)
 set -euo pipefail
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=launch/jobs.sh
-source "$ROOT/launch/jobs.sh"
+# shellcheck source=launch/setup.sh
+source "$ROOT/launch/setup.sh"
 
 CLIPS='' OUT='' STUDENT='' SECONDS_EACH=2 LINES_MOST=0
 while (($#)); do
   case $1 in
     -h | --help) usage && exit 0 ;;
-    --clips | --out | --student | --seconds | --lines)
+    --clips | --out) path_option "$@" && shift 2 ;;
+    --student | --seconds | --lines)
       [[ -n ${2:-} ]] || die "$1 needs a value" "see: bash launch/order.sh --help"
       case $1 in
-        --clips) CLIPS=$(realpath -m -- "$2") ;;
-        --out) OUT=$(realpath -m -- "$2") ;;
         --student) STUDENT=$2 ;;
         --seconds) SECONDS_EACH=$2 ;;
         --lines) LINES_MOST=$2 ;;

@@ -13,6 +13,13 @@ say() { printf '%s\n' "$*"; }
 # usage: the head of the script that runs.
 usage() { sed -n '2,/^set /{/^set /d;/^#SBATCH/d;s/^# \{0,1\}//p}' "$0"; }
 
+# path_option --NAME PATH: sets NAME, in capitals, to where the path leads.
+path_option() {
+  [[ -n ${2:-} ]] || die "$1 needs a value" "bash launch/${0##*/} $1 PATH"
+  local name=${1#--}
+  declare -g "${name^^}=$(realpath -m -- "$2")"
+}
+
 # die MESSAGE REMEDY...: what is wrong, then how to put it right.
 die() {
   printf '\nerror: %s\n' "$1" >&2

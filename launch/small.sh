@@ -15,16 +15,7 @@ source "$ROOT/launch/setup.sh"
 PHOTOGRAPHS='' SCORES='' OUT=''
 while (($#)); do
   case $1 in
-    --photographs | --scores | --out)
-      [[ -n ${2:-} ]] || die "$1 needs a value" "bash launch/small.sh $1 PATH"
-      value=$(realpath -m -- "$2")
-      case $1 in
-        --photographs) PHOTOGRAPHS=$value ;;
-        --scores) SCORES=$value ;;
-        --out) OUT=$value ;;
-      esac
-      shift 2
-      ;;
+    --photographs | --scores | --out) path_option "$@" && shift 2 ;;
     -h | --help) usage && exit 0 ;;
     *) die "unknown argument: $1" "see: bash launch/small.sh --help" ;;
   esac

@@ -122,8 +122,8 @@ def state_of_params(
 
 def kept(state: TrainState, trainable: Trainable) -> TrainState:
     """What a checkpoint holds of a state: all but frozen weights, which follow from the start."""
-    kept = {name: value for name, value in state.items() if name != "stopped"}
-    return {**kept, "params": training_optim.split(state["params"], trainable)[0]}
+    lasting = {name: value for name, value in state.items() if name != "stopped"}
+    return {**lasting, "params": training_optim.split(state["params"], trainable)[0]}
 
 
 def state_shardings(student: FunctionalStudent, config: StepConfig, mesh: Mesh) -> TrainState:
