@@ -1,0 +1,1 @@
+"""Offline preparation: files in, video, motion and pair shards out."""

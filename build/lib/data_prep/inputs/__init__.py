@@ -1,0 +1,1 @@
+"""Listings, copies among them, and the files behind them."""

@@ -1,0 +1,1 @@
+"""Pair labels written into a prepared corpus."""

@@ -1,0 +1,1 @@
+"""The preparation job: from source files to records."""

@@ -1,0 +1,1 @@
+"""Built-in scenes, for a corpus without videos of one's own."""

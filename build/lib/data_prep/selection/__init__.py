@@ -1,0 +1,1 @@
+"""Low-level metrics, and a selection that matches their histograms."""

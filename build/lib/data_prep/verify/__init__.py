@@ -1,0 +1,1 @@
+"""Reads a corpus back and checks it."""

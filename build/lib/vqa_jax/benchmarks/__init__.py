@@ -1,0 +1,1 @@
+"""Labelled test sets: labels, metrics, intervals, runs. Light: imports no JAX."""

@@ -1,0 +1,75 @@
+"""The commands `convert` and `export`: weights of others in, students for serving out."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from vqa_jax.cli import command
+
+
+def add(commands: Any) -> None:
+    """Adds the commands to argparse's sub-commands."""
+    sub = command.add(
+        commands,
+        "convert",
+        _convert,
+        "Turn published weights into a student's folder.",
+        kept="what was in {to} is as it was; the same command starts again",
+    )
+    command.add_output(sub, "--to", "folder", "folder to write", required=True)
+    sub.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        required=True,
+        metavar="PATH",
+        help="safetensors folder or file; may be repeated for parts, as SigLIP and Qwen2",
+    )
+    sub.add_argument("--preset", default="", help="sizes by name (default: from config.json)")
+    sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    sub.add_argument(
+        "--scratch",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="part that the files lack and that starts from random numbers; may be repeated",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of those parts")
+    sub.add_argument("--extractor", default="", help="SlowFast safetensors to put beside it")
+
+    sub = command.add(
+        commands,
+        "export",
+        _export,
+        "Write a student for serving, with a manifest and a self-test.",
+        kept="what was in {out} is as it was; the same command starts again",
+    )
+    sub.add_argument("--student", required=True, help="student's folder")
+    command.add_output(sub, "--out", "folder", "folder to write", required=True)
+    sub.add_argument("--format", required=True, choices=("orbax", "safetensors", "stablehlo"))
+    sub.add_argument(
+        "--names", choices=("hf", "original"), default="hf", help="of format safetensors"
+    )
+
+
+def _convert(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.exchange import convert
+
+    with command.told_as_settings():
+        found = convert.convert(
+            args.sources,
+            args.to,
+            preset=args.preset,
+            dtype=args.dtype,
+            scratch=args.scratch,
+            seed=args.seed,
+            extractor=args.extractor,
+        )
+    return found, 0
+
+
+def _export(args: argparse.Namespace) -> command.Result:
+    from vqa_jax.exchange import export
+
+    return export.export(args.student, args.out, args.format, args.names), 0

@@ -1,0 +1,1 @@
+"""Run configurations: base.py holds every field, one small file a run changes some."""

@@ -1,0 +1,1 @@
+"""Video, motion and pair records on disk. Light: imports no JAX."""

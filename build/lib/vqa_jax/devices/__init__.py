@@ -1,0 +1,1 @@
+"""Meshes, shardings, execution on them, hosts and chips."""

@@ -1,0 +1,259 @@
+"""How a model is executed: mesh, axis rules, attention kernel, what is recomputed.
+
+None of it changes what is computed, so it belongs to a run and not to a student: steps put their
+`Execution` around the model's code, and the model asks for it here. Without one, code runs as
+written on one device.
+
+Layers run device by device (`on_shards`): each device takes its rows of the batch and its tensor
+shard of the parameters, and gathers what `fsdp` shards just before use. Gradients of gathered
+parameters are then reduce-scattered by construction, layer by layer, and only shards are summed
+over `data`; a compiler left to choose sums whole gradients (on two torus axes it does).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vqa_jax.devices.sharding import (
+    BATCH_AXES,
+    GATHERED,
+    LOGICAL_RULES,
+    Rules,
+    batch_sharding,
+    partition,
+    ring_groups,
+)
+from vqa_jax.settings import ATTENTION_KINDS
+
+ATTENTION_OUTPUT = "attention"  # name of attention's outputs for remat policies
+
+# What the backward pass finds stored; everything else is computed again.
+REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT),
+    "full": None,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """Settings of one step or job.
+
+    Attributes:
+      mesh: devices, or None for one device.
+      rules: logical axes -> mesh axes.
+      attention: "auto" (the platform's kernel), or one of ATTENTION_KINDS.
+      remat: key of REMAT_POLICIES, applied to every layer of tower and decoder: "none" stores all,
+        "dots" the matmuls' outputs, "attention" attention's outputs, "full" nothing but the
+        layer's input.
+    """
+
+    mesh: Mesh | None = None
+    rules: Rules = dataclasses.field(default_factory=lambda: LOGICAL_RULES)
+    attention: str = "auto"
+    remat: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.attention not in ATTENTION_KINDS:
+            raise ValueError(f"attention {self.attention!r}: one of {ATTENTION_KINDS}")
+        if self.remat not in REMAT_POLICIES:
+            raise ValueError(f"remat {self.remat!r}: one of {sorted(REMAT_POLICIES)}")
+
+    @property
+    def platform(self) -> str:
+        """Platform of the devices that will run it, which need not be this machine's."""
+        if self.mesh is None:
+            return jax.default_backend()
+        return self.mesh.devices.flat[0].platform
+
+    @property
+    def ways(self) -> int:
+        """Devices that split the rows of a batch."""
+        return self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
+
+    @property
+    def devices(self) -> tuple[jax.Device, ...]:
+        """The devices that compute."""
+        return tuple(self.mesh.devices.flat) if self.mesh else (jax.local_devices()[0],)
+
+    @property
+    def local_devices(self) -> tuple[jax.Device, ...]:
+        """Those of them that belong to this process."""
+        return tuple(d for d in self.devices if d.process_index == jax.process_index())
+
+    @property
+    def spans_processes(self) -> bool:
+        """Whether devices of other processes compute too: all must then make the same calls."""
+        return len(self.local_devices) < len(self.devices)
+
+    @property
+    def told(self) -> NamedSharding | None:
+        """Where results go that every process is to read; None: they stay where they are."""
+        return NamedSharding(self.mesh, PartitionSpec()) if self.spans_processes else None
+
+    def rows(self, *arrays: Any) -> tuple[Any, ...]:
+        """Arrays whose first axis is the batch, on their devices; as they are without a mesh.
+
+        Where the mesh spans processes each has all rows, and puts those of its devices there.
+        """
+        if self.mesh is None:
+            return arrays
+        place = batch_sharding(self.mesh)
+        if not self.spans_processes:
+            return jax.device_put(arrays, place)
+        return tuple(jax.make_array_from_callback(a.shape, place, a.__getitem__) for a in arrays)
+
+    def spec(self, names: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
+        """Mesh axes of an array with these logical axes; all whole without a mesh."""
+        if self.mesh is None:
+            return PartitionSpec()
+        return partition(names, shape, self.mesh, self.rules)
+
+    def place(self, names: Sequence[str | None], shape: Sequence[int]) -> NamedSharding | None:
+        """Where an array with these logical axes lives; None: wherever JAX puts it."""
+        return NamedSharding(self.mesh, self.spec(names, shape)) if self.mesh else None
+
+
+_ALONE = Execution()
+_CURRENT: contextvars.ContextVar[Execution] = contextvars.ContextVar("execution")
+
+
+@contextlib.contextmanager
+def executing(execution: Execution) -> Iterator[None]:
+    """Makes `execution` current for the code inside; enter it inside the function that is jitted,
+    since a jit's cache does not know of it."""
+    token = _CURRENT.set(execution)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current() -> Execution:
+    """The execution that is current."""
+    return _CURRENT.get(_ALONE)
+
+
+def recomputed(body: Callable[..., Any]) -> Callable[..., Any]:
+    """A scan's body under the current remat policy."""
+    remat = current().remat
+    if remat == "none":
+        return body
+    return jax.checkpoint(body, prevent_cse=False, policy=REMAT_POLICIES[remat])
+
+
+def _is_single() -> bool:
+    mesh = current().mesh
+    return mesh is None or mesh.size == 1
+
+
+def _gather(value: jax.Array, names: Sequence[str | None], spec: PartitionSpec) -> jax.Array:
+    """The whole of a parameter along the axes that also split the batch, and those of a low rank.
+
+    One torus axis at a time: over several at once, XLA for TPU turns the gradient's reduce-scatter
+    into an all-reduce of the whole gradient.
+    """
+    for axis, (name, mesh_axis) in enumerate(zip(names, spec, strict=True)):
+        if mesh_axis in BATCH_AXES or (mesh_axis and name in GATHERED):
+            for groups in ring_groups(current().mesh, mesh_axis):
+                value = jax.lax.all_gather(
+                    value, mesh_axis, axis=axis, tiled=True, axis_index_groups=groups
+                )
+    return value
+
+
+def on_shards(
+    fn: Callable[..., Any],
+    params: Mapping[str, jax.Array],
+    names: Mapping[str, Sequence[str | None]],
+    arrays: Sequence[Any],
+    in_specs: Sequence[PartitionSpec] | None = None,
+    out_specs: Any = None,
+) -> Any:
+    """Runs `fn(params, *arrays)` device by device.
+
+    Args:
+      fn: sees its device's rows and its tensor shards of `params`; it must sum what it contracts
+        over a split axis itself (`total`).
+      params: parameters by name.
+      names: logical axes of each parameter.
+      arrays: values (or tuples of values, or None) whose first axis is the batch.
+      in_specs: of each of `arrays`; default: the first axis is split, the others are whole.
+      out_specs: of the results; default as for `arrays`.
+
+    Returns:
+      What `fn` returns. A batch that does not divide over the mesh is computed on every device.
+    """
+    if _is_single():
+        return fn(params, *arrays)
+    run = current()
+    rows = run.spec(("batch",), jax.tree.leaves(arrays)[0].shape[:1])
+    param_specs = {k: run.spec(names[k], v.shape) for k, v in params.items()}
+
+    def local(params: dict[str, jax.Array], *arrays: Any) -> Any:
+        return fn({k: _gather(v, names[k], param_specs[k]) for k, v in params.items()}, *arrays)
+
+    return jax.shard_map(
+        local,
+        mesh=run.mesh,
+        in_specs=(param_specs, *(in_specs or [rows] * len(arrays))),
+        out_specs=rows if out_specs is None else out_specs,
+        check_vma=False,  # Pallas kernels say nothing about what varies where
+    )(dict(params), *arrays)
+
+
+def total(partial: jax.Array, name: str, part: int, whole: int) -> jax.Array:
+    """Sum over devices of a contraction over axis `name`, of which this one did part of whole."""
+    return partial if part == whole else jax.lax.psum(partial, current().rules[name])
+
+
+def own_part(name: str) -> jax.Array:
+    """Which shard of axis `name` this device holds, inside `on_shards`."""
+    return jax.lax.axis_index(current().rules[name])
+
+
+def lookup(table: jax.Array, names: Sequence[str | None], ids: jax.Array) -> jax.Array:
+    """Rows of a table [V, D] sharded as `names` say: ids int32 [B, L] -> [B, L, D].
+
+    The table stays where it is. Every device looks its columns of the group's tokens up, and the
+    group exchanges them: activations travel, not the table nor its gradient.
+    """
+    if _is_single():
+        return table[ids]
+    run = current()
+    vocab_axis, width_axis = run.spec(names, table.shape)
+    rows = run.spec(("batch",), ids.shape[:1])
+    exchanged = width_axis in BATCH_AXES and rows[0] is not None
+
+    def local(table: jax.Array, ids: jax.Array) -> jax.Array:
+        if exchanged:
+            ids = jax.lax.all_gather(ids, width_axis, axis=0, tiled=True)
+        elif width_axis is not None:
+            table = jax.lax.all_gather(table, width_axis, axis=1, tiled=True)
+        if vocab_axis is None:
+            found = table[ids]
+        else:
+            own = ids - jax.lax.axis_index(vocab_axis) * table.shape[0]
+            held = (own >= 0) & (own < table.shape[0])
+            found = jnp.where(held[..., None], table[jnp.where(held, own, 0)], 0)
+            found = jax.lax.psum(found, vocab_axis)
+        if exchanged:
+            found = jax.lax.all_to_all(found, width_axis, 0, found.ndim - 1, tiled=True)
+        return found
+
+    return jax.shard_map(
+        local,
+        mesh=run.mesh,
+        in_specs=(PartitionSpec(vocab_axis, width_axis), rows),
+        out_specs=rows,
+        check_vma=False,
+    )(table, ids)

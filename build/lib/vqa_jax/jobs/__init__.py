@@ -1,0 +1,1 @@
+"""What every resumable job is made of: whole files, shared ranges, one publication."""

@@ -1,0 +1,1 @@
+"""An iteration: evaluate a student, choose its anchors, relabel with it."""

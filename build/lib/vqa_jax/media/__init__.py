@@ -1,0 +1,1 @@
+"""From a file to what the student sees of it. Light: imports no JAX."""

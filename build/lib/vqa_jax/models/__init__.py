@@ -1,0 +1,1 @@
+"""Model definitions: vision tower, motion pathway, decoder and the student that joins them."""

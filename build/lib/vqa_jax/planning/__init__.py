@@ -1,0 +1,1 @@
+"""What a step will take on chips that are not at hand."""

@@ -1,0 +1,76 @@
+"""What scoring a video costs, counted from the jaxprs of the engine's own steps.
+
+The unit is five full passes: for every anchor the student encodes both videos and decodes the whole
+pair, as a student without cached anchors does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from vqa_jax.models import prompt
+from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.models.qwen2 import KVCache
+from vqa_jax.models.student import StudentConfig
+from vqa_jax.planning import flops
+from vqa_jax.scoring.engine import make_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoringCost:
+    """Floating-point operations of the engine's steps, for one group of frames of a video.
+
+    Attributes:
+      encode: visual tokens of one video.
+      pair: the decoder over a whole pair.
+      suffix: the decoder over the second video, after a cached anchor.
+    """
+
+    encode: float
+    pair: float
+    suffix: float
+
+    def share(self, comparisons: float, passes: int = 5) -> float:
+        """Cost of one video, once the anchors are cached, in units of `passes` full passes.
+
+        comparisons: how many anchors it is compared with; may be a mean.
+        """
+        full = passes * (2 * self.encode + self.pair)
+        return (self.encode + comparisons * self.suffix) / full
+
+
+def count(cfg: StudentConfig, frames: int, clips: int, text: int) -> ScoringCost:
+    """Counts at any size; nothing is allocated or computed.
+
+    Args:
+      cfg: the student.
+      frames: key frames of each video.
+      clips: motion clips of each video.
+      text: tokens of the prompt that are no video.
+    """
+    student = FunctionalStudent(cfg)
+    params, shape = student.abstract(), jax.ShapeDtypeStruct
+    steps = make_steps(student, range(5))
+    size, dtype = cfg.vision.image_size, jnp.dtype(cfg.compute_dtype)
+    video = prompt.Bank(frames * cfg.tokens_per_frame, clips).stride
+    prefix, suffix = video + text // 2, video + text - text // 2
+    encode = flops.count(
+        steps.encode,
+        params,
+        shape((1, frames, size, size, 3), jnp.uint8),
+        shape((1, clips, cfg.motion_dim), jnp.float32),
+    )
+    visual = shape((1, video, cfg.embed_dim), dtype)
+
+    def ids(length: int) -> jax.ShapeDtypeStruct:
+        return shape((1, length), jnp.int32)
+
+    pair = flops.count(steps.compare, params, visual, visual, ids(prefix + suffix), ids(1))
+    llm = cfg.llm
+    keys = shape((llm.num_layers, 1, prefix, llm.num_kv_heads, llm.head_dim), dtype)
+    cache = KVCache(keys, keys, ids(prefix))
+    after = flops.count(steps.suffix, params, cache, visual, ids(suffix), ids(suffix), ids(1))
+    return ScoringCost(encode.total, pair.total, after.total)

@@ -1,0 +1,1 @@
+"""A score: encode the videos, ask the student, solve for quality."""

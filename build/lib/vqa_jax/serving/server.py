@@ -1,0 +1,59 @@
+"""Runs the service until it is told to stop; requests at work are then finished."""
+
+from __future__ import annotations
+
+import math
+import signal
+
+import numpy as np
+import uvicorn
+from absl import logging
+
+from vqa_jax.media import isolation
+from vqa_jax.scoring.predictor import Predictor
+from vqa_jax.serving.app import make_app
+from vqa_jax.settings import ServeConfig
+
+_SIZES = (384, 512), (384, 672), (384, 384), (512, 384), (672, 384)  # lines, columns, of any file
+_FRAMES, _FPS = 16, 16.0
+_KEEP_SECONDS = 10  # of a connection without a request
+
+
+def warm(student: Predictor) -> None:
+    """Compiles what requests need, lest the first ones wait for it."""
+    shape = _FRAMES, *np.max(_SIZES, axis=0), 3
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for height, width in _SIZES:
+        student.score(noise[:, :height, :width], fps=_FPS)
+
+
+def run(student: Predictor, config: ServeConfig, host: str, port: int) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+      student: loaded.
+      config: bounds of the service.
+      host, port: where it listens.
+
+    Raises:
+      AnchorError: the student has no anchors.
+      SettingsError: an allowed URL that is none.
+      KeyboardInterrupt: on SIGINT, once all is finished.
+    """
+    app = make_app(student, config)
+    isolation.start(config.limits)
+    warm(student)
+    settings = uvicorn.Config(
+        app,
+        host,
+        port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_SECONDS,
+        timeout_graceful_shutdown=math.ceil(config.work_seconds),
+    )
+    # uvicorn raises the signal again when it has stopped: that is then no failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    logging.info("serving on http://%s:%d, at most %d requests", host, port, config.requests)
+    uvicorn.Server(settings).run()

@@ -1,0 +1,1 @@
+"""Weak teachers: measures, cards, scales, votes, the job that lets them score."""

@@ -1,0 +1,1 @@
+"""Teachers that are networks, under their authors' weight names."""

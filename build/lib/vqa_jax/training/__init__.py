@@ -1,0 +1,1 @@
+"""Training: sampling, batches, loss, optimizer, step, checkpoints, the run."""

@@ -1,0 +1,1 @@
+"""Rule tables that map foreign checkpoints to our parameter tree and back."""
