@@ -96,7 +96,7 @@ def test_parts_are_the_whole(shape, parts):
     }
     trained = {"w": rng.normal(size=(6, 7)), "v": rng.normal(size=(6, 2))}
     trained = jax.tree.map(lambda x: np.float32(0.1 * x), trained)
-    whole = jax.value_and_grad(_linear_loss, has_aux=True)(trained, 0.1, batch, 0.7)
+    whole = jax.jit(jax.value_and_grad(_linear_loss, has_aux=True))(trained, 0.1, batch, 0.7)
     mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
     places = jax.tree.map(lambda _: sharding.replicated(mesh), trained)
     in_parts = accumulate.in_parts(_linear_loss, parts, mesh, places, CONFIDENCE)
