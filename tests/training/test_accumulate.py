@@ -49,8 +49,7 @@ def _run(student, shape, group=1, **changes):
     """Metrics and weights of three steps; from the second on the entropy term counts."""
     config = micro_student.step_config(severity_weight=0.3, **changes)
     mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
-    state = train_step.init_state(student, config, 0)
-    state = jax.device_put(state, train_step.state_shardings(student, config, mesh))
+    state = micro_student.begun(student, config, mesh)
     step, rows = train_step.make_train_step(student, config, mesh), []
     for number in range(3):
         state, values = step(state, sharding.put_batch(_batch(number, group), mesh))
