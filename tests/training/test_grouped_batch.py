@@ -201,7 +201,7 @@ def published_step(group_size, kind, preset="ov_7b"):
     return executed, model
 
 
-@pytest.mark.parametrize("kind", ["xla", "splash"])
+@pytest.mark.parametrize("kind", [pytest.param("xla", marks=pytest.mark.slow), "splash"])
 def test_four_pairs_a_first_video_cost_two_thirds_at_published_size(kind):
     (alone, alone_model), (grouped, grouped_model) = (published_step(g, kind) for g in (1, 4))
     assert grouped / alone <= 0.68

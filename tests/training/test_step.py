@@ -138,7 +138,7 @@ def test_decay_takes_matrices_and_nothing_else(student):
     mask = bundle.flatten(optim_lib.decay_mask(student.abstract()))
     plain = {name for name, decayed in mask.items() if not decayed}
     assert {"newline", "vision/position", "vision/patch_bias", "severity_bias"} <= plain
-    for name, leaf in bundle.flatten(student.init(0)).items():
+    for name, leaf in bundle.flatten(micro_student.drawn(student.abstract())).items():
         rank = leaf.ndim - ("/layers/" in name)  # without the axis of stacked layers
         short = name.rsplit("/", 1)[1] if "/" in name else name
         # Biases of heads are two-dimensional, positions are a table: rank alone does not tell.
