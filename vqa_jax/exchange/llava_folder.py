@@ -1,7 +1,9 @@
-"""A student under LLaVA-OneVision's names, as the programs that serve such models load it.
+"""A student under the names of others, as the programs that serve such models load it.
 
-model.safetensors             vision tower, projector, newline, decoder
-motion/projector.safetensors  what those programs do not know, where they do not look
+model.safetensors             under LLaVA-OneVision's names vision tower, projector, newline and
+                              decoder; under the decoder's own the decoder alone
+motion/projector.safetensors  what those programs do not know, where they do not look;
+beside/student.safetensors    under the decoder's own names, so
 model.safetensors.index.json  where every tensor is, for those who want them all (our loader)
 config.json                   sizes
 """
@@ -24,9 +26,17 @@ from vqa_jax.models.student import StudentConfig
 from vqa_jax.weights.reader import INDEX_NAME
 from vqa_jax.weights.writer import write_safetensors
 
-NAMES = {"original": "original", "hf": "hf_before_4_52"}  # what most files of the port hold
-MODEL_FILE, MOTION_FILE = "model.safetensors", "motion/projector.safetensors"
-_VIDEO_TOKEN = 151647  # Qwen2's vocabulary as LLaVA-OneVision extends it; the image's is before it
+# hf: what most files of the port hold.
+NAMES = {"original": "original", "hf": "hf_before_4_52", "decoder": "decoder_apart"}
+MODEL_FILE = "model.safetensors"
+# What is in another file.
+OTHER_FILES = {
+    "original": "motion/projector.safetensors",
+    "hf": "motion/projector.safetensors",
+    "decoder": "beside/student.safetensors",
+}
+# The image's token is before it: Qwen2's vocabulary as LLaVA-OneVision extends it, and Qwen3's own.
+_VIDEO_TOKEN, _QWEN3_VIDEO_TOKEN = 151647, 151656
 
 Tensors = dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
 
@@ -47,19 +57,23 @@ def write(folder: str, cfg: StudentConfig, params: Params, names: str) -> None:
       cfg, params: as of `without_training_parts`, without low-rank additions.
       names: key of NAMES.
     """
-    dialect = NAMES[names]
-    prefix, width = DIALECTS[dialect].vision, cfg.vision.embed_dim
+    dialect, other = DIALECTS[NAMES[names]], OTHER_FILES[names]
+    width = cfg.vision.embed_dim
     dtype = np.dtype(cfg.param_dtype) if cfg.param_dtype == "float32" else _bfloat16()
-    files: dict[str, Tensors] = {MODEL_FILE: {}, MOTION_FILE: {}}
-    for key, found in foreign_tensors(cfg, params, dialect).items():
-        files[MOTION_FILE if ".slowfast_projector." in key else MODEL_FILE][key] = found
+    files: dict[str, Tensors] = {MODEL_FILE: {}, other: {}}
+    decoder = tuple(f"{dialect.decoder}{part}" for part in ("embed_tokens.", "layers.", "norm."))
+    for key, found in foreign_tensors(cfg, params, NAMES[names]).items():
+        apart = ".slowfast_projector." in key
+        if names == "decoder":
+            apart = not key.startswith((*decoder, f"{dialect.head}."))
+        files[other if apart else MODEL_FILE][key] = found
     # The tower's last norm is part of those models, and unused: the state before it is taken.
-    for part, value in (("weight", 1.0), ("bias", 0.0)):
-        files[MODEL_FILE][f"{prefix}post_layernorm.{part}"] = (
+    for part, value in (("weight", 1.0), ("bias", 0.0)) if names != "decoder" else ():
+        files[MODEL_FILE][f"{dialect.vision}post_layernorm.{part}"] = (
             (width,),
             lambda value=value: np.full(width, value, dtype),
         )
-    os.makedirs(os.path.join(folder, os.path.dirname(MOTION_FILE)), exist_ok=True)
+    os.makedirs(os.path.join(folder, os.path.dirname(other)), exist_ok=True)
     total = 0
     for name, tensors in files.items():
 
@@ -73,7 +87,7 @@ def write(folder: str, cfg: StudentConfig, params: Params, names: str) -> None:
     write_json(
         os.path.join(folder, INDEX_NAME), {"metadata": {"total_size": total}, "weight_map": where}
     )
-    config = _hf_config(cfg) if names == "hf" else _original_config(cfg)
+    config = _CONFIGS[names](cfg)
     write_json(os.path.join(folder, "config.json"), {**config, "motion_scale": cfg.motion_scale})
 
 
@@ -86,6 +100,7 @@ def _bfloat16() -> np.dtype:
 def _text(cfg: StudentConfig) -> dict[str, Any]:
     llm = cfg.llm
     return {
+        "model_type": "qwen3" if llm.qk_norm else "qwen2",
         "hidden_size": llm.embed_dim,
         "intermediate_size": llm.mlp_dim,
         "num_hidden_layers": llm.num_layers,
@@ -117,11 +132,12 @@ def _vision(cfg: StudentConfig) -> dict[str, Any]:
 
 
 def _hf_config(cfg: StudentConfig) -> dict[str, Any]:
-    video = min(_VIDEO_TOKEN, cfg.llm.vocab_size - 1)
+    video = _QWEN3_VIDEO_TOKEN if cfg.llm.qk_norm else _VIDEO_TOKEN
+    video = min(video, cfg.llm.vocab_size - 1)
     return {
         "model_type": "llava_onevision",
         "architectures": ["LlavaOnevisionForConditionalGeneration"],
-        "text_config": {"model_type": "qwen2", **_text(cfg)},
+        "text_config": _text(cfg),
         "vision_config": _vision(cfg),
         "vision_feature_layer": -1,
         "vision_feature_select_strategy": "full",
@@ -133,11 +149,16 @@ def _hf_config(cfg: StudentConfig) -> dict[str, Any]:
     }
 
 
+def _decoder_config(cfg: StudentConfig) -> dict[str, Any]:
+    kind = "Qwen3ForCausalLM" if cfg.llm.qk_norm else "Qwen2ForCausalLM"
+    return {**_text(cfg), "architectures": [kind], "torch_dtype": cfg.param_dtype}
+
+
 def _original_config(cfg: StudentConfig) -> dict[str, Any]:
     return {
+        **_text(cfg),
         "model_type": "llava",
         "architectures": ["LlavaQwenForCausalLM"],
-        **_text(cfg),
         "vision_config": _vision(cfg),
         "mm_vision_tower": "google/siglip-so400m-patch14-384",
         "mm_vision_select_layer": -2,
@@ -151,3 +172,6 @@ def _original_config(cfg: StudentConfig) -> dict[str, Any]:
         "tokenizer_model_max_length": 32768,
         "torch_dtype": cfg.param_dtype,
     }
+
+
+_CONFIGS = {"original": _original_config, "hf": _hf_config, "decoder": _decoder_config}

@@ -130,6 +130,7 @@ def train(
         raise SettingsError("token_dropout: this student trains its tower, which has no tokens yet")
     programs.keep()
     os.makedirs(workdir, exist_ok=True)
+    spec = start.as_given(spec, config.init_from)
     student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
     geometry = pair_batch.PromptGeometry(
         bundle.make_tokenizer(spec, config.init_from),
