@@ -22,24 +22,22 @@ def test_every_tensor_is_in_the_file_that_the_index_says(tmp_path, form):
     )
     llava_folder.write(str(tmp_path), SIZES, params, form)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
-    other = llava_folder.OTHER_FILES[form]
-    held = {name: load_file(tmp_path / name) for name in (llava_folder.MODEL_FILE, other)}
+    model, other = llava_folder.NAMES[form].model, llava_folder.NAMES[form].other
+    held = {name: load_file(tmp_path / name) for name in (model, other)}
     where = {key: name for name, tensors in held.items() for key in tensors}
     assert index["weight_map"] == where
     total = sum(array.nbytes for tensors in held.values() for array in tensors.values())
     assert index["metadata"]["total_size"] == total
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / model).with_name("config.json").read_text())
     if form == "decoder":
         wanted = {name for name in where if name.startswith(("model.", "lm_head."))}
-        assert set(held[llava_folder.MODEL_FILE]) == {n for n in wanted if "slowfast" not in n}
+        assert set(held[model]) == {n for n in wanted if "slowfast" not in n}
         assert config["architectures"] == ["Qwen2ForCausalLM"]
     else:
         assert all("slowfast" in key for key in held[other])
-        assert not any("slowfast" in key for key in held[llava_folder.MODEL_FILE])
+        assert not any("slowfast" in key for key in held[model])
     # Ours, and the tower's unused last norm, which does nothing.
-    unused = {
-        key: value for key, value in held[llava_folder.MODEL_FILE].items() if "post_lay" in key
-    }
+    unused = {key: value for key, value in held[model].items() if "post_lay" in key}
     unused_means = [] if form == "decoder" else [0.0, 1.0]
     assert sorted(value.mean() for value in unused.values()) == unused_means
     ours = sum(leaf.nbytes for leaf in jax.tree.leaves(params))

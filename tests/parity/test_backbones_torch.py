@@ -144,7 +144,7 @@ def _saved_decoder(kind, folder):
         return ids, model(input_ids=torch.tensor(ids)).logits.numpy()
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "qwen3_vl"])
+@pytest.mark.parametrize("kind", [pytest.param("qwen3", marks=pytest.mark.slow), "qwen3_vl"])
 def test_decoders_behind_siglip2_give_torchs_numbers(kind, tmp_path):
     """SigLIP2 of fixed resolution is SigLIP's module; its folder has a text side of its own."""
     text = {
@@ -185,7 +185,7 @@ def test_transformers_loads_the_exported_decoder(pair, tmp_path, tied):
         params = {**params, "llm": llm}
     llava_folder.write(str(tmp_path), cfg, params, "decoder")
     kind = transformers.Qwen3ForCausalLM
-    model, report = kind.from_pretrained(tmp_path, output_loading_info=True)
+    model, report = kind.from_pretrained(tmp_path / "decoder", output_loading_info=True)
     problems = {name: keys for name, keys in report.items() if keys}
     assert not problems, problems
     ids = np.random.default_rng(3).integers(0, VOCAB, (1, 12))
@@ -195,10 +195,11 @@ def test_transformers_loads_the_exported_decoder(pair, tmp_path, tied):
     student = FunctionalStudent(cfg).bind(back)
     np.testing.assert_allclose(_logits(student.llm, ids), logits, **LOGITS)
     np.testing.assert_array_equal(back["vision"]["position"], params["vision"]["position"])
-    beside = load_file(tmp_path / llava_folder.OTHER_FILES["decoder"])
+    beside = load_file(tmp_path / llava_folder.NAMES["decoder"].other)
     assert not any(key.startswith("model.layers.") for key in beside)
 
 
+@pytest.mark.slow
 def test_transformers_loads_the_exported_pair(pair, tmp_path):
     folder, frames, ids, logits = pair
     cfg = student_config(folder)

@@ -167,6 +167,9 @@ def _write_params(source: _Source, out: str, form: str, names: str) -> None:
             writer.save(os.path.abspath(os.path.join(out, PARAMS)), source.params)
     else:
         llava_folder.write(out, cfg, source.params, names)
+    if form == "safetensors" and names == "decoder":  # its own folder is to be whole
+        apart = os.path.join(out, os.path.dirname(llava_folder.NAMES[names].model))
+        companions.copy([source.folder], apart, names=companions.TOKENIZER_FILES)
     companions.copy([source.folder], out)
     if source.head is not None:
         source.head.save(out)

@@ -1,11 +1,14 @@
 """A student under the names of others, as the programs that serve such models load it.
 
-model.safetensors             under LLaVA-OneVision's names vision tower, projector, newline and
-                              decoder; under the decoder's own the decoder alone
-motion/projector.safetensors  what those programs do not know, where they do not look;
-beside/student.safetensors    under the decoder's own names, so
-model.safetensors.index.json  where every tensor is, for those who want them all (our loader)
+Under LLaVA-OneVision's names:
+model.safetensors             vision tower, projector, newline, decoder
+motion/projector.safetensors  what those programs do not know, where they do not look
 config.json                   sizes
+Under those of the decoder alone:
+decoder/                      a folder for such programs: model.safetensors, config.json, tokenizer
+beside/student.safetensors    the rest
+Under either:
+model.safetensors.index.json  where every tensor is, for those who want them all (our loader)
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,15 +29,6 @@ from vqa_jax.models.student import StudentConfig
 from vqa_jax.weights.reader import INDEX_NAME
 from vqa_jax.weights.writer import write_safetensors
 
-# hf: what most files of the port hold.
-NAMES = {"original": "original", "hf": "hf_before_4_52", "decoder": "decoder_apart"}
-MODEL_FILE = "model.safetensors"
-# What is in another file.
-OTHER_FILES = {
-    "original": "motion/projector.safetensors",
-    "hf": "motion/projector.safetensors",
-    "decoder": "beside/student.safetensors",
-}
 # The image's token is before it: Qwen2's vocabulary as LLaVA-OneVision extends it, and Qwen3's own.
 _VIDEO_TOKEN, _QWEN3_VIDEO_TOKEN = 151647, 151656
 
@@ -57,23 +51,23 @@ def write(folder: str, cfg: StudentConfig, params: Params, names: str) -> None:
       cfg, params: as of `without_training_parts`, without low-rank additions.
       names: key of NAMES.
     """
-    dialect, other = DIALECTS[NAMES[names]], OTHER_FILES[names]
+    form = NAMES[names]
+    dialect, alone = DIALECTS[form.dialect], names == "decoder"
     width = cfg.vision.embed_dim
     dtype = np.dtype(cfg.param_dtype) if cfg.param_dtype == "float32" else _bfloat16()
-    files: dict[str, Tensors] = {MODEL_FILE: {}, other: {}}
+    files: dict[str, Tensors] = {form.model: {}, form.other: {}}
     decoder = tuple(f"{dialect.decoder}{part}" for part in ("embed_tokens.", "layers.", "norm."))
-    for key, found in foreign_tensors(cfg, params, NAMES[names]).items():
+    for key, found in foreign_tensors(cfg, params, form.dialect).items():
         apart = ".slowfast_projector." in key
-        if names == "decoder":
+        if alone:
             apart = not key.startswith((*decoder, f"{dialect.head}."))
-        files[other if apart else MODEL_FILE][key] = found
+        files[form.other if apart else form.model][key] = found
     # The tower's last norm is part of those models, and unused: the state before it is taken.
-    for part, value in (("weight", 1.0), ("bias", 0.0)) if names != "decoder" else ():
-        files[MODEL_FILE][f"{dialect.vision}post_layernorm.{part}"] = (
+    for part, value in (("weight", 1.0), ("bias", 0.0)) if not alone else ():
+        files[form.model][f"{dialect.vision}post_layernorm.{part}"] = (
             (width,),
             lambda value=value: np.full(width, value, dtype),
         )
-    os.makedirs(os.path.join(folder, os.path.dirname(other)), exist_ok=True)
     total = 0
     for name, tensors in files.items():
 
@@ -81,14 +75,15 @@ def write(folder: str, cfg: StudentConfig, params: Params, names: str) -> None:
             yield tensors[key][1]()
 
         shapes = {key: (shape, dtype) for key, (shape, _) in tensors.items()}
+        os.makedirs(os.path.join(folder, os.path.dirname(name)), exist_ok=True)
         write_safetensors(os.path.join(folder, name), shapes, pieces)
         total += sum(math.prod(shape) * dtype.itemsize for shape, _ in shapes.values())
     where = {key: name for name, tensors in files.items() for key in tensors}
     write_json(
         os.path.join(folder, INDEX_NAME), {"metadata": {"total_size": total}, "weight_map": where}
     )
-    config = _CONFIGS[names](cfg)
-    write_json(os.path.join(folder, "config.json"), {**config, "motion_scale": cfg.motion_scale})
+    config = form.config(cfg) | ({} if alone else {"motion_scale": cfg.motion_scale})
+    write_json(os.path.join(folder, os.path.dirname(form.model), "config.json"), config)
 
 
 def _bfloat16() -> np.dtype:
@@ -174,4 +169,23 @@ def _original_config(cfg: StudentConfig) -> dict[str, Any]:
     }
 
 
-_CONFIGS = {"original": _original_config, "hf": _hf_config, "decoder": _decoder_config}
+class Names(NamedTuple):
+    """A dialect; what other programs read of it, and what they do not know; their config.json."""
+
+    dialect: str
+    model: str
+    other: str
+    config: Callable[[StudentConfig], dict[str, Any]]
+
+
+_WHOLE = "model.safetensors", "motion/projector.safetensors"
+NAMES = {
+    "original": Names("original", *_WHOLE, _original_config),
+    "hf": Names("hf_before_4_52", *_WHOLE, _hf_config),  # what most files of the port hold
+    "decoder": Names(
+        "decoder_apart",
+        "decoder/model.safetensors",
+        "beside/student.safetensors",
+        _decoder_config,
+    ),
+}
