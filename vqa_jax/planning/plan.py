@@ -183,9 +183,7 @@ def plan_training(
     state = train_step.abstract_state(student, config, mesh)
     batch = abstract_batch(spec, shape, mesh)
     step = train_step.make_train_step(student, config, mesh)
-    # Frozen parameters have the rate None, which is no leaf of a tree.
-    rated = jax.tree_util.tree_leaves_with_path(optim.rates(student.abstract(), config.trainable))
-    trained = {"/".join(str(key.key) for key in path) for path, _ in rated}
+    trained = optim.trained_paths(student.abstract(), config.trainable)
     model = model_flops.training_flops(
         student.cfg, shape, trained.__contains__, bool(config.severity_weight)
     )
