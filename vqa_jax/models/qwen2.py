@@ -257,7 +257,8 @@ class Qwen2(nnx.Module):
             return carry, kv if return_cache else None
 
         xs = (stacked(self.layers, dtype), prefix)
-        x, kv = jax.lax.scan(recomputed(body), embeds.astype(dtype), xs, unroll=cfg.unroll)
+        unroll = run.layers_a_step(cfg.unroll, cfg.num_layers)
+        x, kv = jax.lax.scan(recomputed(body), embeds.astype(dtype), xs, unroll=unroll)
 
         def norm(p, x):
             return rms_norm(x, p["norm_scale"], cfg.norm_eps)

@@ -41,7 +41,7 @@ class TrainingError(VqaError):
 
 # Where and how a run is computed and kept may change when it resumes; what it learns may not.
 _MAY_CHANGE = (
-    *("mesh", "sharding", "attention", "remat", "accumulate"),
+    *("mesh", "sharding", "attention", "remat", "unroll", "accumulate"),
     *("log_every", "checkpoint_every", "keep_best", "keep_every", "heldout_pairs"),
 )
 
@@ -197,9 +197,7 @@ def _flops_of(run: _Run, batch: Mapping[str, Any]) -> float:
         *(prefix + batch["tokens"].shape[-1], batch["answer_pos"].shape[-1]),
         *(videos - 1, prefix),
     )
-    rated = training_optim.rates(run.student.abstract(), run.config.trainable)
-    leaves = jax.tree_util.tree_leaves_with_path(rated)
-    trained = {"/".join(str(key.key) for key in path) for path, _ in leaves}
+    trained = training_optim.trained_paths(run.student.abstract(), run.config.trainable)
     cfg, severity = run.student.cfg, bool(run.config.severity_weight)
     return model_flops.training_flops(cfg, shape, trained.__contains__, severity).total
 
