@@ -93,6 +93,7 @@ def train(
         raise SettingsError("token_dropout: this student trains its tower, which has no tokens yet")
     programs.keep()
     os.makedirs(workdir, exist_ok=True)
+    spec = start.as_given(spec, config.init_from)
     corpus = store.PairCorpus(data, config.pair_datasets, "train", spec.extractor, spec.tower)
     run = _opened(config, spec, corpus, workdir, extractor)
     batches = input_pipeline_lib.training_batches(
