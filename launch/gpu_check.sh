@@ -2,13 +2,15 @@
 # Does this card compute as the CPU does, and how fast is it? Needs this checkout, Python 3.11 or
 # newer with jax, flax, optax, safetensors, tokenizers, torch and transformers, and no network.
 #
-#     bash launch/gpu_check.sh [--out FILE.json] [--small] [--limit SECONDS]
+#     bash launch/gpu_check.sh [--out FILE.json] [--parts A,B] [--small] [--limit SECONDS]
 #
-# The 0.5B student with random weights: one training step of 4,096 tokens with everything trained,
-# and scores of ten made-up videos; beside them the same sizes in transformers with SDPA and
-# torch.compile. Prints tokens a second, MFU and peak memory, compares numbers with the CPU's, and
-# writes everything into one JSON file (default: $OUT/gpu_check.json, or ./gpu_check.json). Stops
-# after 350 s at most. --small runs all of it on the CPU at small sizes.
+# The 0.5B student with random weights: a training step of 4,096 tokens with everything trained, by
+# XLA's attention, with the decoder frozen, and in two parts; scores of ten made-up videos, by
+# exported programs and in int8, too; step and scores of the same sizes in transformers with SDPA
+# and torch.compile; numbers against the CPU's; steps of decoders of 1.5B and 7B. Prints tokens a
+# second, MFU and peak memory, and writes everything into one JSON file (default:
+# $OUT/gpu_check.json, or ./gpu_check.json). Stops after 470 s at most. --parts takes some of train,
+# peer_train, score, peer_score, numbers, train_larger. --small runs it on the CPU, small.
 #
 # Environment: PYTHON      interpreter with the packages (default: python3)
 set -euo pipefail

@@ -343,7 +343,7 @@ class TrainConfig:
         loss.
       heldout_pairs: held-out pairs that are asked about before every checkpoint; 0: none.
       input, optim, loss: see InputConfig, OptimConfig, LossConfig.
-      trainable, sharding, attention, remat: see `training.step.StepConfig`.
+      trainable, sharding, attention, remat, unroll: see `training.step.StepConfig`.
       accumulate: parts of a batch that are computed one after the other, each in a part of the
         memory; the step is the same. A device's rows must divide into them.
       lora_rank: rank of low-rank additions to the decoder, 0 for none; they are merged into the
@@ -364,6 +364,7 @@ class TrainConfig:
     sharding: tuple[tuple[str, str], ...] = ()
     attention: str = "auto"
     remat: str = "none"
+    unroll: int = 0
     lora_rank: int = 0
     accumulate: int = 1
     keep_best: int = 0

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import logging
@@ -26,11 +26,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Part -> (module, function, sizes, seconds it may take, small sizes).
 _PARTS = {
-    "train": ("ours", "train", "FULL", 100, "SMALL"),
-    "score": ("ours", "score", "FULL", 90, "SMALL"),
-    "numbers": ("ours", "numbers", "SHALLOW", 200, "SMALL_SHALLOW"),
-    "peer_score": ("peers", "score", "FULL", 90, "SMALL"),
-    "peer_train": ("peers", "train", "FULL", 110, "SMALL"),
+    "train": ("training", "train", "FULL", 150, "SMALL"),
+    "peer_train": ("peers", "train", "FULL", 70, "SMALL"),
+    "score": ("scoring", "score", "FULL", 130, "SMALL"),
+    "peer_score": ("peers", "score", "FULL", 70, "SMALL"),
+    "numbers": ("numbers", "numbers", "SHALLOW", 110, "SMALL_SHALLOW"),
+    "train_larger": ("training", "train_larger", "LARGER", 110, "SMALL_LARGER"),
 }
 # A checkout must do without them on a machine that has a card and no video tools.
 _NOT_NEEDED = (
@@ -47,7 +48,7 @@ def _run_part(name: str, small: bool, out: str) -> None:
     found = part(getattr(sizes, small_sizes if small else full_sizes))
     imported = sorted(set(_NOT_NEEDED) & set(sys.modules))
     # transformers may look for packages by itself; the project's own code must not.
-    if module == "ours" and imported:
+    if module != "peers" and imported:
         raise RuntimeError(f"imported, but not needed here: {', '.join(imported)}")
     pathlib.Path(out).write_text(json.dumps(found))
 
@@ -109,15 +110,16 @@ def _version(package: str) -> str | None:
         return None
 
 
-def check(small: bool, limit: float) -> dict[str, Any]:
-    """Runs all parts in turn.
+def check(small: bool, limit: float, names: Sequence[str] = tuple(_PARTS)) -> dict[str, Any]:
+    """Runs the named parts in turn.
 
     Returns:
       {"machine", "versions", "small", "seconds", "parts" (by name), "passed": no part failed and
       the device's numbers are the CPU's}.
     """
     begun, parts = time.monotonic(), {}
-    for name, (*_, seconds, _) in _PARTS.items():
+    for name in names:
+        seconds = _PARTS[name][3]
         left = limit - (time.monotonic() - begun)
         sys.stderr.write(f"{name} ...\n")
         allowed = left if small else min(seconds, left)
@@ -125,7 +127,7 @@ def check(small: bool, limit: float) -> dict[str, Any]:
         if not small and parts[name].get("device") == "cpu":
             parts[name] = {"error": "no card: this ran on the CPU; --small rehearses there"}
             break
-    peak = parts["train"].get("peak_flops")
+    peak = next((part["peak_flops"] for part in parts.values() if "peak_flops" in part), None)
     parts = {name: with_rates(part, peak) for name, part in parts.items()}
     failed = any("error" in part for part in parts.values())
     return {
@@ -135,8 +137,19 @@ def check(small: bool, limit: float) -> dict[str, Any]:
         "small": small,
         "seconds": time.monotonic() - begun,
         "parts": parts,
-        "passed": not failed and parts["numbers"]["agree"],
+        "passed": not failed and all(part.get("agree", True) for part in parts.values()),
     }
+
+
+def _timings(name: str, part: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, figures) of everything in a part that was timed."""
+    if "mfu" in part:
+        mfu = f"MFU {part['mfu']:.1%}" if part["mfu"] else "MFU unknown"
+        rate = part["tokens_per_second"]
+        yield name, f"{part['seconds']:.4f} s  {mfu}  {f'{rate:,.0f} tokens/s' if rate else ''}"
+    for key, inner in part.items():
+        if isinstance(inner, dict):
+            yield from _timings(f"{name} {key}", inner)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -146,12 +159,7 @@ def table(found: dict[str, Any]) -> str:
         if "error" in part:
             lines.append(f"{name:12} failed: {part['error'].strip().splitlines()[-1]}")
             continue
-        for label, row in ((name, part), *((f"  {k}", part[k]) for k in part)):
-            if isinstance(row, dict) and "mfu" in row:
-                mfu = f"MFU {row['mfu']:.1%}" if row["mfu"] else "MFU unknown"
-                rate = row["tokens_per_second"]
-                tokens = f"{rate:,.0f} tokens/s" if rate else ""
-                lines.append(f"{label:12} {row['seconds']:.4f} s  {mfu}  {tokens}")
+        lines += [f"{label:28} {text}" for label, text in _timings(name, part)]
         if part.get("peak_bytes"):
             lines.append(f"{name:12} peak {part['peak_bytes'] / 1e9:.1f} GB")
         for dtype, rows in part.get("compared", {}).items():
@@ -166,14 +174,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     default = os.path.join(os.environ.get("OUT", "."), "gpu_check.json")
     parser.add_argument("--out", default=default, help="JSON file of all figures")
     parser.add_argument("--small", action="store_true", help="small sizes, on the CPU")
-    parser.add_argument("--limit", type=float, default=350, help="seconds in all, at most")
+    parser.add_argument("--parts", default=",".join(_PARTS), help="which, in which order")
+    parser.add_argument("--limit", type=float, default=470, help="seconds in all, at most")
     parser.add_argument("--part", choices=_PARTS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.part:
         logging.set_verbosity(logging.INFO)
         _run_part(args.part, args.small, args.out)
         return 0
-    found = check(args.small, args.limit)
+    names = args.parts.split(",")
+    if unknown := set(names) - set(_PARTS):
+        parser.error(f"no parts {', '.join(sorted(unknown))}: there are {', '.join(_PARTS)}")
+    found = check(args.small, args.limit, names)
     pathlib.Path(args.out).write_text(json.dumps(found, indent=2) + "\n")
     sys.stdout.write(table(found) + "\n")
     return 0 if found["passed"] else 1

@@ -7,9 +7,12 @@ import dataclasses
 import numpy as np
 
 from vqa_jax.models import flops, prompt
+from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.presets import PRESETS
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.pairs.levels import LEVELS, level_probs
+from vqa_jax.settings import EVERYTHING, Trainable
+from vqa_jax.training import optim
 from vqa_jax.training.batch import GROUPS, PromptGeometry, pad_batch
 
 
@@ -42,12 +45,22 @@ def _few_layers(cfg: StudentConfig, layers: int) -> StudentConfig:
     return dataclasses.replace(cfg, vision=vision, llm=llm)
 
 
+def _of_decoder(cfg: StudentConfig, **sizes: int) -> StudentConfig:
+    return dataclasses.replace(cfg, llm=dataclasses.replace(cfg.llm, **sizes))
+
+
 _LARGE, _TINY = PRESETS["ov_0_5b"], PRESETS["tiny"]
 # The tiny student in bfloat16, so that the same code runs.
 _TINY = dataclasses.replace(_few_layers(_TINY, 2), compute_dtype="bfloat16")
 
 FULL = Sizes(_LARGE, frames=10, clips=10, tokens=4096)
 SMALL = Sizes(_TINY, frames=2, clips=2, tokens=192, repeats=2)
+# Sizes of Qwen2-1.5B's config.json: no published student has it, but it is between the two.
+_MIDDLE = _of_decoder(
+    _LARGE, num_layers=28, embed_dim=1536, mlp_dim=8960, num_heads=12, head_dim=128
+)
+LARGER = tuple(dataclasses.replace(FULL, student=s) for s in (_MIDDLE, PRESETS["ov_7b"]))
+SMALL_LARGER = (SMALL, SMALL)
 # What a CPU computes too: every width as in FULL, fewer layers and frames.
 SHALLOW = Sizes(_few_layers(_LARGE, 2), frames=1, clips=1, tokens=512, videos=2, anchors=2)
 SMALL_SHALLOW = dataclasses.replace(SMALL, videos=2, anchors=2)
@@ -70,8 +83,8 @@ def made_up_videos(sizes: Sizes, count: int, seed: int) -> list[tuple[np.ndarray
     return found
 
 
-def training_batch(sizes: Sizes) -> tuple[dict[str, np.ndarray], PromptGeometry]:
-    """A batch of one pair, padded to `sizes.tokens`, and its prompts."""
+def training_batch(sizes: Sizes, pairs: int = 1) -> tuple[dict[str, np.ndarray], PromptGeometry]:
+    """A batch of equal pairs, each padded to `sizes.tokens`, and their prompts."""
     geometry = PromptGeometry(tokenizer(), sizes.student.tokens_per_frame, "sentence")
     (frames, motion), (others, other_motion) = made_up_videos(sizes, 2, seed=0)
     example = {
@@ -81,7 +94,7 @@ def training_batch(sizes: Sizes) -> tuple[dict[str, np.ndarray], PromptGeometry]
         "severity": np.full(2, -1, np.int32),
         "group": GROUPS[0],
     }
-    batch = pad_batch([example], geometry, sizes.frames, sizes.clips)
+    batch = pad_batch([example] * pairs, geometry, sizes.frames, sizes.clips)
     length = batch["tokens"].shape[1]
     if length > sizes.tokens:
         raise ValueError(f"the pair takes {length} tokens, more than {sizes.tokens}")
@@ -96,10 +109,12 @@ def scoring_layout(sizes: Sizes) -> prompt.Layout:
     return prompt.layout(prompt.scoring_ids(tokenizer()), *both, bank)
 
 
-def training_flops(sizes: Sizes, answers: int) -> float:
-    """Model FLOPs of a training step."""
+def training_flops(sizes: Sizes, answers: int, trainable: Trainable = EVERYTHING) -> float:
+    """Model FLOPs of a training step of one pair."""
     shape = flops.PairShape(1, sizes.frames, sizes.clips, sizes.tokens, answers)
-    return flops.training_flops(sizes.student, shape, lambda _: True).total
+    abstract = FunctionalStudent(sizes.student).abstract()
+    trained = optim.trained_paths(abstract, trainable)
+    return flops.training_flops(sizes.student, shape, trained.__contains__).total
 
 
 def encoding_flops(sizes: Sizes) -> float:

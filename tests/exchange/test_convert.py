@@ -15,13 +15,14 @@ from flax import traverse_util
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from tests.fixtures.foreign_student import CONFIG_JSON, SIZES, header_only
+from tests.fixtures.foreign_student import CONFIG_JSON, SIZES, header_only, tensors_of
 from vqa_jax.cli import main
 from vqa_jax.devices import sharding as parallel
 from vqa_jax.exchange import convert
 from vqa_jax.exchange.names import student_rules
 from vqa_jax.exchange.student_io import load_params
 from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.models.presets import PRESETS
 from vqa_jax.weights import bundle, rules
 
 
@@ -59,6 +60,37 @@ def test_convert_writes_a_students_folder(folder, tmp_path, monkeypatch, capsys)
     halved = jax.tree.map(lambda x: np.asarray(x, jnp.bfloat16).astype(np.float32), want)
     jax.tree.map(np.testing.assert_array_equal, found, halved)
     assert all(jax.tree.leaves(jax.tree.map(lambda a, c: a.sharding == c.sharding, found, like)))
+
+
+def test_a_tower_and_a_decoder_of_qwen3_make_a_student(tmp_path):
+    """The tokenizer is the decoder's, not the tower's; a later release's rotary base is kept."""
+    llm = dataclasses.replace(SIZES.llm, qk_norm=True, rope_theta=5e6)
+    cfg, folders = dataclasses.replace(SIZES, llm=llm), []
+    vision = {**CONFIG_JSON["vision_config"], "num_hidden_layers": 4}
+    text = {k: v for k, v in CONFIG_JSON.items() if k != "vision_config"}
+    for name, dialect, config in (
+        ("siglip2", "siglip", {**vision, "model_type": "siglip_vision_model"}),
+        ("qwen3", "qwen2", {**text, "model_type": "qwen3", "rope_theta": 5e6}),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        save_file(tensors_of(dialect, cfg), folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "tokenizer.json").write_text(json.dumps({"of": name}))
+        folders += ["--from", str(folder)]
+    out = tmp_path / "out"
+    fresh = ("vision_projector", "motion_projector", "newline")
+    scratch = [word for part in fresh for word in ("--scratch", part)]
+    assert main.main(["convert", *folders, "--to", str(out), *scratch]) == 0
+    assert json.loads((out / "tokenizer.json").read_text()) == {"of": "qwen3"}
+    made = bundle.load_spec(str(out)).student.llm
+    assert made.qk_norm and made.rope_theta == 5e6
+
+    published = PRESETS["qwen3_siglip2_4b"]
+    later = dataclasses.replace(published.llm, rope_theta=5e6)
+    later = dataclasses.replace(published, llm=later, compute_dtype="float32")
+    assert convert._preset_of(later) == "qwen3_siglip2_4b"
+    assert convert._preset_of(SIZES) == ""
 
 
 def test_convert_names_every_misfit_and_leaves_nothing(folder, tmp_path, capsys):

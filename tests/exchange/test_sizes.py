@@ -1,5 +1,6 @@
 """Sizes of a student from the config.json of the checkpoints that it is made of."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -45,6 +46,58 @@ def test_a_tower_that_is_named_only_must_be_the_known_one(tmp_path):
     other = _folder(tmp_path / "other", {**text, "mm_vision_tower": "clip"})
     with pytest.raises(WeightsError, match=r"clip(.|\n)*vision_config"):
         student_config(other)
+
+
+TEXT = {k: v for k, v in CONFIG_JSON.items() if k != "vision_config"}
+TOWER = {**CONFIG_JSON["vision_config"], "model_type": "siglip_vision_model"}
+ROPE = {"rope_type": "default", "mrope_interleaved": True, "mrope_section": [24, 20, 20]}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "qk_norm", "theta"),
+    [
+        # As Qwen2.5's, Qwen3's and Qwen3-VL's files write them.
+        ({"model_type": "qwen2", "rope_theta": 1e6, "use_sliding_window": False}, False, 1e6),
+        ({"model_type": "qwen3", "rope_theta": 1e6, "rope_scaling": None}, True, 1e6),
+        ({"model_type": "qwen3", "rope_parameters": {"rope_theta": 2e6}}, True, 2e6),
+        (
+            {
+                "model_type": "qwen3_vl",
+                "vision_config": {"depth": 24, "deepstack_visual_indexes": [5]},
+                "text_config": {
+                    **TEXT,
+                    "model_type": "qwen3_vl_text",
+                    "rope_theta": 5e6,
+                    "rope_scaling": ROPE,
+                },
+            },
+            True,
+            5e6,
+        ),
+    ],
+)
+def test_decoders_behind_a_tower(tmp_path, decoder, qk_norm, theta):
+    decoder = decoder if "text_config" in decoder else {**TEXT, **decoder}
+    folders = [_folder(tmp_path / "a", TOWER), _folder(tmp_path / "b", decoder)]
+    llm = dataclasses.replace(SIZES.llm, qk_norm=qk_norm, rope_theta=theta)
+    assert student_config(folders).llm == llm
+
+
+@pytest.mark.parametrize(
+    ("tower", "decoder", "words"),
+    [
+        ({"model_type": "siglip2"}, {}, "siglip2-so400m-patch14-384"),
+        ({}, {"attention_bias": True}, "attention_bias"),
+        ({}, {"use_sliding_window": True}, "use_sliding_window"),
+        ({}, {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, r"rope_scaling(.|\n)*yarn"),
+        ({}, {"rope_scaling": "yarn"}, "rope_scaling is 'yarn'"),
+    ],
+)
+def test_towers_of_any_resolution_and_other_attention_are_refused(tmp_path, tower, decoder, words):
+    decoder = {**TEXT, "model_type": "qwen3", **decoder}
+    folders = [_folder(tmp_path / "a", {**TOWER, **tower}), _folder(tmp_path / "b", decoder)]
+    with pytest.raises(WeightsError, match=words):
+        student_config(folders)
 
 
 @pytest.mark.parametrize(

@@ -66,4 +66,6 @@ def test_small_sizes_run_through_on_the_cpu(tmp_path):
     # On the CPU both sides of float32 are the same program.
     assert parts["numbers"]["compared"]["float32"]["loss"]["error"] == 0
     assert len(parts["score"]["q"]) == sizes.SMALL.videos
+    assert parts["score"]["exported"]["difference"] < 0.1  # bfloat16
+    assert parts["train"]["two_parts"]["tokens"] == 2 * parts["train"]["tokens"]
     assert "passed" in done.stdout

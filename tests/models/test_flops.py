@@ -37,6 +37,20 @@ def test_seven_billion_parameters_by_hand():
     assert everything.forward == frozen.forward
 
 
+def test_norms_of_heads_cost_nothing_and_what_follows_them_depends_on_them():
+    cfg = PRESETS["qwen3_siglip2_4b"]
+    pairs = model_flops.PairShape(1, 10, 10, 4096, 14)
+    llm = cfg.llm
+    sizes = 36 * (2560 * 4096 * 2 + 2 * 2560 * 1024 + 3 * 2560 * 9728)
+    first = 2 * 4096 * 2560 * (4096 + 2 * 1024)  # products before the first layer's norms
+    norms = model_flops.training_flops(cfg, pairs, lambda path: path.endswith("q_norm_scale"))
+    attention = 2 * 4096**2 * llm.num_heads * llm.head_dim * llm.num_layers
+    head = 2 * 14 * 2560 * 151936
+    assert norms.weight_gradients == 0
+    expected = 2 * 4096 * sizes - first + 2 * attention + head
+    assert norms.input_gradients == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize("lite", SIZES)
 def test_a_pretrained_tower_costs_what_its_jaxpr_counts(lite, monkeypatch):
     """Where a depthwise convolution is one: on CPUs it is written as products."""

@@ -66,8 +66,12 @@ def test_codes_stay_within_half_a_step():
     assert not np.asarray(codes).any() and np.isfinite(steps).all()
 
 
-def test_a_student_has_codes_and_steps_in_its_layers_alone():
-    cfg = dataclasses.replace(micro_student.MICRO, param_dtype="int8", compute_dtype="bfloat16")
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_a_student_has_codes_and_steps_in_its_layers_alone(qk_norm):
+    llm = dataclasses.replace(micro_student.MICRO.llm, qk_norm=qk_norm)
+    cfg = dataclasses.replace(
+        micro_student.MICRO, llm=llm, param_dtype="int8", compute_dtype="bfloat16"
+    )
     leaves = traverse_util.flatten_dict(FunctionalStudent(cfg).abstract(), sep="/")
     whole = {name for name, leaf in leaves.items() if leaf.dtype == np.int8}
     wanted = {f"llm/layers/{name}" for name in lora.TARGETS}

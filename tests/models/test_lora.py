@@ -94,6 +94,7 @@ def test_additions_start_as_nothing_and_merge_into_what_was_trained(plain, attac
     [
         ("ov_0_5b", (1, 8, 1)),
         ("ov_7b", (2, 2, 2)),
+        ("qwen3_siglip2_4b", (1, 2, 4)),
         *(
             pytest.param("ov_7b", shape, marks=pytest.mark.slow)
             for shape in ((1, 8, 1), (2, 4, 1), (1, 2, 4))

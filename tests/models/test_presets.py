@@ -35,6 +35,22 @@ def test_published_sizes_have_the_published_parameters(shared, size):
         assert 8.0e9 < sum(expected.values()) < 8.1e9
 
 
+@pytest.mark.parametrize(
+    ("size", "decoder", "others"),
+    [
+        ("0_6b", 596_049_920, 440_467_456),
+        ("4b", 4_022_468_096, 3_633_511_936),
+        ("8b", 8_190_735_360, 6_946_075_648),
+    ],
+)
+def test_decoders_of_qwen3_have_the_published_parameters(size, decoder, others):
+    """0.6 (0.44), 4.0 (3.6) and 8.2 (6.95) billion, in brackets without embeddings."""
+    cfg = PRESETS[f"qwen3_siglip2_{size}"]
+    assert count_parameters(cfg)["llm"] == decoder
+    tables = 1 if cfg.llm.tie_embeddings else 2
+    assert decoder - tables * cfg.llm.vocab_size * cfg.llm.embed_dim == others
+
+
 def test_published_size_runs_abstractly_end_to_end():
     cfg = PRESETS["ov_7b"]
     student = nnx.eval_shape(lambda: Student(cfg, nnx.Rngs(0)))

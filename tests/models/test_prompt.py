@@ -4,10 +4,22 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
 
 from vqa_jax.models import prompt
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.pairs.levels import LEVELS
+
+# Those that Qwen3's tokenizer_config.json adds to Qwen2's three.
+_MARKS = ("object_ref_start", "object_ref_end", "box_start", "box_end", "quad_start", "quad_end")
+_MARKS += ("vision_start", "vision_end", "vision_pad", "image_pad", "video_pad")
+_CODE = ("fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep")
+QWEN3_TOKENS = (
+    *(f"<|{mark}|>" for mark in _MARKS),
+    *("<tool_call>", "</tool_call>"),
+    *(f"<|{mark}|>" for mark in _CODE),
+    *("<tool_response>", "</tool_response>", "<think>", "</think>"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +53,18 @@ def test_training_ids_are_the_published_ones(qwen, golden, level):
 
 def test_level_ids_are_in_order(qwen, golden):
     assert prompt.level_ids(qwen) == [golden["level_token_ids"][level] for level in LEVELS]
+
+
+def test_the_tokenizer_of_qwen3_asks_and_answers_as_qwen2s(shared, golden):
+    """It is Qwen2's vocabulary with more added tokens, of which the prompt has none."""
+    coder = tokenizers.Tokenizer.from_file(str(shared / "qwen2_tokenizer/tokenizer.json"))
+    coder.add_tokens([tokenizers.AddedToken(t, normalized=False) for t in QWEN3_TOKENS])
+    qwen3 = Tokenizer(coder)
+    assert qwen3.encode("<think>") == [151667] and qwen3.encode("<|video_pad|>") == [151656]
+    assert prompt.scoring_ids(qwen3) == golden["scoring"]
+    for level in LEVELS:
+        assert prompt.training_ids(qwen3, level) == golden["training"][level]
+    assert prompt.level_ids(qwen3) == [golden["level_token_ids"][level] for level in LEVELS]
 
 
 @pytest.mark.parametrize("level", LEVELS)

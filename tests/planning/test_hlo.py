@@ -165,6 +165,23 @@ def test_compiled_here_loops_and_groups_are_found():
     assert found.hbm > 5 * 2 * 64 * 64 * 4  # each gathered matrix is written and read
 
 
+@pytest.mark.parametrize(
+    ("text", "members"),
+    [
+        ("replica_groups=mesh['data'=2,'fsdp'=4] {'fsdp'}", [0, 1, 2, 3]),
+        ("replica_groups=mesh['data'=2,'fsdp'=4] {'data'}", [0, 4]),
+        ("replica_groups=mesh['data'=2,'fsdp'=4] {'data','fsdp':(1)2}", [0, 2, 4, 6]),
+        ("replica_groups=mesh['data'=2,'fsdp'=4] {'fsdp':(2)2}", [0, 1]),
+        ("replica_groups=[2,4]<=[8]", [0, 1, 2, 3]),
+        ("replica_groups=[4,2]<=[2,4]T(1,0)", [0, 4]),
+        ("replica_groups={{0,2},{1,3}}", [0, 2]),
+        ("no groups", [0]),
+    ],
+)
+def test_who_is_in_the_first_group(text, members):
+    assert hlo._group(text).tolist() == members
+
+
 def test_not_a_program():
     with pytest.raises(ValueError, match="ENTRY"):
         hlo.Program("nothing")

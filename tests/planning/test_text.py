@@ -1,5 +1,6 @@
 """Plans as text and as plain values: what fits, and the pace of a stage."""
 
+import dataclasses
 import json
 
 import pytest
@@ -13,8 +14,8 @@ CHIPS_OF = Topology("v5e:2x2", (2, 2), tuple(range(4)), CHIPS["v5e"])
 
 def _plan(step="train", spare=1e9, seconds=0.5):
     memory = Memory(1_000_000_000, 2, 3, 4, 5, 15_000_000_000, spare)
-    paces = {"arithmetic": seconds, "hbm": 0.1, "step": seconds}
-    return StepPlan(step, 8, 99, memory, 2e12, 0, 0, 1e12, 1.0, 2.0, {}, (), paces, 0.25, 1)
+    paces = {"arithmetic": seconds, "hbm": 0.1, "step": seconds, "apart": seconds + 0.1}
+    return StepPlan(step, 8, 99, memory, 2e12, 0, 0, 1e12, 1.0, 2.0, {}, (), paces, 0.25, 1, 0.2)
 
 
 def test_hours_are_those_of_all_chips_for_all_pairs():
@@ -24,6 +25,23 @@ def test_hours_are_those_of_all_chips_for_all_pairs():
     plain = json.loads(json.dumps(text.as_dict([_plan()], CHIPS_OF, (1, 4, 1))))
     assert plain["steps"]["train"]["stage_chip_hours"] == pytest.approx(wanted)
     assert (plain["chips"], plain["mesh"]) == (4, [1, 4, 1])
+    apart = plain["steps"]["train"]["stage_chip_hours_apart"]
+    assert apart == pytest.approx(wanted * 0.6 / 0.5)
+    said = text.render([_plan()], CHIPS_OF, (1, 4, 1))
+    assert "500 ms a step if all overlaps, 600 if nothing does" in said
+    assert "0.250; 0.200 if nothing overlaps" in said
+
+
+def test_a_batch_that_was_rounded_up_is_said():
+    plan = dataclasses.replace(_plan(), asked=3)
+    assert "3 pairs, which do not divide" in text.render([plan], CHIPS_OF, (1, 4, 1))
+    assert text.as_dict([plan], CHIPS_OF, (1, 4, 1))["steps"]["train"]["asked"] == 3
+
+
+def test_two_devices_of_a_chip_are_one_chip():
+    chips = Topology("tpu7x:2x1x1", (2, 1, 1), tuple(range(4)), CHIPS["tpu7x"].of_device())
+    assert chips.chips == 2 and chips.chip.memory == 96 * 2**30
+    assert text.chip_hours(_plan(), chips) == text.chip_hours(_plan(), CHIPS_OF) / 2
 
 
 def test_videos_of_a_chip_hour_are_encoded_and_compared():

@@ -126,3 +126,11 @@ def test_fresh_weights_and_additions_are_those_of_one_device(corpus, given, tmp_
         for path, leaf in bundle.flatten(state["params"]).items():
             if name == "fresh" or "lora_" in path:
                 np.testing.assert_allclose(leaf, bundle.flatten(alone)[path], rtol=1e-5, atol=1e-8)
+
+
+def test_a_run_rotates_as_the_student_that_it_starts_from(given):
+    """Releases of one decoder differ in the rotary base alone."""
+    llm = dataclasses.replace(SPEC.student.llm, rope_theta=5e6)
+    preset = dataclasses.replace(SPEC, student=dataclasses.replace(SPEC.student, llm=llm))
+    assert start.as_given(preset, given) == SPEC
+    assert start.as_given(preset, "") == preset

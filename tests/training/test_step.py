@@ -12,6 +12,7 @@ from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax import settings as optim
 from vqa_jax.corpus.store import PairCorpus
 from vqa_jax.devices import sharding
+from vqa_jax.devices.execution import Execution
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.settings import LossConfig
 from vqa_jax.training import optim as optim_lib
@@ -165,3 +166,14 @@ def test_learning_rate_rises_linearly_then_follows_a_cosine():
         np.testing.assert_allclose(schedule(step), expected, atol=1e-6)
     with pytest.raises(ValueError, match="warmup_steps"):
         dataclasses.replace(config, warmup_steps=101)
+
+
+@pytest.mark.parametrize(
+    ("platform", "unroll", "layers"),
+    [("cpu", 0, 2), ("gpu", 0, 26), ("gpu", 1, 1), ("tpu", 13, 13)],
+)
+def test_gpus_scan_over_no_layers_unless_told(monkeypatch, platform, unroll, layers):
+    monkeypatch.setattr(Execution, "platform", platform)
+    config = micro_student.step_config(unroll=unroll)
+    mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    assert config.execution(mesh).layers_a_step(own=2, count=26) == layers

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.fixtures import cell_student, tiny_corpus
+from vqa_jax import loading
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import files
 from vqa_jax.media.preprocess import Preprocess
@@ -37,6 +38,17 @@ def test_a_spec_comes_back_from_its_folder_and_unknown_fields_do_not(saved):
     assert bundle.is_complete(saved) and bundle.load_spec(saved) == spec
     with pytest.raises(bundle.BundleError, match=r"at\.json: spec\.colour is no known field"):
         bundle.StudentSpec.from_dict({**spec.to_dict(), "colour": 1}, "at.json")
+
+
+def test_students_from_before_qwen3_are_told_as_they_were(saved):
+    """Else their files, and the runs that go on from them, would be others."""
+    spec = bundle.load_spec(saved)
+    assert "qk_norm" not in spec.to_dict()["student"]["llm"]
+    assert not bundle.load_spec(loading.NAMED["tiny"]).student.llm.qk_norm
+    llm = dataclasses.replace(spec.student.llm, qk_norm=True)
+    newer = dataclasses.replace(spec, student=dataclasses.replace(spec.student, llm=llm))
+    assert newer.to_dict()["student"]["llm"]["qk_norm"] is True
+    assert bundle.StudentSpec.from_dict(json.loads(json.dumps(newer.to_dict())), "x") == newer
 
 
 def test_sizes_must_be_known_and_fit_the_view():

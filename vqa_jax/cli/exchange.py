@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
         action="append",
         required=True,
         metavar="PATH",
-        help="safetensors folder or file; may be repeated for parts, as SigLIP and Qwen2",
+        help="safetensors folder or file; may be repeated for parts, as SigLIP2 and Qwen3",
     )
     sub.add_argument("--preset", default="", help="sizes by name (default: from config.json)")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -49,7 +49,11 @@ def add(commands: Any) -> None:
     command.add_output(sub, "--out", "folder", "folder to write", required=True)
     sub.add_argument("--format", required=True, choices=("orbax", "safetensors", "stablehlo"))
     sub.add_argument(
-        "--names", choices=("hf", "original"), default="hf", help="of format safetensors"
+        "--names",
+        choices=("hf", "original", "decoder"),
+        default="hf",
+        help="of format safetensors: LLaVA-OneVision's as Hugging Face or its authors write them, "
+        "or a decoder's own with the rest beside",
     )
 
 

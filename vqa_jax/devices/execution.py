@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vqa_jax.devices.sharding import (
@@ -35,13 +36,25 @@ from vqa_jax.settings import ATTENTION_KINDS
 
 ATTENTION_OUTPUT = "attention"  # name of attention's outputs for remat policies
 
+
+def _of_cudnn(primitive: Any, *_: Any, **__: Any) -> bool:
+    """cuDNN's kernel hands its gradient more than the output that has a name."""
+    return primitive.name.startswith("dot_product_attention_fwd")
+
+
+_ATTENTION = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT), _of_cudnn
+)
 # What the backward pass finds stored; everything else is computed again.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "none": jax.checkpoint_policies.everything_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT),
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _ATTENTION
+    ),
+    "attention": _ATTENTION,
     "full": None,
 }
+_WORTH_A_GATHER = 16 << 20  # bytes that the host need not copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +66,16 @@ class Execution:
       rules: logical axes -> mesh axes.
       attention: "auto" (the platform's kernel), or one of ATTENTION_KINDS.
       remat: key of REMAT_POLICIES, applied to every layer of tower and decoder: "none" stores all,
-        "dots" the matmuls' outputs, "attention" attention's outputs, "full" nothing but the
+        "dots" the outputs of matmuls and attention, "attention" attention's, "full" nothing but the
         layer's input.
+      unroll: layers per step of a scan over them; 0: what the student's config says.
     """
 
     mesh: Mesh | None = None
     rules: Rules = dataclasses.field(default_factory=lambda: LOGICAL_RULES)
     attention: str = "auto"
     remat: str = "none"
+    unroll: int = 0
 
     def __post_init__(self) -> None:
         if self.attention not in ATTENTION_KINDS:
@@ -100,6 +115,10 @@ class Execution:
         """Where results go that every process is to read; None: they stay where they are."""
         return NamedSharding(self.mesh, PartitionSpec()) if self.spans_processes else None
 
+    def layers_a_step(self, own: int, count: int) -> int:
+        """How many of `count` layers a scan's step computes, `own` where nothing else is said."""
+        return min(self.unroll or own, count)
+
     def rows(self, *arrays: Any) -> tuple[Any, ...]:
         """Arrays whose first axis is the batch, on their devices; as they are without a mesh.
 
@@ -112,6 +131,24 @@ class Execution:
             return jax.device_put(arrays, place)
         return tuple(jax.make_array_from_callback(a.shape, place, a.__getitem__) for a in arrays)
 
+    def gathered(self, rows: Sequence[np.ndarray]) -> jax.Array:
+        """`rows` of [B, ...], given one by one: one that comes often is sent once, and copied by
+        the devices, where that spares a copy of megabytes."""
+        different = {row.ctypes.data: row for row in rows}
+        spared = (len(rows) - len(different)) * rows[0].nbytes
+        if spared < _WORTH_A_GATHER or self.spans_processes:
+            return self.rows(np.stack(rows))[0]
+        count = 2 ** (len(different) - 1).bit_length()  # few sizes, since each is compiled
+        table = np.zeros((count, *rows[0].shape), rows[0].dtype)
+        for place, row in zip(table, different.values(), strict=False):
+            place[...] = row
+        numbers = {address: number for number, address in enumerate(different)}
+        index = np.array([numbers[row.ctypes.data] for row in rows], np.int32)
+        if self.mesh is None:
+            return _take(table, index)
+        everywhere = jax.device_put(table, NamedSharding(self.mesh, PartitionSpec()))
+        return jax.device_put(_take(everywhere, *self.rows(index)), batch_sharding(self.mesh))
+
     def spec(self, names: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
         """Mesh axes of an array with these logical axes; all whole without a mesh."""
         if self.mesh is None:
@@ -121,6 +158,11 @@ class Execution:
     def place(self, names: Sequence[str | None], shape: Sequence[int]) -> NamedSharding | None:
         """Where an array with these logical axes lives; None: wherever JAX puts it."""
         return NamedSharding(self.mesh, self.spec(names, shape)) if self.mesh else None
+
+
+@jax.jit
+def _take(table: jax.Array, index: jax.Array) -> jax.Array:
+    return table[index]
 
 
 _ALONE = Execution()

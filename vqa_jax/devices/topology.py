@@ -21,15 +21,17 @@ class TopologyError(VqaError):
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One chip.
+    """One chip, or one of the devices that it is for JAX.
 
     Attributes:
       peak: bf16 operations a second.
       int8_peak: int8 operations a second.
       memory: bytes of HBM.
       bandwidth: bytes a second over HBM.
-      links: bytes a second that a chip sends over all its interconnect links together.
+      links: bytes a second that it sends over all its interconnect links together.
+      network: bytes a second that it sends to other slices, over the data centre's network.
       source: where the figures are published.
+      devices: JAX devices of a chip.
     """
 
     peak: float
@@ -37,16 +39,37 @@ class Chip:
     memory: float
     bandwidth: float
     links: float
+    network: float
     source: str
+    devices: int = 1
+
+    def of_device(self) -> Chip:
+        """A device's share of everything."""
+        rates = ("peak", "int8_peak", "memory", "bandwidth", "links", "network")
+        shares = {name: getattr(self, name) / self.devices for name in rates}
+        return dataclasses.replace(self, **shares)
 
 
 _DOCS = "https://cloud.google.com/tpu/docs/"
+_GIGABIT = 1e9 / 8
 
-# The documents state the interconnect's two directions together; `links` is one direction.
+# The documents state the interconnect's two directions together; `links` is one direction. Of v4
+# they state an all-reduce of 1.1 PB/s over 4,096 chips, which for v5e and v6e is one direction;
+# its network is v5e's, which they do not state. TPU7x: int8 is not stated, bf16's rate is taken.
 CHIPS: dict[str, Chip] = {
-    "v5e": Chip(197e12, 393e12, 16e9, 819e9, 400e9 / 2, _DOCS + "v5e"),
-    "v5p": Chip(459e12, 918e12, 95e9, 2765e9, 1200e9 / 2, _DOCS + "v5p"),
-    "v6e": Chip(918e12, 1836e12, 32e9, 1638e9, 800e9 / 2, _DOCS + "v6e"),
+    "v4": Chip(275e12, 275e12, 32 * 2**30, 1200e9, 1.1e15 / 4096, 25 * _GIGABIT, _DOCS + "v4"),
+    "v5e": Chip(197e12, 393e12, 16e9, 819e9, 400e9 / 2, 25 * _GIGABIT, _DOCS + "v5e"),
+    "v5p": Chip(459e12, 918e12, 95e9, 2765e9, 1200e9 / 2, 50 * _GIGABIT, _DOCS + "v5p"),
+    "v6e": Chip(918e12, 1836e12, 32e9, 1638e9, 800e9 / 2, 100 * _GIGABIT, _DOCS + "v6e"),
+    "tpu7x": Chip(
+        *(2307e12, 2307e12, 192 * 2**30, 7380e9, 1200e9 / 2, 100 * _GIGABIT, _DOCS + "tpu7x", 2)
+    ),
+}
+# As people and other tools write them.
+_NAMES = {
+    **dict.fromkeys(("v5litepod", "v5lite"), "v5e"),
+    **dict.fromkeys(("trillium", "v6"), "v6e"),
+    **dict.fromkeys(("ironwood", "v7x", "v7"), "tpu7x"),
 }
 
 # What devices call themselves -> bf16 operations a second, without sparsity. GPUs: NVIDIA's data
@@ -58,6 +81,8 @@ _PEAKS: dict[str, float] = {
     "TPU v5p": CHIPS["v5p"].peak,
     "TPU v6 lite": CHIPS["v6e"].peak,
     "TPU v6e": CHIPS["v6e"].peak,
+    "TPU v4": CHIPS["v4"].peak,
+    "TPU7x": CHIPS["tpu7x"].of_device().peak,
     "NVIDIA A100-SXM4-40GB": 312e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
     "NVIDIA H100 80GB HBM3": 989.4e12,
@@ -76,16 +101,23 @@ class Topology:
     """Chips to compile for.
 
     Attributes:
-      name: as given, "v5e:8x8" or "cpu:8".
-      dims: chips along each axis of the torus.
-      devices: JAX devices, described or real.
-      chip: facts, or None for CPUs.
+      name: as given, "v5e:8x8", "v5e:16x16*2" or "cpu:8".
+      dims: chips along each axis of a slice's torus.
+      devices: JAX devices, described or real, slice after slice.
+      chip: facts of a device, or None for CPUs.
+      slices: how many there are.
     """
 
     name: str
     dims: tuple[int, ...]
     devices: tuple[Any, ...]
     chip: Chip | None
+    slices: int = 1
+
+    @property
+    def chips(self) -> int:
+        """How many chips the devices are."""
+        return len(self.devices) // (self.chip.devices if self.chip else 1)
 
     def link_share(self, group: int) -> float:
         """Share of a chip's links that a collective over `group` chips can use.
@@ -99,18 +131,22 @@ def open_topology(name: str) -> Topology:
     """Describes the chips of a topology; call it before anything else asks JAX for devices.
 
     Args:
-      name: "GENERATION:AxB[xC]" with a generation of CHIPS, or "cpu:N" for N pretended devices.
+      name: "GENERATION:AxB[xC][*SLICES]" with a generation of CHIPS, or "cpu:N" for N pretended
+        devices.
 
     Raises:
       TopologyError: unknown or impossible, or libtpu is not installed.
     """
-    kind, _, size = name.partition(":")
-    if kind not in (*CHIPS, "cpu") or not all(d.isdigit() for d in size.split("x")):
+    kind, _, size = name.lower().partition(":")
+    kind = _NAMES.get(kind, kind)
+    shape, _, count = size.partition("*")
+    known = kind in (*CHIPS, "cpu") and (not count or (count.isdigit() and int(count) > 0))
+    if not known or not all(d.isdigit() for d in shape.split("x")):
         raise TopologyError(
-            f"topology {name!r}: write GENERATION:AxB (v5e:8x8, v5p:4x4x4) or cpu:N; "
-            f"generations: {', '.join(CHIPS)}"
+            f"topology {name!r}: write GENERATION:AxB (v5e:8x8, v5p:4x4x4, two slices: "
+            f"v5e:16x16*2) or cpu:N; generations: {', '.join(CHIPS)}"
         )
-    dims = tuple(int(d) for d in size.split("x"))
+    dims, slices = tuple(int(d) for d in shape.split("x")), int(count or 1)
     # Without this a process that finds libtpu installed looks for a TPU of its own.
     jax.config.update("jax_platforms", "cpu")
     if kind == "cpu":
@@ -119,8 +155,11 @@ def open_topology(name: str) -> Topology:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    # As machines of v4 show their chips: both cores as one device.
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if kind == "v4" else {}
+    options |= {"num_slices": slices} if slices > 1 else {}
     try:
-        described = topologies.get_topology_desc(name, platform="tpu")
+        described = topologies.get_topology_desc(f"{kind}:{shape}", platform="tpu", **options)
     except (NotImplementedError, RuntimeError, ValueError) as error:
         try:
             import libtpu  # noqa: F401
@@ -129,7 +168,7 @@ def open_topology(name: str) -> Topology:
                 f'compiling for {name} needs libtpu: pip install "vqa_jax[plan]"'
             ) from error
         raise TopologyError(f"topology {name}: {error}") from error
-    return Topology(name, dims, tuple(described.devices), CHIPS[kind])
+    return Topology(name, dims, tuple(described.devices), CHIPS[kind].of_device(), slices)
 
 
 def _cpu_devices(count: int) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -39,7 +40,7 @@ def convert(
     """Writes the student in `paths` as a bundle to `folder`; everything is checked before.
 
     Args:
-        paths: checkpoint folders or files: a whole student, or its parts (SigLIP and Qwen2).
+        paths: checkpoint folders or files: a whole student, or its parts (a tower and a decoder).
         folder: is made; an older student in it is replaced once the new one is whole.
         preset: sizes by name; "": from the checkpoints' config.json.
         dtype: of the stored weights, "float32" or "bfloat16", and of what is computed with them
@@ -48,6 +49,8 @@ def convert(
         seed: of those.
         extractor: SlowFast safetensors, which is copied beside the student; "": the one in the
             folders, if any, else the shipped small one.
+
+    The tokenizer is the decoder's: a tower's folder has one too, of its own text side.
 
     Returns:
         a sentence on what was written.
@@ -66,11 +69,12 @@ def convert(
     compute = PRESETS[preset].compute_dtype if preset else dtype
     cfg = dataclasses.replace(cfg, param_dtype=dtype, compute_dtype=compute)
     source = match_student(paths, cfg, scratch)
-    spec = _spec(cfg, preset, paths, extractor)
+    weights = _extractor_file(paths, extractor)
+    spec = _spec(cfg, preset, weights)
     with exclusive(folder):
         remove_temporary(folder)
         with replacing_set(folder, bundle.CONFIG_FILE, _set_before(folder)) as new:
-            companions.copy(paths, new, extractor or None)
+            companions.copy(_decoder_paths(paths, source), new, weights)
             _write_weights(source, seed, os.path.join(new, bundle.WEIGHTS_FILE))
             facts = {"converted_from": [os.path.basename(os.path.abspath(p)) for p in paths]}
             facts |= {"scratch": sorted({"/".join(path) for path in source.scratch})}
@@ -113,18 +117,20 @@ def _write_weights(source: StudentSource, seed: int, file: str) -> None:
 
 
 def _preset_of(cfg: StudentConfig) -> str:
-    """Name of the preset with these sizes, whatever it is stored and computed in; or ""."""
+    """Name of the preset with these sizes, or "".
+
+    What it is stored and computed in does not matter, nor the rotary base, which later releases of
+    a decoder change.
+    """
 
     def sizes(student: StudentConfig) -> StudentConfig:
-        return dataclasses.replace(student, param_dtype="", compute_dtype="")
+        llm = dataclasses.replace(student.llm, rope_theta=1.0)
+        return dataclasses.replace(student, llm=llm, param_dtype="", compute_dtype="")
 
     return next((name for name, known in PRESETS.items() if sizes(known) == sizes(cfg)), "")
 
 
-def _spec(
-    cfg: StudentConfig, preset: str, paths: Sequence[str], extractor: str
-) -> bundle.StudentSpec:
-    weights = _extractor_file(paths, extractor)
+def _spec(cfg: StudentConfig, preset: str, weights: str | None) -> bundle.StudentSpec:
     preprocess = Preprocess(image_size=cfg.vision.image_size, max_key_frames=NUM_FRAMES)
     features = motion.load_extractor(weights)
     if features.motion_dim != cfg.motion_dim:
@@ -138,6 +144,14 @@ def _spec(
     return bundle.StudentSpec(
         preset, cfg, preprocess, NUM_FRAMES, features.fingerprint(preprocess), ()
     )
+
+
+def _decoder_paths(paths: Sequence[str], source: StudentSource) -> list[str]:
+    """The checkpoint that holds the decoder; all where none does."""
+    holders = {
+        checkpoint.path for path, (checkpoint, _) in source.found.items() if path[0] == "llm"
+    }
+    return [path for path in paths if pathlib.Path(path) in holders] or list(paths)
 
 
 def _extractor_file(paths: Sequence[str], extractor: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Exports a student: as parameters, under LLaVA-OneVision's names, or as programs without us.
+"""Exports a student: as parameters, under the names of others, or as programs without us.
 
 Whatever the format, the folder says what it is and can be checked (`vqa_jax.exchange.exported`).
 """
@@ -68,7 +68,7 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
       out: folder; an older export in it is replaced once the new one is whole and checked, other
         files stay.
       form: one of FORMATS.
-      names: of format safetensors: "hf" or "original" (`names.NAMES`).
+      names: of format safetensors, key of `llava_folder.NAMES`.
 
     Returns:
       a sentence on what was written.
@@ -88,6 +88,11 @@ def export(folder: str, out: str, form: str, names: str = "hf") -> str:
         raise ExportError(
             f"{folder}: LLaVA-OneVision has no names for its tower: use another format, or the "
             "folder itself"
+        )
+    if form == "safetensors" and names == "original" and source.student.cfg.llm.qk_norm:
+        raise ExportError(
+            f"{folder}: LLaVA-OneVision's own code has no decoder of Qwen3: use --names hf or "
+            "decoder"
         )
     if form == "stablehlo" and source.anchors is None:
         raise ExportError(f"{folder} has no anchors: run `python -m vqa_jax anchors` for it")
@@ -162,6 +167,9 @@ def _write_params(source: _Source, out: str, form: str, names: str) -> None:
             writer.save(os.path.abspath(os.path.join(out, PARAMS)), source.params)
     else:
         llava_folder.write(out, cfg, source.params, names)
+    if form == "safetensors" and names == "decoder":  # its own folder is to be whole
+        apart = os.path.join(out, os.path.dirname(llava_folder.NAMES[names].model))
+        companions.copy([source.folder], apart, names=companions.TOKENIZER_FILES)
     companions.copy([source.folder], out)
     if source.head is not None:
         source.head.save(out)

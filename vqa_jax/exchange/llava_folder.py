@@ -1,9 +1,14 @@
-"""A student under LLaVA-OneVision's names, as the programs that serve such models load it.
+"""A student under the names of others, as the programs that serve such models load it.
 
+Under LLaVA-OneVision's names:
 model.safetensors             vision tower, projector, newline, decoder
 motion/projector.safetensors  what those programs do not know, where they do not look
-model.safetensors.index.json  where every tensor is, for those who want them all (our loader)
 config.json                   sizes
+Under those of the decoder alone:
+decoder/                      a folder for such programs: model.safetensors, config.json, tokenizer
+beside/student.safetensors    the rest
+Under either:
+model.safetensors.index.json  where every tensor is, for those who want them all (our loader)
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,9 +29,8 @@ from vqa_jax.models.student import StudentConfig
 from vqa_jax.weights.reader import INDEX_NAME
 from vqa_jax.weights.writer import write_safetensors
 
-NAMES = {"original": "original", "hf": "hf_before_4_52"}  # what most files of the port hold
-MODEL_FILE, MOTION_FILE = "model.safetensors", "motion/projector.safetensors"
-_VIDEO_TOKEN = 151647  # Qwen2's vocabulary as LLaVA-OneVision extends it; the image's is before it
+# The image's token is before it: Qwen2's vocabulary as LLaVA-OneVision extends it, and Qwen3's own.
+_VIDEO_TOKEN, _QWEN3_VIDEO_TOKEN = 151647, 151656
 
 Tensors = dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
 
@@ -47,19 +51,23 @@ def write(folder: str, cfg: StudentConfig, params: Params, names: str) -> None:
       cfg, params: as of `without_training_parts`, without low-rank additions.
       names: key of NAMES.
     """
-    dialect = NAMES[names]
-    prefix, width = DIALECTS[dialect].vision, cfg.vision.embed_dim
+    form = NAMES[names]
+    dialect, alone = DIALECTS[form.dialect], names == "decoder"
+    width = cfg.vision.embed_dim
     dtype = np.dtype(cfg.param_dtype) if cfg.param_dtype == "float32" else _bfloat16()
-    files: dict[str, Tensors] = {MODEL_FILE: {}, MOTION_FILE: {}}
-    for key, found in foreign_tensors(cfg, params, dialect).items():
-        files[MOTION_FILE if ".slowfast_projector." in key else MODEL_FILE][key] = found
+    files: dict[str, Tensors] = {form.model: {}, form.other: {}}
+    decoder = tuple(f"{dialect.decoder}{part}" for part in ("embed_tokens.", "layers.", "norm."))
+    for key, found in foreign_tensors(cfg, params, form.dialect).items():
+        apart = ".slowfast_projector." in key
+        if alone:
+            apart = not key.startswith((*decoder, f"{dialect.head}."))
+        files[form.other if apart else form.model][key] = found
     # The tower's last norm is part of those models, and unused: the state before it is taken.
-    for part, value in (("weight", 1.0), ("bias", 0.0)):
-        files[MODEL_FILE][f"{prefix}post_layernorm.{part}"] = (
+    for part, value in (("weight", 1.0), ("bias", 0.0)) if not alone else ():
+        files[form.model][f"{dialect.vision}post_layernorm.{part}"] = (
             (width,),
             lambda value=value: np.full(width, value, dtype),
         )
-    os.makedirs(os.path.join(folder, os.path.dirname(MOTION_FILE)), exist_ok=True)
     total = 0
     for name, tensors in files.items():
 
@@ -67,14 +75,15 @@ def write(folder: str, cfg: StudentConfig, params: Params, names: str) -> None:
             yield tensors[key][1]()
 
         shapes = {key: (shape, dtype) for key, (shape, _) in tensors.items()}
+        os.makedirs(os.path.join(folder, os.path.dirname(name)), exist_ok=True)
         write_safetensors(os.path.join(folder, name), shapes, pieces)
         total += sum(math.prod(shape) * dtype.itemsize for shape, _ in shapes.values())
     where = {key: name for name, tensors in files.items() for key in tensors}
     write_json(
         os.path.join(folder, INDEX_NAME), {"metadata": {"total_size": total}, "weight_map": where}
     )
-    config = _hf_config(cfg) if names == "hf" else _original_config(cfg)
-    write_json(os.path.join(folder, "config.json"), {**config, "motion_scale": cfg.motion_scale})
+    config = form.config(cfg) | ({} if alone else {"motion_scale": cfg.motion_scale})
+    write_json(os.path.join(folder, os.path.dirname(form.model), "config.json"), config)
 
 
 def _bfloat16() -> np.dtype:
@@ -86,6 +95,7 @@ def _bfloat16() -> np.dtype:
 def _text(cfg: StudentConfig) -> dict[str, Any]:
     llm = cfg.llm
     return {
+        "model_type": "qwen3" if llm.qk_norm else "qwen2",
         "hidden_size": llm.embed_dim,
         "intermediate_size": llm.mlp_dim,
         "num_hidden_layers": llm.num_layers,
@@ -117,11 +127,12 @@ def _vision(cfg: StudentConfig) -> dict[str, Any]:
 
 
 def _hf_config(cfg: StudentConfig) -> dict[str, Any]:
-    video = min(_VIDEO_TOKEN, cfg.llm.vocab_size - 1)
+    video = _QWEN3_VIDEO_TOKEN if cfg.llm.qk_norm else _VIDEO_TOKEN
+    video = min(video, cfg.llm.vocab_size - 1)
     return {
         "model_type": "llava_onevision",
         "architectures": ["LlavaOnevisionForConditionalGeneration"],
-        "text_config": {"model_type": "qwen2", **_text(cfg)},
+        "text_config": _text(cfg),
         "vision_config": _vision(cfg),
         "vision_feature_layer": -1,
         "vision_feature_select_strategy": "full",
@@ -133,11 +144,16 @@ def _hf_config(cfg: StudentConfig) -> dict[str, Any]:
     }
 
 
+def _decoder_config(cfg: StudentConfig) -> dict[str, Any]:
+    kind = "Qwen3ForCausalLM" if cfg.llm.qk_norm else "Qwen2ForCausalLM"
+    return {**_text(cfg), "architectures": [kind], "torch_dtype": cfg.param_dtype}
+
+
 def _original_config(cfg: StudentConfig) -> dict[str, Any]:
     return {
+        **_text(cfg),
         "model_type": "llava",
         "architectures": ["LlavaQwenForCausalLM"],
-        **_text(cfg),
         "vision_config": _vision(cfg),
         "mm_vision_tower": "google/siglip-so400m-patch14-384",
         "mm_vision_select_layer": -2,
@@ -151,3 +167,25 @@ def _original_config(cfg: StudentConfig) -> dict[str, Any]:
         "tokenizer_model_max_length": 32768,
         "torch_dtype": cfg.param_dtype,
     }
+
+
+class Names(NamedTuple):
+    """A dialect; what other programs read of it, and what they do not know; their config.json."""
+
+    dialect: str
+    model: str
+    other: str
+    config: Callable[[StudentConfig], dict[str, Any]]
+
+
+_WHOLE = "model.safetensors", "motion/projector.safetensors"
+NAMES = {
+    "original": Names("original", *_WHOLE, _original_config),
+    "hf": Names("hf_before_4_52", *_WHOLE, _hf_config),  # what most files of the port hold
+    "decoder": Names(
+        "decoder_apart",
+        "decoder/model.safetensors",
+        "beside/student.safetensors",
+        _decoder_config,
+    ),
+}

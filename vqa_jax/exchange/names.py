@@ -2,12 +2,15 @@
 
 Whole students: `original` (LLaVA-OneVision's own names; the paper's authors add the
 motion projector), `hf`, `hf_before_4_52` and `hf_5` (the Hugging Face port as its releases wrote
-it). Parts: `siglip` and `siglip_5` (the tower with or without its text model), `qwen2`.
+it). Parts: `siglip` and `siglip_5` (the tower, also SigLIP2's of fixed resolution, with or without
+its text model), `qwen2` (also Qwen2.5 and Qwen3), `qwen3_vl` (the language part of Qwen3-VL).
+`decoder_apart` is ours: a decoder under its own names, and the rest of the student beside it.
 """
 
 import dataclasses
 import re
 
+from vqa_jax.models.qwen2 import Qwen2Config
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.weights.rules import Path, Rule
 
@@ -61,9 +64,17 @@ DIALECTS = {
         "language_model.model.",
         "language_model.lm_head",
     ),
+    "decoder_apart": Dialect(
+        "vision_tower.",
+        ("multi_modal_projector.linear_1", "multi_modal_projector.linear_2"),
+        "image_newline",
+        "model.",
+        "lm_head",
+    ),
     "siglip": Dialect("vision_model."),
     "siglip_5": Dialect(""),
     "qwen2": Dialect(decoder="model.", head="lm_head"),
+    "qwen3_vl": Dialect(decoder="model.language_model.", head="lm_head"),
 }
 
 
@@ -91,7 +102,7 @@ def _vision(d: Dialect) -> list[Rule]:
     return rules + _linear(layers, f"{layer}mlp.fc2", "w_down", "b_down")
 
 
-def _decoder(d: Dialect, tied: bool) -> list[Rule]:
+def _decoder(d: Dialect, cfg: Qwen2Config) -> list[Rule]:
     here, layers, layer = ("llm",), ("llm", "layers"), d.decoder + "layers.{layer}."
     rules = [
         Rule((*here, "embedding"), d.decoder + "embed_tokens.weight"),
@@ -100,11 +111,14 @@ def _decoder(d: Dialect, tied: bool) -> list[Rule]:
         Rule((*layers, "norm2_scale"), layer + "post_attention_layernorm.weight"),
     ]
     for name in ("q", "k", "v"):
-        rules += _linear(layers, f"{layer}self_attn.{name}_proj", f"w{name}", f"b{name}")
+        bias = None if cfg.qk_norm else f"b{name}"
+        rules += _linear(layers, f"{layer}self_attn.{name}_proj", f"w{name}", bias)
+    for name in ("q_norm", "k_norm") if cfg.qk_norm else ():
+        rules.append(Rule((*layers, f"{name}_scale"), f"{layer}self_attn.{name}.weight"))
     rules += _linear(layers, f"{layer}self_attn.o_proj", "wo", None, in_axes=2)
     for name in ("gate", "up", "down"):
         rules += _linear(layers, f"{layer}mlp.{name}_proj", f"w_{name}", None)
-    return rules if tied else rules + _linear(here, d.head, "head", None)
+    return rules if cfg.tie_embeddings else rules + _linear(here, d.head, "head", None)
 
 
 def student_rules(cfg: StudentConfig, dialect: str) -> list[Rule]:
@@ -116,7 +130,7 @@ def student_rules(cfg: StudentConfig, dialect: str) -> list[Rule]:
     if d.vision is not None:
         rules += _vision(d)
     if d.decoder is not None:
-        rules += _decoder(d, cfg.llm.tie_embeddings)
+        rules += _decoder(d, cfg.llm)
     if not d.whole:
         return rules
     rules.append(Rule(("newline",), d.newline))
@@ -135,12 +149,15 @@ IGNORED = {
     "the tower's layer after the last that is used": r"{vision}encoder\.layers\.{last}\..+",
     "numbers that are recomputed": r"{vision}embeddings\.position_ids|.+\.rotary_emb\.inv_freq",
 }
-_BESIDE_SIGLIP = {"SigLIP's text side": r"text_model\..+|logit_(scale|bias)"}
+_BESIDE = {
+    "siglip": {"SigLIP's text side": r"text_model\..+|logit_(scale|bias)"},
+    "qwen3_vl": {"Qwen3-VL's own tower": r"model\.visual\..+"},
+}
 
 
 def ignored(cfg: StudentConfig, dialect: str) -> re.Pattern[str]:
-    """Keys of a dialect that may be there and are not used: `IGNORED`, and nothing else."""
-    reasons = IGNORED | (_BESIDE_SIGLIP if dialect == "siglip" else {})
+    """Keys of a dialect that may be there and are not used: `IGNORED`, `_BESIDE`, nothing else."""
+    reasons = IGNORED | _BESIDE.get(dialect, {})
     # A dialect without a tower ignores no key of one.
     prefix = DIALECTS[dialect].vision
     vision = re.escape(prefix) if prefix is not None else "(?!)"

@@ -14,19 +14,23 @@ from vqa_jax.weights.reader import Checkpoint, WeightsError
 
 _Sizes = TypeVar("_Sizes")
 _TOWERS = ("siglip", "siglip_vision_model")  # model types of a tower alone
-_DECODERS = ("qwen2",)
+_NAFLEX = ("siglip2", "siglip2_vision_model")  # SigLIP2 of fixed resolution is of type siglip
+_DECODERS = ("qwen2", "qwen3", "qwen3_vl")  # of those whose decoder alone is taken
+_QK_NORM = ("qwen3", "qwen3_vl_text")
 _MOTION_KEY = "model.slowfast_projector.0.weight"
 _MOTION_DIM = 256  # of SlowFast-R50, where no projector tells
 
 
 def student_config(paths: str | pathlib.Path | Sequence[str | pathlib.Path]) -> StudentConfig:
-    """The student's sizes from checkpoint folders (LLaVA's, Hugging Face's, SigLIP's, Qwen2's).
+    """The student's sizes from checkpoint folders.
 
+    They are LLaVA's or its Hugging Face port's, or SigLIP's or SigLIP2's and one of Qwen2, Qwen2.5,
+    Qwen3 and Qwen3-VL, whose own tower is left out.
     A LLaVA config without `vision_config` names its tower; only SigLIP-so400m-patch14-384 is known.
 
     Raises:
         WeightsError: no config.json, sizes that are missing or given twice, a tower without sizes,
-            an activation that is not ours, or numbers that cannot be.
+            an activation or attention that is not ours, or numbers that cannot be.
     """
     folders = [paths] if isinstance(paths, str | pathlib.Path) else list(paths)
     towers, decoders, motion_dim, motion_scale = [], [], _MOTION_DIM, 1.0
@@ -72,6 +76,9 @@ def _sizes(cls: type[_Sizes], file: pathlib.Path, **values: Any) -> _Sizes:
 
 def _tower(raw: Mapping[str, Any], file: pathlib.Path) -> SiglipConfig:
     alone = raw.get("model_type") in _TOWERS
+    if raw.get("model_type") in _NAFLEX:
+        remedy = "Take SigLIP2 of fixed resolution, as siglip2-so400m-patch14-384."
+        raise WeightsError(file, {"tower of any resolution": [raw["model_type"]]}, remedy)
     if raw.get("vision_config") is None and not alone:
         named = str(raw.get("mm_vision_tower"))
         if "siglip-so400m-patch14-384" not in named:
@@ -101,6 +108,8 @@ def _decoder(raw: Mapping[str, Any], file: pathlib.Path) -> Qwen2Config:
     activation = text.get("hidden_act", "silu")
     if activation != "silu":
         raise WeightsError(file, {"hidden_act": [str(activation)]}, "Only silu is implemented.")
+    kind = text.get("model_type")
+    _check_attention(text, kind in _QK_NORM, file)
     rope = text if text.get("rope_theta") else _get(text, "rope_parameters", file, dict, {})
     width, heads = _get(text, "hidden_size", file), _get(text, "num_attention_heads", file)
     tied = _get(text, "tie_word_embeddings", file, bool, False)
@@ -117,4 +126,22 @@ def _decoder(raw: Mapping[str, Any], file: pathlib.Path) -> Qwen2Config:
         rope_theta=_get(rope, "rope_theta", file, float, 1e6),
         norm_eps=_get(text, "rms_norm_eps", file, float, 1e-6),
         tie_embeddings=_get(raw, "tie_word_embeddings", file, bool, tied),
+        qk_norm=kind in _QK_NORM,
     )
+
+
+def _check_attention(text: Mapping[str, Any], qk_norm: bool, file: pathlib.Path) -> None:
+    """Refuses what changes attention and is not implemented.
+
+    Qwen3-VL rotates by three positions (type "default"), which are equal here: the plain rotation.
+    """
+    scaling = _get(text, "rope_scaling", file, dict, {})
+    scaling = scaling or _get(text, "rope_parameters", file, dict, {})
+    scaled = scaling.get("rope_type", scaling.get("type", "default")) != "default"
+    problems = {
+        "rope_scaling": [str(scaling)[:200]] if scaled else [],
+        "use_sliding_window": ["true"] if text.get("use_sliding_window") else [],
+        "attention_bias": ["true"] if qk_norm and text.get("attention_bias") else [],
+    }
+    if any(problems.values()):
+        raise WeightsError(file, problems, "Attention of the whole context alone is implemented.")

@@ -55,7 +55,13 @@ class SharedPrefix(NamedTuple):
     suffixes: int
 
 
-Mask = Causal | SharedPrefix | np.ndarray | jax.Array | None
+class Leading(NamedTuple):
+    """Every query sees the first `count` keys; what comes after both is padding (`filled`)."""
+
+    count: int
+
+
+Mask = Causal | SharedPrefix | Leading | np.ndarray | jax.Array | None
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = None) -> jax.Array:
@@ -65,22 +71,17 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = N
         query: [B, L, Q, E].
         key: [B, S, G, E], Q a multiple of G: query head q reads key head q // (Q // G).
         value: [B, S, G, E].
-        mask: None: everything is seen. Causal, SharedPrefix: see there. A numpy bool [L, S], True
-            where the query may see the key: known while compiling, the same for all rows; every
-            query sees a key. Bool [B, L, S]: any mask at all, by XLA on every platform.
+        mask: None: everything is seen. Causal, SharedPrefix, Leading: see there. A numpy bool
+            [L, S], True where the query may see the key: known while compiling, the same for all
+            rows; every query sees a key. Bool [B, L, S]: any mask at all, by XLA everywhere.
 
     Returns:
         [B, L, Q, E] in the dtype of `query`.
     """
     if isinstance(mask, SharedPrefix):
         return _by_suffix(query, key, value, mask)
-    run = execution.current()
-    kind = run.attention
-    if kind == "auto":
-        kind = _KERNEL_OF_PLATFORM.get(run.platform, "xla")
-    if kind == "cudnn" and not _cudnn_takes(query):
-        kind = "xla"
-    if mask is not None and not isinstance(mask, Causal) and mask.ndim == 3:
+    kind = _kernel(query.dtype, query.shape[-1])
+    if isinstance(mask, jax.Array):
         kind = "xla"
     if kind.startswith("splash"):
         return splash_attention(query, key, value, mask, interpret=kind == "splash_interpreted")
@@ -108,10 +109,20 @@ def _by_suffix(query: jax.Array, key: jax.Array, value: jax.Array, mask: SharedP
     return jnp.concatenate([first, rest.reshape(B, -1, *rest.shape[2:])], axis=1)
 
 
-def _cudnn_takes(query: jax.Array) -> bool:
-    """Half precision, and head widths of whole 16 bytes."""
-    half = query.dtype in (jnp.bfloat16, jnp.float16)
-    return half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+def _kernel(dtype: Any, width: int) -> str:
+    """The kernel that is meant, or XLA's path where cuDNN's does not take heads of this width."""
+    run = execution.current()
+    kind = run.attention
+    if kind == "auto":
+        kind = _KERNEL_OF_PLATFORM.get(run.platform, "xla")
+    # Half precision, and head widths of whole 16 bytes.
+    taken = dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= 128
+    return "xla" if kind == "cudnn" and not taken else kind
+
+
+def filled(length: int, dtype: Any, width: int) -> int:
+    """Length with padding that cuDNN's kernel would otherwise be given by every layer anew."""
+    return length + length % 2 * (_kernel(dtype, width) == "cudnn")
 
 
 def cudnn_attention(
@@ -130,6 +141,10 @@ def cudnn_attention(
     elif mask is None and (rows, columns) != (L, S):
         seen["query_seq_lengths"] = jnp.full(B, L, jnp.int32)
         seen["key_value_seq_lengths"] = jnp.full(B, S, jnp.int32)
+    elif isinstance(mask, Leading):
+        seen["query_seq_lengths"] = seen["key_value_seq_lengths"] = jnp.full(
+            B, mask.count, jnp.int32
+        )
     elif mask is not None:
         mask = causal_mask(*mask) if isinstance(mask, Causal) else jnp.asarray(mask)[None]
         seen["mask"] = _even(_even(mask, 1), 2)[:, None]
@@ -151,6 +166,8 @@ def xla_attention(
     G = key.shape[2]
     if isinstance(mask, Causal):
         mask = causal_mask(*mask)
+    elif isinstance(mask, Leading):
+        mask = np.arange(key.shape[1]) < mask.count
     grouped = query.reshape(B, L, G, Q // G, E)
     scores = jnp.einsum("blgre,bsge->bgrls", grouped, key, preferred_element_type=jnp.float32)
     scores = scores * (E**-0.5)

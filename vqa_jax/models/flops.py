@@ -172,6 +172,8 @@ def _decoder(chain: _Chain, cfg: StudentConfig, rows: int, seen: float) -> None:
     for _ in range(llm.num_layers):
         chain.vector(f"{layers}/norm1_scale")
         chain.dense(layers, rows, llm.embed_dim, {"wq": query, "wk": keys, "wv": keys}, rank)
+        if llm.qk_norm:
+            chain.vector(f"{layers}/q_norm_scale", f"{layers}/k_norm_scale")
         chain.mixing(2 * 2.0 * seen * query)
         chain.dense(layers, rows, query, {"wo": llm.embed_dim}, rank)
         chain.vector(f"{layers}/norm2_scale")

@@ -1,4 +1,5 @@
-"""The student's sizes by name: `tiny`, `small` for one small machine, `ov_*` as published."""
+"""The student's sizes by name: `tiny`, `small` for one small machine, `ov_*` as published,
+`qwen3_siglip2_*` with newer parts in the same places."""
 
 from vqa_jax.models.cell_tower import CellTowerConfig
 from vqa_jax.models.prompt import tiny_vocabulary
@@ -6,7 +7,8 @@ from vqa_jax.models.qwen2 import Qwen2Config
 from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
 
-# SigLIP-so400m-patch14-384: 26 of its 27 layers are computed (method 4).
+# SigLIP-so400m-patch14-384: 26 of its 27 layers are computed (method 4). SigLIP2's of that name and
+# fixed resolution is the same network with other weights.
 SO400M = SiglipConfig(
     image_size=384, patch_size=14, embed_dim=1152, mlp_dim=4304, num_heads=16, num_layers=26
 )
@@ -26,6 +28,29 @@ def _own_decoder(num_layers: int) -> Qwen2Config:
         vocab_size=_OWN_VOCABULARY,
         rope_theta=1e4,
         unroll=num_layers,
+    )
+
+
+def _qwen3(num_layers: int, embed_dim: int, mlp_dim: int, num_heads: int) -> StudentConfig:
+    """A student with a decoder of Qwen3, whose embeddings are tied below 8B.
+
+    Sizes are those of the decoders' own config.json, as MaxText's configs/models/qwen3-*.yml and
+    Tunix's models/qwen3/model.py repeat them.
+    """
+    return StudentConfig(
+        vision=SO400M,
+        llm=Qwen2Config(
+            num_layers=num_layers,
+            embed_dim=embed_dim,
+            mlp_dim=mlp_dim,
+            num_heads=num_heads,
+            num_kv_heads=8,
+            head_dim=128,
+            vocab_size=151936,
+            tie_embeddings=embed_dim < 4096,
+            qk_norm=True,
+        ),
+        compute_dtype="bfloat16",
     )
 
 
@@ -78,4 +103,7 @@ PRESETS: dict[str, StudentConfig] = {
         ),
         compute_dtype="bfloat16",
     ),
+    "qwen3_siglip2_0_6b": _qwen3(28, 1024, 3072, 16),
+    "qwen3_siglip2_4b": _qwen3(36, 2560, 9728, 32),
+    "qwen3_siglip2_8b": _qwen3(36, 4096, 12288, 32),
 }

@@ -1,4 +1,4 @@
-"""Qwen2 decoder with a reusable key/value prefix (method 4; Yang et al. 2024)."""
+"""Qwen2 and Qwen3 decoders with a reusable key/value prefix (method 4; Yang et al. 2024, 2025)."""
 
 import dataclasses
 import functools
@@ -27,6 +27,8 @@ from vqa_jax.models.layers import (
 class Qwen2Config:
     """Sizes of the decoder.
 
+    qk_norm: Qwen3's attention, which norms queries and keys head by head and has no biases;
+    otherwise Qwen2's and Qwen2.5's, with biases on queries, keys and values.
     lora_rank: of the low-rank additions to every layer's matrices (`models.lora`); 0: none.
     lora_alpha: the additions are scaled by lora_alpha / lora_rank.
     unroll: layers per scan step: more is faster and compiles longer.
@@ -45,6 +47,7 @@ class Qwen2Config:
     unroll: int = 1
     lora_rank: int = 0
     lora_alpha: float = 16.0
+    qk_norm: bool = False
 
     @property
     def lora_scale(self) -> float:
@@ -91,12 +94,14 @@ class DecoderLayers(nnx.Module):
             return param(rngs, init, shape, names, param_dtype)
 
         self.norm1_scale = make(ones, (D,), "embed")
-        self.wq = make(fan_in(D), (D, Q, E), "embed", "heads", "head_dim")
-        self.bq = make(zeros, (Q, E), "heads", "head_dim")
-        self.wk = make(fan_in(D), (D, G, E), "embed", "kv_heads", "head_dim")
-        self.bk = make(zeros, (G, E), "kv_heads", "head_dim")
-        self.wv = make(fan_in(D), (D, G, E), "embed", "kv_heads", "head_dim")
-        self.bv = make(zeros, (G, E), "kv_heads", "head_dim")
+        for name, heads, axis in (("q", Q, "heads"), ("k", G, "kv_heads"), ("v", G, "kv_heads")):
+            weight = make(fan_in(D), (D, heads, E), "embed", axis, "head_dim")
+            setattr(self, f"w{name}", weight)
+            if not cfg.qk_norm:
+                setattr(self, f"b{name}", make(zeros, (heads, E), axis, "head_dim"))
+        if cfg.qk_norm:
+            self.q_norm_scale = make(ones, (E,), "head_dim")
+            self.k_norm_scale = make(ones, (E,), "head_dim")
         self.wo = make(fan_in(Q * E, residual), (Q, E, D), "heads", "head_dim", "embed")
         self.norm2_scale = make(ones, (D,), "embed")
         self.w_gate = make(fan_in(D), (D, I), "embed", "mlp")
@@ -149,6 +154,16 @@ def _own_heads(heads: jax.Array, num_queries: int, cfg: Qwen2Config) -> jax.Arra
     return jnp.take(heads, own // group, axis=2)
 
 
+def _heads(p, h, dense, cfg):
+    """Queries [B, L, Q, E], keys and values [B, L, G, E] of this device's heads, unrotated."""
+    query, key = dense("bld,dqe->blqe", h, "wq"), dense("bld,dge->blge", h, "wk")
+    value = dense("bld,dge->blge", h, "wv")
+    if not cfg.qk_norm:
+        return query + p["bq"], key + p["bk"], value + p["bv"]
+    query = rms_norm(query, p["q_norm_scale"], cfg.norm_eps)
+    return query, rms_norm(key, p["k_norm_scale"], cfg.norm_eps), value
+
+
 def _layer(p, x, positions, key_positions, prefix, cfg, shared):
     """One decoder layer on one device's rows and heads.
 
@@ -156,9 +171,8 @@ def _layer(p, x, positions, key_positions, prefix, cfg, shared):
     """
     dense = functools.partial(lora.dense, p=p, scale=cfg.lora_scale)
     h = rms_norm(x, p["norm1_scale"], cfg.norm_eps)
-    query = rotate(dense("bld,dqe->blqe", h, "wq") + p["bq"], positions, cfg.rope_theta)
-    key = rotate(dense("bld,dge->blge", h, "wk") + p["bk"], positions, cfg.rope_theta)
-    value = dense("bld,dge->blge", h, "wv") + p["bv"]
+    query, key, value = _heads(p, h, dense, cfg)
+    query, key = (rotate(heads, positions, cfg.rope_theta) for heads in (query, key))
     if prefix is not None:
         key = jnp.concatenate([prefix[0], key], axis=1)
         value = jnp.concatenate([prefix[1], value], axis=1)
@@ -243,7 +257,8 @@ class Qwen2(nnx.Module):
             return carry, kv if return_cache else None
 
         xs = (stacked(self.layers, dtype), prefix)
-        x, kv = jax.lax.scan(recomputed(body), embeds.astype(dtype), xs, unroll=cfg.unroll)
+        unroll = run.layers_a_step(cfg.unroll, cfg.num_layers)
+        x, kv = jax.lax.scan(recomputed(body), embeds.astype(dtype), xs, unroll=unroll)
 
         def norm(p, x):
             return rms_norm(x, p["norm_scale"], cfg.norm_eps)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vqa_jax.devices.execution import on_shards, recomputed, total
-from vqa_jax.models.attention import attention
+from vqa_jax.devices.execution import current, on_shards, recomputed, total
+from vqa_jax.models.attention import Leading, attention, filled
 from vqa_jax.models.layers import (
     axis_names,
     dense,
@@ -93,13 +93,15 @@ class SiglipLayers(nnx.Module):
         self.b_down = make(zeros, (D,), "embed")
 
 
-def _layer(p: dict[str, jax.Array], x: jax.Array, cfg: SiglipConfig) -> jax.Array:
+def _layer(
+    p: dict[str, jax.Array], x: jax.Array, cfg: SiglipConfig, mask: Leading | None
+) -> jax.Array:
     """One pre-norm encoder layer on one device's frames and heads, [N, P, D] -> [N, P, D]."""
     h = layer_norm(x, p["norm1_scale"], p["norm1_bias"], cfg.norm_eps)
     query = dense("npd,dqe->npqe", h, p, "wq") + p["bq"]
     key = dense("npd,dqe->npqe", h, p, "wk") + p["bk"]
     value = dense("npd,dqe->npqe", h, p, "wv") + p["bv"]
-    out = dense("npqe,qed->npd", attention(query, key, value), p, "wo")
+    out = dense("npqe,qed->npd", attention(query, key, value, mask), p, "wo")
     x = x + total(out, "heads", query.shape[2], cfg.num_heads) + p["bo"]
     h = layer_norm(x, p["norm2_scale"], p["norm2_bias"], cfg.norm_eps)
     # One row a token: weight gradients over two token axes cost a CPU half as much again.
@@ -155,11 +157,17 @@ class Siglip(nnx.Module):
             return x.reshape(len(x), grid * grid, -1) + p["patch_bias"] + p["position"]
 
         x = on_shards(embed, stacked(self, dtype), axis_names(self), (frames,))
-        layer = functools.partial(_layer, cfg=cfg)
+        count = x.shape[1]
+        size = filled(count, dtype, cfg.head_dim)
+        x = jnp.pad(x, ((0, 0), (0, size - count), (0, 0)))
+        mask = Leading(count) if size > count else None
+        layer = functools.partial(_layer, cfg=cfg, mask=mask)
         names = axis_names(self.layers, stacked=True)
 
         def body(carry, p):
             return on_shards(layer, p, names, (carry,)), None
 
         body = recomputed(body)
-        return jax.lax.scan(body, x, stacked(self.layers, dtype), unroll=cfg.unroll)[0]
+        unroll = current().layers_a_step(cfg.unroll, cfg.num_layers)
+        x, _ = jax.lax.scan(body, x, stacked(self.layers, dtype), unroll=unroll)
+        return x[:, :count]

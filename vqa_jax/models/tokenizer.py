@@ -38,16 +38,16 @@ class Tokenizer:
 
         path = os.fspath(path)
         if os.path.isfile(path) and os.path.getsize(path) > _MAX_BYTES:
-            raise TokenizerError(f"{path} is larger than any tokenizer: copy Qwen2's there")
+            raise TokenizerError(f"{path} is larger than any tokenizer: copy the decoder's there")
         if not os.path.isfile(path):
-            raise TokenizerError(f"{path} is missing: copy the Qwen2 tokenizer files there")
+            raise TokenizerError(f"{path} is missing: copy the decoder's tokenizer files there")
         try:
             return cls(tokenizers.Tokenizer.from_file(path))
         except BaseException as error:  # no narrower one; where the package panics, no Exception
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             raise TokenizerError(
-                f"{path} is no tokenizer ({error}): copy the Qwen2 tokenizer files there"
+                f"{path} is no tokenizer ({error}): copy the decoder's tokenizer files there"
             ) from error
 
     def encode(self, text: str) -> list[int]:

@@ -12,6 +12,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 COLLECTIVES = (
     "all-gather",
     "all-reduce",
@@ -66,6 +68,7 @@ class Collective:
       size: bytes of the whole result (of an all-gather) or input (of a reduction), a device.
       sent: bytes that one device sends in one step, all `times` together.
       source: XLA's name of the operation that it comes from.
+      last: the last device of the group that device 0 is in.
     """
 
     kind: str
@@ -74,6 +77,19 @@ class Collective:
     size: int
     sent: float
     source: str
+    last: int = 0
+
+    def between_slices(self, slice_devices: int) -> float:
+        """Bytes that one device sends to other slices at least, in one step.
+
+        Slices come one after the other in the order of devices. Those of a group that are in one
+        slice need not all send everything: each sends its part, and they exchange the rest.
+        """
+        slices = self.last // slice_devices + 1
+        if slices < 2:
+            return 0.0
+        everything = self.sent * self.group / (self.group - 1)
+        return everything * (slices - 1) / slices / (self.group / slices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,14 +253,16 @@ class Program:
         if instruction.kind.endswith("-start") and kind != "all-reduce":
             size = max(sizes, default=0)  # (input, result, ...)
         kind = "reduce-scatter" if scattered else kind
-        group = _group_size(instruction.rest)
+        members = _group(instruction.rest)
+        group = members.size
         if kind == "reduce-scatter" and not scattered:
             size *= group  # the input, of which the result is one part
         share = 0.0 if group < 2 and kind != "collective-permute" else (group - 1) / max(group, 1)
         passes = {"all-reduce": 2 * share, "collective-permute": 1.0}.get(kind, share)
         source = re.search(r'op_name="([^"]*)"', instruction.rest)
         label = source.group(1) if source else instruction.name
-        return Collective(kind, times, group, size, times * passes * size, label)
+        last = int(members.max())
+        return Collective(kind, times, group, size, times * passes * size, label, last)
 
     def hbm_bytes(self) -> float:
         """Bytes read from and written to HBM, each operand of an instruction counted once."""
@@ -340,20 +358,27 @@ class Program:
         return min(total, float(size))
 
 
-def _group_size(rest: str) -> int:
-    """Devices in one group of a collective, in each of the ways that XLA writes groups."""
+def _group(rest: str) -> np.ndarray:
+    """The first group of a collective's devices, in each of the ways that XLA writes groups."""
     mesh = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", rest)
     if mesh:
-        sizes = dict(re.findall(r"'([\w.]+)'=(\d+)", mesh.group(1)))
-        group = 1
-        for axis, part in re.findall(r"'([\w.]+)'(?::\(\d+\)(\d+))?", mesh.group(2)):
-            group *= int(part or sizes[axis])
-        return group
-    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=", rest)
+        sizes = {name: int(size) for name, size in re.findall(r"'([\w.]+)'=(\d+)", mesh.group(1))}
+        numbers = np.arange(math.prod(sizes.values())).reshape(*sizes.values())
+        parts = re.findall(r"'([\w.]+)'(?::\((\d+)\)(\d+))?", mesh.group(2))
+        whole = {name: (int(before or 1), int(part or sizes[name])) for name, before, part in parts}
+        for axis, (name, size) in enumerate(sizes.items()):
+            # Of an axis's part, "name:(before)part", what lies before and behind it is fixed.
+            before, part = whole.get(name, (size, 1))
+            numbers = np.take(numbers, np.arange(part) * (size // (before * part)), axis)
+        return numbers.reshape(-1)
+    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest)
     if iota:
-        return int(iota.group(2))
+        dims = [int(d) for d in iota.group(3).split(",")]
+        order = [int(d) for d in (iota.group(4) or "").split(",") if d] or range(len(dims))
+        numbers = np.arange(math.prod(dims)).reshape(dims).transpose(order)
+        return numbers.reshape(-1)[: int(iota.group(2))]
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", rest)
-    return len(listed.group(1).split(",")) if listed else 1
+    return np.array([int(d) for d in listed.group(1).split(",")] if listed else [0])
 
 
 def traffic(text: str) -> Traffic:

@@ -4,7 +4,8 @@
 
 The memory is the compiler's own account of one chip; arithmetic comes from the jaxpr (`flops`),
 traffic from the compiled program (`hlo`). The roofline is a bound: a step takes at least as long as
-the slowest of arithmetic, HBM and interconnect, each at its published peak.
+the slowest of arithmetic, HBM and interconnect, each at its published peak; as long as all of them
+together, where nothing overlaps.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from vqa_jax.models import int8, qwen2
 from vqa_jax.models.flops import PairShape
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.models.student import StudentConfig
-from vqa_jax.planning import flops, hlo
+from vqa_jax.planning import flops, hlo, roofline
 from vqa_jax.planning.shapes import PromptSize, abstract_batch, pair_shape, prompt_size, shard_bytes
 from vqa_jax.scoring import engine, placement
 from vqa_jax.settings import TrainConfig
@@ -81,8 +82,12 @@ class StepPlan:
       hbm, interconnect: bytes of a chip; None where the step was not compiled.
       collectives: {kind: {count, gigabytes}} of a chip.
       largest: the largest collectives, in words.
-      seconds: lower bounds {arithmetic, hbm, interconnect, step}; empty without facts of the chip.
+      seconds: lower bounds {arithmetic, hbm, interconnect, network (of several slices), step: the
+        largest of them, as if all went on at once; apart: their sum, as if none did}; empty without
+        facts of the chip.
       mfu: model FLOPs over what the chips could do in seconds["step"].
+      mfu_apart: the same of seconds["apart"].
+      asked: pairs of the run's batch, where it does not divide over the mesh and was rounded up.
       compile_seconds: wall-clock time of the compilation.
     """
 
@@ -101,6 +106,8 @@ class StepPlan:
     seconds: Mapping[str, float]
     mfu: float | None
     compile_seconds: float
+    mfu_apart: float | None = None
+    asked: int | None = None
 
 
 def plan_run(
@@ -121,7 +128,8 @@ def plan_run(
       topology: the chips.
       mesh: their arrangement.
       steps: "train", "score" or "all".
-      pairs: global batch; None: the run's, rounded up to a multiple of the devices that share it.
+      pairs: global batch; None: the run's, rounded up to a multiple of the devices that share it,
+        which the plan says.
       tokens: length to pad sequences to; None: no more than a pair of most frames has.
       dtype: of the weights that score; None: the student's compute dtype.
 
@@ -129,7 +137,9 @@ def plan_run(
       ValueError: `pairs` does not divide over the mesh, or `tokens` is too few.
     """
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    pairs = pairs or -(-settings.input.batch_size // ways) * ways
+    batch = settings.input.batch_size
+    asked = batch if pairs is None and batch % ways else None
+    pairs = pairs or -(-batch // ways) * ways
     if pairs % ways:
         raise ValueError(f"{pairs} pairs do not divide over {ways} devices")
     text = prompt_size(spec)
@@ -140,7 +150,8 @@ def plan_run(
     plain = FunctionalStudent(scoring_config(spec.student, dtype))
     plans = []
     if steps != "score":
-        plans.append(plan_training(trained, config, spec, shape, topology, mesh))
+        planned = plan_training(trained, config, spec, shape, topology, mesh)
+        plans.append(dataclasses.replace(planned, asked=asked))
     if steps != "train":
         plans += plan_scoring(plain, spec, text, ways, topology, mesh)
     return plans
@@ -183,9 +194,7 @@ def plan_training(
     state = train_step.abstract_state(student, config, mesh)
     batch = abstract_batch(spec, shape, mesh)
     step = train_step.make_train_step(student, config, mesh)
-    # Frozen parameters have the rate None, which is no leaf of a tree.
-    rated = jax.tree_util.tree_leaves_with_path(optim.rates(student.abstract(), config.trainable))
-    trained = {"/".join(str(key.key) for key in path) for path, _ in rated}
+    trained = optim.trained_paths(student.abstract(), config.trainable)
     model = model_flops.training_flops(
         student.cfg, shape, trained.__contains__, bool(config.severity_weight)
     )
@@ -321,9 +330,12 @@ def _plan(
             None if limit is None else limit - total,
         )
         traffic = hlo.traffic(text)
-    bounds = _bounds(count, traffic, topology)
+    bounds = roofline.bounds(count, traffic, topology)
     chips = len(topology.devices)
-    mfu = model / (bounds["step"] * chips * topology.chip.peak) if bounds else None
+    mfu, apart = (
+        model / (bounds[pace] * chips * topology.chip.peak) if bounds else None
+        for pace in ("step", "apart")
+    )
     return StepPlan(
         step=name,
         pairs=shape.pairs,
@@ -339,6 +351,7 @@ def _plan(
         largest=tuple(map(_in_words, traffic.collectives[:5])) if traffic else (),
         seconds=bounds,
         mfu=mfu,
+        mfu_apart=apart,
         compile_seconds=seconds,
     )
 
@@ -368,23 +381,6 @@ def _needed_bytes(message: str) -> int | None:
         return None
     scale = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}[found.group(2)]
     return int(float(found.group(1)) * scale)
-
-
-def _bounds(
-    count: flops.Count, traffic: hlo.Traffic | None, topology: Topology
-) -> dict[str, float]:
-    if topology.chip is None or traffic is None:
-        return {}
-    chip = topology.chip
-    parts = {
-        "arithmetic": ((count.total - count.int8) / chip.peak + count.int8 / chip.int8_peak)
-        / len(topology.devices),
-        "hbm": traffic.hbm / chip.bandwidth,
-        "interconnect": sum(
-            c.sent / (chip.links * topology.link_share(c.group)) for c in traffic.collectives
-        ),
-    }
-    return {**parts, "step": max(parts.values())}
 
 
 def _in_words(collective: hlo.Collective) -> str:

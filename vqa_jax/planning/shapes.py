@@ -32,7 +32,8 @@ class PromptSize:
     level_ids: tuple[int, ...]
 
 
-# Of Qwen2's tokenizer, which the published sizes use (method 4); no files are needed to plan.
+# Of Qwen2's tokenizer, which the published sizes use (method 4), and of Qwen3's, which has more
+# special tokens; no files are needed to plan.
 QWEN2_PROMPT = PromptSize(84, 78, 32, 14, 7, (37179, 10960, 4428, 2664, 16353))
 
 

@@ -11,11 +11,17 @@ from vqa_jax.models.flops import FORMULA
 from vqa_jax.planning.plan import STAGE_PAIRS, StepPlan
 
 
-def chip_hours(plan: StepPlan, topology: Topology) -> float | None:
-    """Chip hours of the first stage's pairs at the roofline's pace; None without one."""
+def chip_hours(plan: StepPlan, topology: Topology, pace: str = "step") -> float | None:
+    """Chip hours of the first stage's pairs at the roofline's pace; None without one.
+
+    Args:
+      plan: of a training step.
+      topology: the chips.
+      pace: "step" or "apart", see `StepPlan.seconds`.
+    """
     if plan.step != "train" or not plan.seconds:
         return None
-    return STAGE_PAIRS / plan.pairs * plan.seconds["step"] * len(topology.devices) / 3600
+    return STAGE_PAIRS / plan.pairs * plan.seconds[pace] * topology.chips / 3600
 
 
 def videos_an_hour(plans: Sequence[StepPlan], topology: Topology) -> float | None:
@@ -24,7 +30,7 @@ def videos_an_hour(plans: Sequence[StepPlan], topology: Topology) -> float | Non
     if not {"encode", "suffix"} <= steps.keys() or not all(plan.seconds for plan in plans):
         return None
     seconds = steps["encode"].seconds["step"] + steps["suffix"].seconds["step"]
-    return 3600 * steps["encode"].pairs / seconds / len(topology.devices)
+    return 3600 * steps["encode"].pairs / seconds / topology.chips
 
 
 def as_dict(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) -> dict[str, Any]:
@@ -36,11 +42,14 @@ def as_dict(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) 
             "start_memory": plan.memory.start,
             "fits": plan.memory.spare is None or plan.memory.spare >= 0,
             "stage_chip_hours": chip_hours(plan, topology),
+            "stage_chip_hours_apart": chip_hours(plan, topology, "apart"),
         }
     chip = dataclasses.asdict(topology.chip) if topology.chip else None
     return {
         "topology": topology.name,
-        "chips": len(topology.devices),
+        "chips": topology.chips,
+        "devices": len(topology.devices),
+        "slices": topology.slices,
         "chip": chip,
         "mesh": list(mesh),
         "videos_a_chip_hour": videos_an_hour(plans, topology),
@@ -51,12 +60,16 @@ def as_dict(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) 
 
 def render(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) -> str:
     """The plans as text, one block a step."""
-    chips = len(topology.devices)
-    lines = [f"{topology.name}: {chips} chips, mesh (data, fsdp, tensor) = {tuple(mesh)}"]
+    slices = f" in {topology.slices} slices" if topology.slices > 1 else ""
+    lines = [
+        f"{topology.name}: {topology.chips} chips{slices}, mesh (data, fsdp, tensor) = "
+        f"{tuple(mesh)}"
+    ]
     if topology.chip:
         chip = topology.chip
+        what = "chip" if chip.devices == 1 else f"device, of {chip.devices} on a chip"
         lines.append(
-            f"a chip: {chip.peak / 1e12:g} TFLOP/s bf16, {chip.int8_peak / 1e12:g} int8, "
+            f"a {what}: {chip.peak / 1e12:g} TFLOP/s bf16, {chip.int8_peak / 1e12:g} int8, "
             f"{chip.memory / 1e9:g} GB at "
             f"{chip.bandwidth / 1e9:g} GB/s, interconnect {chip.links / 1e9:g} GB/s ({chip.source})"
         )
@@ -76,9 +89,14 @@ def _gb(size: float | None) -> str:
 
 
 def _step(plan: StepPlan, topology: Topology) -> list[str]:
-    memory, chips = plan.memory, len(topology.devices)
+    memory, chips = plan.memory, topology.chips
     what = "videos" if plan.step == "encode" else "pairs"
     lines = [f"{plan.step}: {plan.pairs} {what} of {plan.tokens} tokens"]
+    if plan.asked:
+        lines.append(
+            f"  NOT THE RUN'S   {plan.asked} {what}, which do not divide over the mesh: planned "
+            f"with {plan.pairs}"
+        )
     fit = "no limit known"
     if memory.spare is not None:
         fit = "fits" if memory.spare >= 0 else "DOES NOT FIT"
@@ -102,14 +120,20 @@ def _step(plan: StepPlan, topology: Topology) -> list[str]:
         lines.append(f"    {kind:<20} {row['count']:>6g} times {row['gigabytes']:>9.4f} GB sent")
     lines += [f"    {text}" for text in plan.largest]
     if plan.seconds:
-        parts = ", ".join(f"{k} {v * 1e3:.4g}" for k, v in plan.seconds.items() if k != "step")
-        lines.append(f"  roofline        {plan.seconds['step'] * 1e3:.4g} ms a step ({parts} ms)")
-        lines.append(f"  MFU at most     {plan.mfu:.3f}")
+        paces = {k: f"{v * 1e3:.4g}" for k, v in plan.seconds.items()}
+        step, apart = paces.pop("step"), paces.pop("apart")
+        parts = ", ".join(f"{k} {v}" for k, v in paces.items())
+        lines.append(
+            f"  roofline        {step} ms a step if all overlaps, {apart} if nothing does "
+            f"({parts} ms)"
+        )
+        lines.append(f"  MFU at most     {plan.mfu:.3f}; {plan.mfu_apart:.3f} if nothing overlaps")
     hours = chip_hours(plan, topology)
     if hours is not None:
         lines.append(
             f"  {STAGE_PAIRS:,} pairs   at least {hours:,.0f} chip hours, "
-            f"{hours / chips:.1f} hours on these {chips} chips"
+            f"{hours / chips:.1f} hours on these {chips} chips; "
+            f"{chip_hours(plan, topology, 'apart'):,.0f} if nothing overlaps"
         )
     lines.append(f"  compiled in     {plan.compile_seconds:.0f} s")
     return lines

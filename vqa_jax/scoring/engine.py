@@ -266,10 +266,9 @@ class Engine:
                 motion[r, : len(video.motion)] = video.motion
             found = np.asarray(self._encode(self._params, *self._run.rows(frames, motion)))
             real = size * self._per_frame  # then newline and motion, as in the whole bank
-            gap = np.zeros(
-                (len(found), self._bank.frame_tokens - real, found.shape[2]), found.dtype
-            )
-            found = np.concatenate([found[:, :real], gap, found[:, real:]], axis=1)
+            if gap := self._bank.frame_tokens - real:
+                none = np.zeros((len(found), gap, found.shape[2]), found.dtype)
+                found = np.concatenate([found[:, :real], none, found[:, real:]], axis=1)
             for row, tokens in zip(chunk, found, strict=False):
                 visual[row.pair][row.group] = tokens
         return [
@@ -293,6 +292,11 @@ class Engine:
             for g in range(_num_groups(a, b))
         ]
 
+    def _visual(self, videos: Sequence[EncodedVideo], rows: Sequence[_Row]) -> jax.Array:
+        """Visual tokens [B, T, D] of the rows' groups, of one video of every pair."""
+        groups = [videos[row.pair].visual for row in rows]
+        return self._run.gathered([g[r.group % len(g)] for g, r in zip(groups, rows, strict=True)])
+
     def _length(self, frames: int) -> int:
         """Most tokens of one video of `frames` frames."""
         return frames * self._per_frame + 1 + self._bank.motion_tokens
@@ -301,16 +305,15 @@ class Engine:
         """Level logits [n, 5] of pairs (first, second), averaged over their groups."""
         sums, counts = np.zeros((len(pairs), 5)), np.zeros((len(pairs), 1))
         for chunk, padded in self._chunks(self._rows(pairs, both=True)):
-            length = self._text + 2 * self._length(chunk[0].frames)
+            length = _even(self._text + 2 * self._length(chunk[0].frames))
             tokens = np.zeros((len(padded), length), np.int32)
             answer_pos = np.zeros((len(padded), 1), np.int32)
             for r, row in enumerate(padded):
                 layout = self._layout(*pairs[row.pair])
                 tokens[r, : len(layout.tokens)] = layout.tokens
                 answer_pos[r] = layout.answer_pos
-            first = np.stack([_group(pairs[row.pair][0], row.group) for row in padded])
-            second = np.stack([_group(pairs[row.pair][1], row.group) for row in padded])
-            inputs = self._run.rows(first, second, tokens, answer_pos)
+            first, second = (self._visual(videos, padded) for videos in zip(*pairs, strict=True))
+            inputs = first, second, *self._run.rows(tokens, answer_pos)
             logits = np.asarray(self._compare(self._params, *inputs))
             for row, values in zip(chunk, logits, strict=False):
                 sums[row.pair] += values
@@ -327,7 +330,7 @@ class Engine:
         self._cache_rows = np.cumsum([0, *(len(a.visual) for a in self._anchors)]).tolist()
         rows += [rows[-1]] * (self._padded(len(rows)) - len(rows))
         layouts = [self._layout(a, a) for a, _ in rows]
-        width = max(x.prefix_len for x in layouts)
+        width = _even(max(x.prefix_len for x in layouts))
         tokens = np.zeros((len(rows), width), np.int32)
         for row, layout in zip(tokens, layouts, strict=True):
             row[: layout.prefix_len] = layout.tokens[: layout.prefix_len]
@@ -363,7 +366,7 @@ class Engine:
         videos = [(self._anchors[i], video) for i, video in pairs]
         sums, counts = np.zeros((len(pairs), 5)), np.zeros((len(pairs), 1))
         for chunk, padded in self._chunks(self._rows(videos, both=False)):
-            room = self._text_after + self._length(chunk[0].frames)
+            room = _even(self._text_after + self._length(chunk[0].frames))
             tokens = np.zeros((len(padded), room), np.int32)
             positions = np.zeros((len(padded), room), np.int32)
             answer_pos = np.zeros((len(padded), 1), np.int32)
@@ -378,9 +381,9 @@ class Engine:
                 positions[r] = start + np.arange(room)
                 answer_pos[r] = layout.answer_pos - start
                 cached[r] = self._cache_rows[pairs[row.pair][0]] + row.group % len(anchor.visual)
-            second = np.stack([_group(videos[row.pair][1], row.group) for row in padded])
-            inputs = self._run.rows(cached, second, tokens, positions, answer_pos)
-            logits = np.asarray(self._suffix(self._params, self._cache, *inputs))
+            second = self._visual([video for _, video in pairs], padded)
+            cached, *rest = self._run.rows(cached, tokens, positions, answer_pos)
+            logits = np.asarray(self._suffix(self._params, self._cache, cached, second, *rest))
             for row, values in zip(chunk, logits, strict=False):
                 sums[row.pair] += values
                 counts[row.pair] += 1
@@ -391,9 +394,10 @@ def _at(hidden: jax.Array, positions: jax.Array) -> jax.Array:
     return jnp.take_along_axis(hidden, positions[..., None], axis=1)
 
 
+def _even(length: int) -> int:
+    """A token of padding a row, where cuDNN's kernel would be given one by every layer."""
+    return length + length % 2
+
+
 def _num_groups(first: EncodedVideo, second: EncodedVideo) -> int:
     return max(len(first.visual), len(second.visual))
-
-
-def _group(video: EncodedVideo, group: int) -> np.ndarray:
-    return video.visual[group % len(video.visual)]

@@ -65,6 +65,12 @@ def rates(params: Tree, rules: Trainable) -> Any:
     return tree
 
 
+def trained_paths(params: Tree, rules: Trainable) -> frozenset[str]:
+    """Paths, as "llm/layers/wq", of the parameters that have a rate."""
+    rated = jax.tree_util.tree_leaves_with_path(rates(params, rules))
+    return frozenset(_name(path) for path, _ in rated)  # None is no leaf of a tree
+
+
 def split(params: Tree, rules: Trainable) -> tuple[dict[str, Any], dict[str, Any]]:
     """(trained, frozen) parts of a tree; each is the nested dict without the other's leaves."""
     factors = rates(params, rules)

@@ -28,6 +28,22 @@ _MAY_DIFFER = {
 }
 
 
+def as_given(spec: bundle.StudentSpec, folder: str) -> bundle.StudentSpec:
+    """A preset's spec with the rotary base of the student in `folder`, with which its weights go.
+
+    Releases of one decoder differ in it: Qwen3-4B has 10^6, Qwen3-VL-4B's language part 5 10^6.
+
+    Args:
+      spec: of a run.
+      folder: the student that it starts from; "": there is none.
+    """
+    if not folder:
+        return spec
+    theta = bundle.load_spec(folder).student.llm.rope_theta
+    llm = dataclasses.replace(spec.student.llm, rope_theta=theta)
+    return dataclasses.replace(spec, student=dataclasses.replace(spec.student, llm=llm))
+
+
 @dataclasses.dataclass(frozen=True)
 class Start:
     """The start of a run.

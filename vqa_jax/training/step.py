@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,6 +46,9 @@ class StepConfig:
       sharding: changes to `sharding.LOGICAL_RULES`.
       attention: kernel, see `execution.Execution`.
       remat: what the backward pass recomputes, see `execution.Execution`.
+      unroll: layers that are compiled as they are, and not as steps of a scan; 0: all on GPUs,
+        where a scan's copies of what it stacks for the backward pass took a fifth of a step (0.5B,
+        H100; compiling takes a minute more), elsewhere as the student's config says.
       accumulate: parts of a batch that are computed one after the other, see `accumulate`.
       token_dropout: share of a frozen tower's numbers left out, see `token_dropout`.
     """
@@ -59,6 +63,7 @@ class StepConfig:
     sharding: tuple[tuple[str, str], ...] = ()
     attention: str = "auto"
     remat: str = "none"
+    unroll: int = 0
     accumulate: int = 1
     token_dropout: float = 0.0
 
@@ -75,6 +80,7 @@ class StepConfig:
             sharding=config.sharding,
             attention=config.attention,
             remat=config.remat,
+            unroll=config.unroll,
             accumulate=config.accumulate,
             token_dropout=config.token_dropout,
         )
@@ -82,7 +88,10 @@ class StepConfig:
     def execution(self, mesh: Mesh) -> Execution:
         """How the model runs on `mesh`."""
         rules = parallel.changed_rules(self.sharding)
-        return Execution(mesh, rules, self.attention, self.remat)
+        run = Execution(mesh, rules, self.attention, self.remat, self.unroll)
+        if run.platform in ("gpu", "cuda") and not self.unroll:
+            return dataclasses.replace(run, unroll=sys.maxsize)
+        return run
 
 
 def init_state(

@@ -101,8 +101,10 @@ class StudentSpec:
         return prompt.Bank(frame_tokens, max(1, self.preprocess.max_clips))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; as before there were shared towers where there is none."""
+        """Plain values for JSON; of what came later, only what this student has."""
         told = dataclasses.asdict(self)
+        if not self.student.llm.qk_norm:
+            del told["student"]["llm"]["qk_norm"]
         return told if self.tower else {k: v for k, v in told.items() if k != "tower"}
 
     @classmethod

@@ -35,15 +35,21 @@ def motion_beside(folder: str) -> str | None:
     return path if os.path.exists(path) else None
 
 
-def copy(sources: Sequence[str], folder: str, motion: str | None = None) -> None:
+def copy(
+    sources: Sequence[str],
+    folder: str,
+    motion: str | None = None,
+    names: Sequence[str] = FILES,
+) -> None:
     """Copies what lies beside other weights into a student's folder.
 
     Args:
       sources: folders; the first that has a file gives it.
       folder: the student's.
       motion: motion weights in place of those in `sources`.
+      names: of the files.
     """
-    wanted = {name: [os.path.join(source, name) for source in sources] for name in FILES}
+    wanted = {name: [os.path.join(source, name) for source in sources] for name in names}
     if motion is not None:
         wanted[MOTION_FILE] = [motion]
     for name, places in wanted.items():

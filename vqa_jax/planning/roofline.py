@@ -1,0 +1,32 @@
+"""The least time of a step: each of its resources at its published peak."""
+
+from __future__ import annotations
+
+from vqa_jax.devices.topology import Topology
+from vqa_jax.planning import flops, hlo
+
+
+def bounds(count: flops.Count, traffic: hlo.Traffic | None, topology: Topology) -> dict[str, float]:
+    """Lower bounds in seconds, as `plan.StepPlan.seconds` names them.
+
+    Args:
+      count: operations of all chips.
+      traffic: of one device; None: the step was not compiled.
+      topology: the chips; without facts of them there is no bound.
+    """
+    if topology.chip is None or traffic is None:
+        return {}
+    chip = topology.chip
+    parts = {
+        "arithmetic": ((count.total - count.int8) / chip.peak + count.int8 / chip.int8_peak)
+        / len(topology.devices),
+        "hbm": traffic.hbm / chip.bandwidth,
+        "interconnect": sum(
+            c.sent / (chip.links * topology.link_share(c.group)) for c in traffic.collectives
+        ),
+    }
+    if topology.slices > 1:
+        own = len(topology.devices) // topology.slices
+        between = sum(c.between_slices(own) for c in traffic.collectives)
+        parts["network"] = between / chip.network
+    return {**parts, "step": max(parts.values()), "apart": sum(parts.values())}
