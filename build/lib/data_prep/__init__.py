@@ -1,1 +1,0 @@
-"""Offline preparation: files in, video, motion and pair shards out."""

@@ -1,1 +1,0 @@
-"""Listings, copies among them, and the files behind them."""

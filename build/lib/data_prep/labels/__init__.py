@@ -1,1 +1,0 @@
-"""Pair labels written into a prepared corpus."""

@@ -1,1 +1,0 @@
-"""The preparation job: from source files to records."""

@@ -1,1 +1,0 @@
-"""Built-in scenes, for a corpus without videos of one's own."""

@@ -1,1 +1,0 @@
-"""Low-level metrics, and a selection that matches their histograms."""

@@ -1,1 +1,0 @@
-"""Reads a corpus back and checks it."""

@@ -1,1 +1,0 @@
-"""Labelled test sets: labels, metrics, intervals, runs. Light: imports no JAX."""

@@ -1,1 +1,0 @@
-"""Run configurations: base.py holds every field, one small file a run changes some."""

@@ -1,1 +1,0 @@
-"""Video, motion and pair records on disk. Light: imports no JAX."""

@@ -1,1 +1,0 @@
-"""Meshes, shardings, execution on them, hosts and chips."""

@@ -1,1 +1,0 @@
-"""Other programs' checkpoints in, and ours out."""

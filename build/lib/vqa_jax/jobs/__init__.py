@@ -1,1 +1,0 @@
-"""What every resumable job is made of: whole files, shared ranges, one publication."""

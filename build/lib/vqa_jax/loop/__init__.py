@@ -1,1 +1,0 @@
-"""An iteration: evaluate a student, choose its anchors, relabel with it."""

@@ -1,1 +1,0 @@
-"""Model definitions: vision tower, motion pathway, decoder and the student that joins them."""

@@ -1,1 +1,0 @@
-"""Scoring as a step of other systems' pipelines: Ray Data and Apache Beam."""

@@ -1,1 +1,0 @@
-"""Levels, and pairs labelled by simulators, by teachers and by gMAD. Light: imports no JAX."""

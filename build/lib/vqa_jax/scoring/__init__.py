@@ -1,1 +1,0 @@
-"""A score: encode the videos, ask the student, solve for quality."""

@@ -1,1 +1,0 @@
-"""Weak teachers: measures, cards, scales, votes, the job that lets them score."""

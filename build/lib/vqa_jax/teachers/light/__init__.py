@@ -1,1 +1,0 @@
-"""Light teachers: small regressions on features of single pictures, fitted on human scores."""

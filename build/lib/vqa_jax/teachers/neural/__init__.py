@@ -1,1 +1,0 @@
-"""Teachers that are networks, under their authors' weight names."""

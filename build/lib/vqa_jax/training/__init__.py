@@ -1,1 +1,0 @@
-"""Training: sampling, batches, loss, optimizer, step, checkpoints, the run."""

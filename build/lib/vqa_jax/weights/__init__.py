@@ -1,1 +1,0 @@
-"""Rule tables that map foreign checkpoints to our parameter tree and back."""
