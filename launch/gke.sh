@@ -27,7 +27,8 @@ read_options "--cluster --name --type --image --slices --restarts" "$@"
 need CLUSTER NAME TYPE IMAGE
 COMMAND=("${REST[@]}")
 
-line="cd /vqa_jax && JAX_PLATFORMS=tpu python -m vqa_jax $(quoted "${COMMAND[@]}")"
+line="cd /vqa_jax && $(for_xla LIBTPU_INIT_ARGS)"
+line+=" && JAX_PLATFORMS=tpu python -m vqa_jax $(quoted "${COMMAND[@]}")"
 if [[ ${COMMAND[0]} == train ]]; then
   for ((i = 1; i < ${#COMMAND[@]}; i++)); do
     case ${COMMAND[i]} in

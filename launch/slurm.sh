@@ -22,7 +22,8 @@ ROOT=${SLURM_SUBMIT_DIR:-$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)}
 source "$ROOT/launch/jobs.sh"
 
 read_options "" "$@"
-line="cd $(quoted "$ROOT") && JAX_PLATFORMS=cuda exec .venv/bin/python -m vqa_jax $(quoted "${REST[@]}")"
+line="cd $(quoted "$ROOT") && $(for_xla XLA_FLAGS)"
+line+=" && JAX_PLATFORMS=cuda exec .venv/bin/python -m vqa_jax $(quoted "${REST[@]}")"
 if [[ ${REST[0]} == train ]]; then
   line+=' --coordinator auto' # JAX finds its peers, and the GPU of each task, in Slurm's variables
 else

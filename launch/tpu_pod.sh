@@ -68,6 +68,7 @@ case $ACTION in
     do_it "${VM[@]}" ssh "$NAME" "${ALL[@]}" --command "cd vqa_jax
       of() { curl -s -H 'Metadata-Flavor: Google' \
         http://metadata.google.internal/computeMetadata/v1/instance/attributes/\$1; }
+      $(for_xla LIBTPU_INIT_ARGS)
       JAX_PLATFORMS=tpu exec .venv/bin/python -m vqa_jax $(quoted "${COMMAND[@]}") $SHARE"
     ;;
   delete) do_it "${QUEUE[@]}" delete "$NAME" --zone "$ZONE" --force --quiet ;;

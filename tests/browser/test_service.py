@@ -3,7 +3,8 @@
 import pytest
 
 from tests.fixtures import noise_video, running_service, tiny_corpus
-from vqa_jax.settings import DecodeLimits, ServeConfig
+from vqa_jax.serving.config import ServeConfig
+from vqa_jax.settings import DecodeLimits
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import pytest
 from vqa_jax import loading
 from vqa_jax.cli import main
 from vqa_jax.serving import server
-from vqa_jax.settings import ServeConfig
+from vqa_jax.serving.config import ServeConfig
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from launch.bench import service
 from tests.fixtures import running_service, tiny_corpus
 from vqa_jax import loading
 from vqa_jax.motion import extractor
-from vqa_jax.settings import DecodeLimits, ServeConfig
+from vqa_jax.serving.config import ServeConfig
+from vqa_jax.settings import DecodeLimits
 
 pytestmark = pytest.mark.slow
 

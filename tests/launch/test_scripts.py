@@ -98,6 +98,7 @@ def test_pods_start_training_again_until_its_student_is_there():
     (relabel,) = _commands(*GKE, "relabel", "--data", "d")
     assert '--process "$TPU_WORKER_ID"' in relabel[-1]
     assert "only train" in _run(*GKE, "--slices=2", "relabel").stderr
+    assert "--xla_tpu_enable_latency_hiding_scheduler=true" in line.split("&&")[1]
 
 
 def test_slurm_runs_one_process_a_gpu():
@@ -106,6 +107,17 @@ def test_slurm_runs_one_process_a_gpu():
     assert shlex.split(train[-1])[-5:-2] == JOB
     (motion,) = _commands("slurm.sh", "--dry-run", "motion", "--data", "d")
     assert '--process "$SLURM_PROCID"' in motion[-1]
+    setting = train[-1].split("&&")[1].strip()
+    told = subprocess.run(
+        ["bash", "-c", f"{setting}; {sys.executable} -c 'import jax; print(jax.devices())'"],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr  # XLA ends where it is told a flag that it lacks
+    assert setting.startswith('export XLA_FLAGS="--xla_gpu_') and setting.endswith(
+        '${XLA_FLAGS:-}"'
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
 """The plan tool on pretended devices: shapes, memory, FLOPs, and what the command says."""
 
-import dataclasses
 import json
 
 import jax
 import pytest
 
-from tests.fixtures.planned_step import SPEC, big_spec
+from tests.fixtures.planned_step import SPEC, big_spec, micro_spec
 from tests.fixtures.planned_step import config as config_of
 from tests.fixtures.planned_step import mesh as mesh_of
 from vqa_jax.devices.topology import CHIPS, Topology
@@ -16,21 +15,9 @@ from vqa_jax.planning import plan, shapes
 from vqa_jax.planning import text as plan_text
 
 
-def _micro_spec():
-    """Compiles in seconds: two narrow layers each, loops kept."""
-    student = SPEC.student
-    vision = dataclasses.replace(
-        student.vision, embed_dim=16, mlp_dim=32, num_heads=2, num_layers=2, unroll=1
-    )
-    llm = dataclasses.replace(
-        student.llm, embed_dim=32, mlp_dim=64, num_heads=4, head_dim=8, num_layers=2, unroll=1
-    )
-    return dataclasses.replace(SPEC, student=dataclasses.replace(student, vision=vision, llm=llm))
-
-
 @pytest.mark.slow  # what is smaller: a count of FLOPs and of bytes, in the files beside this one
 def test_training_and_scoring_steps_compile_and_add_up():
-    spec, text = _micro_spec(), shapes.prompt_size(SPEC)
+    spec, text = micro_spec(), shapes.prompt_size(SPEC)
     mesh, student = mesh_of(1, 4, 1), FunctionalStudent(spec.student)
     chips = Topology("v5e:2x2", (2, 2), tuple(jax.devices()[:4]), CHIPS["v5e"])
     shape = shapes.pair_shape(spec, text, 8, "level")

@@ -7,7 +7,8 @@ from starlette.testclient import TestClient
 
 from tests.fixtures import noise_video, tiny_corpus
 from vqa_jax.serving.app import make_app
-from vqa_jax.settings import DecodeLimits, ServeConfig
+from vqa_jax.serving.config import ServeConfig
+from vqa_jax.settings import DecodeLimits
 
 CONFIG = ServeConfig(DecodeLimits(seconds=60), timeline_seconds=8, upload_mb=4)
 

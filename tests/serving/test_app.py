@@ -15,7 +15,8 @@ from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.media import isolation, view
 from vqa_jax.scoring import explanation, timeline, versions
 from vqa_jax.serving.app import make_app
-from vqa_jax.settings import DecodeLimits, ServeConfig
+from vqa_jax.serving.config import ServeConfig
+from vqa_jax.settings import DecodeLimits
 
 
 def ask(client, path, files=(), **data):

@@ -7,9 +7,9 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from vqa_jax.serving import gate as gates
+from vqa_jax.serving.config import ServeConfig
 from vqa_jax.serving.gate import Gate
 from vqa_jax.serving.metrics import Metrics
-from vqa_jax.settings import ServeConfig
 
 
 @pytest.fixture(autouse=True)

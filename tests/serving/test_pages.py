@@ -3,7 +3,7 @@
 import re
 
 from vqa_jax.serving import pages
-from vqa_jax.settings import ServeConfig
+from vqa_jax.serving.config import ServeConfig
 
 
 def test_pages_name_nothing_that_is_elsewhere():

@@ -12,7 +12,8 @@ import pytest
 
 from tests.fixtures import noise_video
 from vqa_jax.serving import server
-from vqa_jax.settings import DecodeLimits, ServeConfig
+from vqa_jax.serving.config import ServeConfig
+from vqa_jax.settings import DecodeLimits
 
 
 def test_every_shape_of_frames_is_made_ready(monkeypatch):
@@ -39,7 +40,8 @@ from tests.fixtures import isolated_work, tiny_corpus
 from vqa_jax import loading
 from vqa_jax.motion import extractor
 from vqa_jax.serving import server
-from vqa_jax.settings import DecodeLimits, ServeConfig
+from vqa_jax.serving.config import ServeConfig
+from vqa_jax.settings import DecodeLimits
 extractor.load_extractor = tiny_corpus.StubExtractor
 server.warm = lambda student: print("warm", flush=True)
 original = isolation.Isolated.call

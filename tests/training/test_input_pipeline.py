@@ -56,10 +56,10 @@ def test_batch_follows_from_config_and_step(corpus, pairs):
 def test_iterator_reads_the_steps_in_order_and_resumes_by_its_state(pairs):
     batches = _batches(pairs)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    iterator = iter(batches.to_iter_dataset(options))
+    iterator = iter(grain.MapDataset.source(batches).to_iter_dataset(options))
     for step in range(3):
         _assert_equal(next(iterator), batches[step])
-    resumed = iter(_batches(pairs).to_iter_dataset(options))
+    resumed = iter(grain.MapDataset.source(_batches(pairs)).to_iter_dataset(options))
     resumed.set_state(iterator.get_state())
     _assert_equal(next(resumed), batches[3])
 
@@ -213,6 +213,14 @@ def test_images_join_by_their_weight_with_one_zero_motion_token(tmp_path):
     assert abs(images / total - 0.25) < 0.03
     alone = _batches(pairs, mix=(("simulator", 1.0),))  # no weight, no images
     assert not any((alone[t]["motion"] == 0).all((1, 2, 3)).any() for t in range(4))
+
+
+def test_the_first_step_of_each_bucket_is_found_by_looking(pairs):
+    batches = _batches(pairs, buckets=((2, 1),))
+    buckets = [batches.draw(step).bucket for step in range(60)]
+    wanted = {b: 5 + buckets[5:].index(b) for b in set(buckets)}
+    assert len(wanted) == 2 and batches.first_of_each_bucket(5, 60) == wanted
+    assert batches.first_of_each_bucket(5, 6) == {buckets[5]: 5}
 
 
 def test_device_batches_come_in_order_from_any_step_and_errors_at_their_own(pairs, monkeypatch):

@@ -69,3 +69,22 @@ def test_step_that_is_not_finite_is_saved_before_and_drawn_anew(
     where = goodput.shares(goodput.read(str(tmp_path / goodput.FILE)))
     assert sum(where.values()) == pytest.approx(1)
     assert min(where["steps"], where["start"], where["stopped"]) > 0 and where["again"] == 0
+
+
+@pytest.mark.slow  # two programs; which sizes there are: test_input_pipeline
+def test_programs_of_every_size_are_compiled_before_the_first_step(corpus, tmp_path, monkeypatch):
+    """The pairs of one motion clip and those of two have programs of their own."""
+    sizes = dataclasses.replace(CONFIG.input, buckets=((CONFIG.input.num_frames, 1),))
+    optim = dataclasses.replace(CONFIG.optim, total_steps=8)
+    config = dataclasses.replace(CONFIG, input=sizes, optim=optim, checkpoint_every=8)
+    told, seen = [], []
+    monkeypatch.setattr(metric_log.Compilations, "warn_after", lambda self, step, before, _: (
+        told.append(self.count - before)
+    ))  # fmt: skip
+    put = sharding.put_batch
+    monkeypatch.setattr(
+        sharding, "put_batch", lambda b, *where: seen.append(b["motion"].shape[2]) or put(b, *where)
+    )
+    train.train(config, SPEC, corpus, str(tmp_path))
+    assert set(seen) == {1, 2}
+    assert told == [0] * 7

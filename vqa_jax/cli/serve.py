@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from vqa_jax.cli import command
-from vqa_jax.settings import ServeConfig
+from vqa_jax.serving.config import ServeConfig
 
 TOKEN = "VQA_JAX_TOKEN"  # environment variable; an argument is seen by everyone on the machine
 

@@ -67,6 +67,8 @@ def add(commands: Any) -> None:
     sub.add_argument("--steps", choices=("train", "score", "all"), default="all")
     sub.add_argument("--pairs", type=int, help="global batch (default: config's, rounded up)")
     sub.add_argument("--tokens", type=int, help="pad sequences to this length")
+    text = "estimate all meshes, recomputations and parts of a batch, and compile the best three"
+    sub.add_argument("--search", action="store_true", help=text)
     text = "plain values instead of text; to the terminal without FILE"
     command.add_output(sub, "--json", "text", text, nargs="?", const="-", metavar="FILE")
 
@@ -163,6 +165,8 @@ def _plan(args: argparse.Namespace) -> command.Result:
 
     chips = topology.open_topology(args.topology)
     settings, spec = run_of(args.config, lambda _: "")
+    if args.search:
+        return _search(args, chips, settings, spec)
     with command.told_as_settings():
         if args.mesh or args.steps != "score":
             sizes = [int(size) for size in args.mesh.split(",")] if args.mesh else settings.mesh
@@ -177,3 +181,18 @@ def _plan(args: argparse.Namespace) -> command.Result:
         write_json(args.json, plan_text.as_dict(plans, chips, shape))
         return 0 if fits else 1
     return plan_text.render(plans, chips, shape), 0 if fits else 1
+
+
+def _search(args: argparse.Namespace, chips: Any, settings: Any, spec: Any) -> command.Result:
+    from vqa_jax.jobs.files import write_json
+    from vqa_jax.planning import search
+
+    if args.mesh or args.steps == "score":
+        raise command.SettingsError("--search chooses the mesh of training: leave --mesh out")
+    with command.told_as_settings():
+        found = search.Search.of(settings, spec, chips, args.pairs, args.tokens).best()
+    fits = any(p.memory.spare is not None and p.memory.spare >= 0 for p in found.plans)
+    if args.json:
+        write_json(args.json, search.as_dict(found, chips))
+        return 0 if fits else 1
+    return search.render(found, chips), 0 if fits else 1

@@ -31,7 +31,7 @@ from vqa_jax.models.qwen2 import KVCache
 from vqa_jax.models.tokenizer import Tokenizer
 from vqa_jax.motion.network import FastPathway
 from vqa_jax.pairs.levels import LEVEL_WEIGHTS, LEVELS
-from vqa_jax.scoring.engine import make_steps
+from vqa_jax.scoring.steps import make_steps
 from vqa_jax.weights.bundle import StudentSpec
 
 # frames uint8 [A G, F, S, S, 3] or tokens float32 [A G, F, P, W], motion float32 [A G, M, Dm],

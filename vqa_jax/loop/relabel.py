@@ -14,6 +14,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,6 @@ def relabel(
     videos = VideoStore(data, judge.engine.spec.extractor, judge.engine.spec.tower)
     check_readable(videos, [r["video_id"] for r in pool])
 
-    # --- scores, and preferences of the simulators' pairs -----------------------------------------
     simulated = all_simulator_pairs(video_table.simulated_sets(pool, "train"), config.seed)
     ends = list(zip(simulated.first_id, simulated.second_id, strict=True))
     candidates = simulated[np.array([frozenset(e) not in seen for e in ends], bool)]
@@ -149,23 +149,9 @@ def relabel(
         return publication.read()
     looks = looking.looks()
 
-    # --- gMAD against every weak model ------------------------------------------------------------
     # Of two versions of one segment the simulator knows the order: the student has no say.
     opinions = Opinions.of(looks.videos, [r["video_id"] for r in pool], united, config.unite)
-    known = seen | {frozenset(e) for e in ends}
-    found = gmad.against_all(
-        opinions.student,
-        opinions.teachers,
-        united.names,
-        opinions.ids,
-        config.gmad_quota,
-        config.num_bins,
-        config.max_per_video,
-        config.xi,
-        known,
-    )
-    if config.choice == "random":
-        found = gmad.at_random(found, opinions.student, opinions.ids, known, config.seed)
+    found = _disputed(opinions, united.names, seen | {frozenset(e) for e in ends}, config)
     comparing = RangeJob(
         work,
         "gmad",
@@ -178,6 +164,29 @@ def relabel(
         return _publish(data, iteration, config, identity, job, said)
 
     return publication.publish(missing, write)
+
+
+def _disputed(
+    opinions: Opinions,
+    names: Sequence[str],
+    known: AbstractSet[frozenset[str]],
+    config: RelabelConfig,
+) -> list[gmad.GmadPair]:
+    """gMAD pairs against every weak model, or as many at random."""
+    found = gmad.against_all(
+        opinions.student,
+        opinions.teachers,
+        names,
+        opinions.ids,
+        config.gmad_quota,
+        config.num_bins,
+        config.max_per_video,
+        config.xi,
+        known,
+    )
+    if config.choice == "random":
+        found = gmad.at_random(found, opinions.student, opinions.ids, known, config.seed)
+    return found
 
 
 def _settings(config: RelabelConfig) -> dict[str, Any]:

@@ -34,7 +34,8 @@ from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.planning import flops, hlo, roofline
 from vqa_jax.planning.shapes import PromptSize, abstract_batch, pair_shape, prompt_size, shard_bytes
-from vqa_jax.scoring import engine, placement
+from vqa_jax.scoring import placement
+from vqa_jax.scoring import steps as scoring_steps
 from vqa_jax.settings import TrainConfig
 from vqa_jax.training import optim
 from vqa_jax.training import step as train_step
@@ -234,7 +235,7 @@ def plan_scoring(
     size = cfg.vision.image_size
     frames = make(jnp.uint8, videos, spec.num_frames, size, size, 3)
     motion = make(jnp.float32, videos, clips, cfg.motion_dim)
-    steps = engine.make_steps(student, text.level_ids)
+    steps = scoring_steps.make_steps(student, text.level_ids)
 
     def on_mesh(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:

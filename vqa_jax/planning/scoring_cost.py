@@ -16,7 +16,7 @@ from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.qwen2 import KVCache
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.planning import flops
-from vqa_jax.scoring.engine import make_steps
+from vqa_jax.scoring.steps import make_steps
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
@@ -27,8 +26,9 @@ from vqa_jax.models import prompt
 from vqa_jax.models.cell_tower import program_dtype
 from vqa_jax.models.frozen_tower import FrozenTower
 from vqa_jax.models.functional import FunctionalStudent, Params
-from vqa_jax.models.qwen2 import KVCache, prefix_positions
+from vqa_jax.models.qwen2 import KVCache
 from vqa_jax.models.tokenizer import Tokenizer
+from vqa_jax.scoring.steps import make_steps
 from vqa_jax.weights.bundle import StudentSpec
 
 
@@ -66,48 +66,6 @@ class EncodedVideo:
     visual: np.ndarray
     num_frames: int
     num_motion: int
-
-
-class Steps(NamedTuple):
-    """What the device computes, as pure functions of the parameters.
-
-    encode(params, frames, motion): visual tokens of videos (`Student.encode_videos`).
-    compare(params, first, second, tokens, answer_pos): level logits [B, 5] of whole pairs.
-    prefix(params, first, tokens, lengths): KVCache of the prompts up to the second video.
-    suffix(params, cache, second, tokens, positions, answer_pos): level logits [B, 5] after it.
-    """
-
-    encode: Callable[..., jax.Array]
-    compare: Callable[..., jax.Array]
-    prefix: Callable[..., KVCache]
-    suffix: Callable[..., jax.Array]
-
-
-def make_steps(student: FunctionalStudent, level_ids: Sequence[int]) -> Steps:
-    """The functions of scoring, not yet jitted; `level_ids`: token ids of the five levels."""
-    levels = jnp.asarray(level_ids)
-
-    def encode(params, frames, motion):
-        return student.bind(params).encode_videos(frames, motion)
-
-    def compare(params, first, second, tokens, answer_pos):
-        model = student.bind(params)
-        embeds = model.merge(tokens, jnp.concatenate([first, second], axis=1))
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
-        hidden, _ = model.hidden(embeds, positions)
-        return model.llm.logits(_at(hidden, answer_pos), levels)[:, 0]
-
-    def prefix(params, first, tokens, lengths):
-        model = student.bind(params)
-        positions = prefix_positions(lengths, tokens.shape[1])
-        return model.hidden(model.merge(tokens, first), positions)[1]
-
-    def suffix(params, cache, second, tokens, positions, answer_pos):
-        model = student.bind(params)
-        hidden, _ = model.hidden(model.merge(tokens, second), positions, cache)
-        return model.llm.logits(_at(hidden, answer_pos), levels)[:, 0]
-
-    return Steps(encode, compare, prefix, suffix)
 
 
 class _Row(NamedTuple):
@@ -272,7 +230,11 @@ class Engine:
             for row, tokens in zip(chunk, found, strict=False):
                 visual[row.pair][row.group] = tokens
         return [
-            EncodedVideo(np.stack(groups), video.frames.shape[1], len(video.motion))
+            # One group stays where it is: megabytes that need not be copied.
+            EncodedVideo(
+                groups[0][None] if len(groups) == 1 else np.stack(groups),
+                *(video.frames.shape[1], len(video.motion)),
+            )
             for groups, video in zip(visual, videos, strict=True)
         ]
 
@@ -388,10 +350,6 @@ class Engine:
                 sums[row.pair] += values
                 counts[row.pair] += 1
         return sums / np.maximum(counts, 1)
-
-
-def _at(hidden: jax.Array, positions: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(hidden, positions[..., None], axis=1)
 
 
 def _even(length: int) -> int:

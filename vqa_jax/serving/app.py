@@ -28,9 +28,10 @@ from vqa_jax.scoring.reading import Seen
 from vqa_jax.scoring.results import Result
 from vqa_jax.serving import answers, intake, metrics, pages
 from vqa_jax.serving.answers import CompareAnswer, ErrorAnswer, ScoreAnswer
+from vqa_jax.serving.config import ServeConfig
 from vqa_jax.serving.gate import Gate
 from vqa_jax.serving.work import Batches, EndedError, Threads, Ticket
-from vqa_jax.settings import ScoreConfig, ServeConfig
+from vqa_jax.settings import ScoreConfig
 from vqa_jax.weights.flaw_head import HeadError
 
 _WINDOW, _STRIDE = 2.0, 1.0  # seconds of a passage, and between two starts

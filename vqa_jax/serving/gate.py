@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from vqa_jax.media import ahead
+from vqa_jax.serving.config import ServeConfig
 from vqa_jax.serving.metrics import Metrics
-from vqa_jax.settings import ServeConfig
 
 WORK = "/v1/"  # paths behind the gate begin so
 _LONGEST_WAIT = 120  # seconds that a client is told to stay away

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vqa_jax.report import html
-from vqa_jax.settings import ServeConfig
+from vqa_jax.serving.config import ServeConfig
 
 _FOLDER = pathlib.Path(__file__).parent / "templates"
 HEADERS = {

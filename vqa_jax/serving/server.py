@@ -12,7 +12,7 @@ from absl import logging
 from vqa_jax.media import isolation
 from vqa_jax.scoring.predictor import Predictor
 from vqa_jax.serving.app import make_app
-from vqa_jax.settings import ServeConfig
+from vqa_jax.serving.config import ServeConfig
 
 _SIZES = (384, 512), (384, 672), (384, 384), (512, 384), (672, 384)  # lines, columns, of any file
 _FRAMES, _FPS = 16, 16.0

@@ -88,6 +88,15 @@ class Batches:
     def __len__(self) -> int:
         return self.length
 
+    def first_of_each_bucket(self, start: int, stop: int) -> dict[int, int]:
+        """Bucket -> the first step from `start` to before `stop` whose batch is of it."""
+        found: dict[int, int] = {}
+        for step in range(start, stop):
+            found.setdefault(self.draw(step).bucket, step)
+            if len(found) == len(self.config.bucket_sizes(self.num_motion)):
+                break
+        return found
+
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         draw, config = self.draw(step), self.config
         groups = []

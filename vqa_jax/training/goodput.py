@@ -47,6 +47,10 @@ class Ledger:
         """Adds to one of CAUSES."""
         self._spent[cause] += seconds
 
+    def spent(self, cause: str) -> float:
+        """Seconds of one of CAUSES in this start."""
+        return self._spent[cause]
+
     @contextlib.contextmanager
     def spending(self, cause: str) -> Iterator[None]:
         """Adds the time of what is inside."""

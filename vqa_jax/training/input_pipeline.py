@@ -83,8 +83,8 @@ def training_batches(
     num_motion: int,
     rows: slice = slice(None),
     instead: Mapping[int, int] = MappingProxyType({}),
-) -> grain.MapDataset:
-    """Endless dataset of batches; element t is that of step t, counted from 0.
+) -> examples.Batches:
+    """Endless batches; element t is that of step t, counted from 0.
 
     Args:
       corpus: pairs and their videos.
@@ -108,9 +108,7 @@ def training_batches(
     def draw(step: int) -> sampling.Draw:
         return sampler.draw(instead.get(step, step))
 
-    return grain.MapDataset.source(
-        examples.Batches(corpus, config, geometry, simulators, num_motion, rows, draw)
-    )
+    return examples.Batches(corpus, config, geometry, simulators, num_motion, rows, draw)
 
 
 def ordered_batches(
@@ -119,7 +117,7 @@ def ordered_batches(
     geometry: PromptGeometry,
     num_motion: int,
     rows: slice = slice(None),
-) -> grain.MapDataset:
+) -> examples.Batches:
     """All pairs in their order, once: every other batch is the one before with all pairs turned.
 
     Batches are padded to the longest pairs; where the last one lacks pairs the first ones fill it.
@@ -136,13 +134,13 @@ def ordered_batches(
         return sampling.Draw(bucket, pairs[:, None], np.full((size, 1), bool(turned)))
 
     length = 2 * -(-len(corpus.pairs) // size)
-    return grain.MapDataset.source(
-        examples.Batches(corpus, config, geometry, (), num_motion, rows, draw, length, fixed=True)
+    return examples.Batches(
+        corpus, config, geometry, (), num_motion, rows, draw, length, fixed=True
     )
 
 
 def device_batches(
-    batches: grain.MapDataset, mesh: Mesh, size: int | None = None, first_step: int = 0
+    batches: examples.Batches, mesh: Mesh, size: int | None = None, first_step: int = 0
 ) -> Iterator[dict[str, jax.Array]]:
     """Batches from a step on, read by threads and put on the devices ahead of their use.
 
@@ -158,6 +156,6 @@ def device_batches(
     """
     threads = min(_MAX_THREADS, max(2, os.cpu_count() or 1))
     reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    ready = batches[first_step:].to_iter_dataset(reading)
+    ready = grain.MapDataset.source(batches)[first_step:].to_iter_dataset(reading)
     placed = ready.map(lambda batch: sharding.put_batch(batch, mesh, size))
     return iter(grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2))

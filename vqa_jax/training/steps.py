@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+from absl import logging
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -103,12 +104,15 @@ class Steps:
         for one in (self._bar, self._trace, self._compiled, self._log):
             one.close()
 
-    def compute(self, batches: Iterator[Batch], ending: hosts.EndRequest) -> step_lib.TrainState:
+    def compute(
+        self, batches: Iterator[Batch], ending: hosts.EndRequest, ahead: Sequence[Batch] = ()
+    ) -> step_lib.TrainState:
         """Steps to the end, or to where the run is told to end.
 
         Args:
           batches: of the steps after the first state's.
           ending: whether it was told to end.
+          ahead: a batch of every size, whose programs are compiled before the first step.
 
         Returns:
           The last state, whose save is under way.
@@ -121,6 +125,8 @@ class Steps:
         train_step = step_lib.make_train_step(
             self._run.student, self._run.step_config, self._run.mesh
         )
+        if ahead:
+            train_step = self._compiled_ahead(train_step, ahead)
         behind = None  # the step whose values nobody has looked at
         for step in range(self.first + 1, total + 1):
             self._trace.before(step)
@@ -129,7 +135,13 @@ class Steps:
             before = self._compiled.count
             with self._first_as_start(step):
                 self.state, values = train_step(self.state, batch)
-            if step > self.first + 1:
+            if step == self.first + 1:
+                logging.info(
+                    "the first step is under way after %.0f s, %.0f of them compiling",
+                    self._ledger.spent("start"),
+                    self._compiled.seconds,
+                )
+            else:
                 self._compiled.warn_after(step, before, {k: v.shape for k, v in batch.items()})
             if behind:
                 self._finish(*behind, due=False)
@@ -142,6 +154,16 @@ class Steps:
             if last:
                 break
         return self.state
+
+    def _compiled_ahead(self, train_step: Any, ahead: Sequence[Batch]) -> Callable[..., Any]:
+        """The step, with the programs of these sizes of batches; told one by one."""
+        programs = {}
+        with self._ledger.spending("start"):
+            for batch in tqdm(
+                ahead, "compile", unit="size", **({} if self._writes else {"disable": True})
+            ):
+                programs[_shape(batch)] = train_step.lower(self.state, batch).compile()
+        return lambda state, batch: programs.get(_shape(batch), train_step)(state, batch)
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
         asked = time.monotonic()
@@ -164,7 +186,7 @@ class Steps:
 
     def _size(self, batch: Batch) -> tuple[int, float]:
         """Tokens that the decoder reads, padding included, and model FLOPs."""
-        shape = (*batch["frames"].shape, *batch["tokens"].shape)
+        shape = _shape(batch)
         if shape not in self._flops:
             self._flops[shape] = _flops_of(self._run, batch)
         return _tokens(batch), self._flops[shape]
@@ -194,6 +216,11 @@ class Steps:
             with self._ledger.spending("save"):
                 kept = step_lib.kept(self.state, config.trainable)
                 run.checkpoints.save(step, kept, row.get("heldout/loss"))
+
+
+def _shape(batch: Batch) -> tuple[int, ...]:
+    """What tells sizes of batches apart."""
+    return (*batch["frames"].shape, *batch["motion"].shape, *batch["tokens"].shape)
 
 
 def _flops_of(run: Run, batch: Mapping[str, Any]) -> float:

@@ -22,7 +22,7 @@ from vqa_jax.devices import sharding as parallel
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.settings import SettingsError, TrainConfig
 from vqa_jax.training import batch as pair_batch
-from vqa_jax.training import checkpoint, goodput, heldout, redrawn, start
+from vqa_jax.training import checkpoint, examples, goodput, heldout, redrawn, start
 from vqa_jax.training import input_pipeline as input_pipeline_lib
 from vqa_jax.training import step as step_lib
 from vqa_jax.training import steps as steps_lib
@@ -122,7 +122,7 @@ def train(
         )
         loop = steps_lib.Steps(run, state, ledger, profile)
         with contextlib.closing(iterator), contextlib.closing(loop):
-            state = loop.compute(iterator, ending)
+            state = loop.compute(iterator, ending, _of_every_size(run, batches, loop.first))
         with ledger.spending("save"):
             checkpoints.wait()
         done = int(state["step"])
@@ -137,6 +137,26 @@ def train(
         return None
     logging.info("student written to %s", output)
     return output
+
+
+def _of_every_size(
+    run: steps_lib.Run, batches: examples.Batches, first: int
+) -> list[dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes of a batch of every size that is to come; none where all have one size.
+
+    The first one of each size is read for them: nothing else knows what texts and groups take.
+    """
+    if len(run.config.input.bucket_sizes(run.spec.preprocess.max_clips)) < 2:
+        return []
+    firsts = batches.first_of_each_bucket(first, run.config.optim.total_steps)
+    place, rows = parallel.batch_sharding(run.mesh), run.config.input.num_groups
+    return [
+        {
+            name: jax.ShapeDtypeStruct((rows, *value.shape[1:]), value.dtype, sharding=place)
+            for name, value in batches[step].items()
+        }
+        for step in firsts.values()
+    ]
 
 
 def _opened(

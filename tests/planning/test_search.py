@@ -1,0 +1,108 @@
+"""Choices of a run on chips: all that divide, what each takes by estimate, the best first."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.fixtures.planned_step import SPEC, micro_spec
+from tests.fixtures.planned_step import config as config_of
+from vqa_jax.devices.topology import CHIPS, Topology
+from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.planning import search, shapes
+from vqa_jax.settings import SettingsError
+
+
+def _search(chip, pairs=16, slices=1):
+    spec, prompt = micro_spec(), shapes.prompt_size(SPEC)
+    chips = Topology("v5e:2x4", (2, 4), tuple(jax.devices()[:8]), chip, slices)
+    student = FunctionalStudent(spec.student)
+    return search.Search(student, config_of(prompt), spec, prompt, pairs, "level", None, chips)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return _search(CHIPS["v5e"]).estimates()
+
+
+def test_what_scans_stack_is_counted_by_hand():
+    def loss(weights, x):
+        def layer(carry, w):
+            return jnp.sin(carry @ w), None
+
+        return jax.lax.scan(layer, x, weights)[0].sum()
+
+    weights, x = jnp.zeros((3, 8, 8)), jnp.zeros((2, 8))
+    jaxpr = jax.make_jaxpr(jax.jit(jax.grad(loss)))(weights, x).jaxpr
+    # Of each of three layers: its input, and the cosine.
+    assert search.saved_bytes(jaxpr) == 3 * 2 * (2 * 8) * 4
+    assert search.saved_bytes(jax.make_jaxpr(loss)(weights, x).jaxpr) == 0
+
+
+def test_all_choices_divide_and_come_once(found):
+    choices = [one.choice for one in found]
+    assert len(set(choices)) == len(choices)
+    wanted = {
+        (d, f, t)
+        for t in (1, 2, 4)  # of four heads
+        for d in (1, 2, 4, 8)
+        for f in (1, 2, 4, 8)
+        if d * f * t == 8
+    }
+    assert {c.mesh for c in choices} == wanted
+    for c in choices:
+        assert 16 // (c.mesh[0] * c.mesh[1]) % c.accumulate == 0
+    assert {c.mesh[0] % 2 for c in _choices_of_slices()} == {0}
+
+
+def _choices_of_slices():
+    wanted = _search(CHIPS["v5e"], slices=2)
+    return [c for sizes in wanted._meshes() for c in wanted._choices(sizes)]
+
+
+def test_what_is_recomputed_is_not_kept_and_parts_keep_less(found):
+    by = {(e.choice.mesh, e.choice.remat, e.choice.accumulate): e for e in found}
+    mesh = (1, 8, 1)
+    kept, done = (
+        [by[mesh, remat, 1] for remat in ("none", "dots", "attention", "full")],
+        [by[mesh, "full", parts] for parts in (1, 2)],
+    )
+    memory = [one.memory for one in kept]
+    assert memory == sorted(memory, reverse=True) and memory[0] > memory[-1]
+    work = [one.seconds["arithmetic"] for one in kept]
+    assert work == sorted(work) and work[0] < work[-1]
+    assert done[0].memory > done[1].memory
+    # Every part gathers the weights again.
+    assert done[0].seconds["interconnect"] < done[1].seconds["interconnect"]
+    alone = by[(8, 1, 1), "none", 1].memory - by[(1, 8, 1), "none", 1].memory
+    assert alone > 0  # nothing is sharded along `data`
+
+
+def test_what_does_not_fit_comes_last_and_it_is_told(found):
+    small = dataclasses.replace(CHIPS["v5e"], memory=3e5)
+    order = search.ranked(found, small.memory)
+    fits = [one.memory <= 3e5 for one in order]
+    assert fits == sorted(fits, reverse=True) and any(fits) and not all(fits)
+    paces = [one.seconds["apart"] for one, here in zip(order, fits, strict=True) if here]
+    assert paces == sorted(paces)
+    chips = _search(small).topology
+    said = search.render(search.Found(order, []), chips)
+    assert f"{len(found)} choices, of which {sum(fits)} fit" in said
+    assert len(search.as_dict(search.Found(order, []), chips)["estimates"]) == len(found)
+
+
+def test_chips_of_which_nothing_is_known_and_odd_batches_are_refused():
+    with pytest.raises(SettingsError, match="peaks are known"):
+        _search(None).estimates()
+    with pytest.raises(SettingsError, match="3 pairs divide over 8 devices in no way"):
+        _search(CHIPS["v5e"], pairs=3).estimates()
+
+
+@pytest.mark.slow  # compiles three steps; how a plan is made: test_plan
+def test_the_best_are_compiled():
+    wanted = _search(CHIPS["v5e"])
+    found = wanted.best()
+    assert len(found.plans) == 3 and all(p.memory.spare > 0 for p in found.plans)
+    said = search.render(found, wanted.topology)
+    assert said.count("roofline") == 3 and "accumulate 1" in said

@@ -1,0 +1,275 @@
+"""Which mesh, recomputation and parts of a batch a run takes: estimated, then compiled.
+
+    python -m vqa_jax plan --config ov_7b --topology v5e:8x8 --search
+
+An estimate needs no compiler: state by its shardings, what the backward pass reads and executed
+operations from the jaxpr of one pair, and what travels from the rules of `devices.sharding`. It
+leaves out what XLA makes of it (HBM traffic, temporaries of a layer), so the best few are compiled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from absl import logging
+
+from vqa_jax.devices import sharding as parallel
+from vqa_jax.devices.execution import REMAT_POLICIES
+from vqa_jax.devices.topology import Topology
+from vqa_jax.models.functional import FunctionalStudent, with_additions
+from vqa_jax.planning import flops, plan, text
+from vqa_jax.planning.shapes import PromptSize, abstract_batch, pair_shape, prompt_size, shard_bytes
+from vqa_jax.settings import SettingsError, TrainConfig
+from vqa_jax.training import optim
+from vqa_jax.training import step as step_lib
+from vqa_jax.weights.bundle import StudentSpec
+
+_MOST_TENSOR = 8  # devices that split a layer: more than a TPU's board gains nothing
+_MOST_PARTS = 16
+_COMPILED, _SHOWN = 3, 12  # of the choices
+_HALF = 2  # bytes of a number that travels, or that a layer computes with
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """mesh: sizes of data, fsdp, tensor; remat, accumulate: see `training.step.StepConfig`."""
+
+    mesh: tuple[int, int, int]
+    remat: str
+    accumulate: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a choice takes.
+
+    Attributes:
+      choice: it.
+      memory: bytes of a device: state, gradients, what the backward pass reads, two layers.
+      seconds: {arithmetic, interconnect, step: the larger, apart: their sum}.
+    """
+
+    choice: Choice
+    memory: float
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """All estimates, the best first, and the plans of the first of them."""
+
+    estimates: Sequence[Estimate]
+    plans: Sequence[plan.StepPlan]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """Of one pair on one device: executed operations, bytes that the backward pass reads."""
+
+    executed: float
+    saved: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What choices are made for.
+
+    Attributes:
+      student: architecture.
+      config: of the step; its remat and accumulate are replaced.
+      spec: how the student sees videos.
+      prompt: sizes of its prompt.
+      pairs: global batch.
+      answer: "level" or "sentence".
+      tokens: length to pad sequences to; None: as long as a pair of most frames is.
+      topology: the chips, whose facts are known.
+    """
+
+    student: FunctionalStudent
+    config: step_lib.StepConfig
+    spec: StudentSpec
+    prompt: PromptSize
+    pairs: int
+    answer: str
+    tokens: int | None
+    topology: Topology
+
+    @classmethod
+    def of(
+        cls,
+        settings: TrainConfig,
+        spec: StudentSpec,
+        topology: Topology,
+        pairs: int | None = None,
+        tokens: int | None = None,
+    ) -> Search:
+        """A run's search; `pairs` instead of its batch."""
+        prompt = prompt_size(spec)
+        level_index = prompt.level_index if settings.input.answer == "sentence" else 0
+        return cls(
+            FunctionalStudent(with_additions(spec.student, settings.lora_rank)),
+            step_lib.StepConfig.of(settings, prompt.level_ids, level_index),
+            spec,
+            prompt,
+            pairs or settings.input.batch_size,
+            settings.input.answer,
+            tokens,
+            topology,
+        )
+
+    def best(self) -> Found:
+        """Estimates all choices, and compiles the best few."""
+        found = self.estimates()
+        return Found(found, [self.compiled(one.choice) for one in found[:_COMPILED]])
+
+    def estimates(self) -> list[Estimate]:
+        """Estimates of all choices, those that fit first, the fastest first among them.
+
+        Raises:
+          SettingsError: nothing is known of the chips, or the batch divides over no mesh.
+        """
+        if self.topology.chip is None:
+            raise SettingsError(f"{self.topology.name}: --search needs chips whose peaks are known")
+        meshes = list(self._meshes())
+        if not meshes:
+            raise SettingsError(
+                f"{self.pairs} pairs divide over {len(self.topology.devices)} devices in no way: "
+                "give --pairs"
+            )
+        by_remat = {remat: self._pair(remat) for remat in REMAT_POLICIES}
+        found = []
+        for sizes in meshes:
+            mesh = parallel.make_mesh(sizes, self.topology.devices)
+            state = step_lib.abstract_state(self.student, self.config, mesh)
+            found += [self._estimate(c, by_remat[c.remat], state) for c in self._choices(sizes)]
+        return ranked(found, self.topology.chip.memory)
+
+    def compiled(self, choice: Choice) -> plan.StepPlan:
+        """The plan of a choice."""
+        mesh = parallel.make_mesh(choice.mesh, self.topology.devices)
+        config = dataclasses.replace(self.config, remat=choice.remat, accumulate=choice.accumulate)
+        shape = pair_shape(self.spec, self.prompt, self.pairs, self.answer, self.tokens)
+        return plan.plan_training(self.student, config, self.spec, shape, self.topology, mesh)
+
+    def _meshes(self) -> Iterator[tuple[int, int, int]]:
+        """Sizes over which the batch, the slices and the heads divide."""
+        devices, heads = len(self.topology.devices), self.student.cfg.llm.num_heads
+        for tensor in range(1, _MOST_TENSOR + 1):
+            if devices % tensor or heads % tensor or self.pairs % (devices // tensor):
+                continue
+            ways = devices // tensor
+            for data in range(1, ways + 1):
+                if ways % data == 0 and data % self.topology.slices == 0:
+                    yield data, ways // data, tensor
+
+    def _choices(self, sizes: tuple[int, int, int]) -> Iterator[Choice]:
+        rows = self.pairs // (sizes[0] * sizes[1])
+        for remat in REMAT_POLICIES:
+            for parts in range(1, min(rows, _MOST_PARTS) + 1):
+                if rows % parts == 0:
+                    yield Choice(sizes, remat, parts)
+
+    def _pair(self, remat: str) -> _Pair:
+        """Of one pair, from the jaxpr of its step on one of the devices."""
+        logging.info("reading the step of one pair, remat %s", remat)
+        mesh = parallel.make_mesh((1, 1, 1), self.topology.devices[:1])
+        config = dataclasses.replace(self.config, remat=remat, accumulate=1)
+        state = step_lib.abstract_state(self.student, config, mesh)
+        shape = pair_shape(self.spec, self.prompt, 1, self.answer, self.tokens)
+        step = step_lib.make_train_step(self.student, config, mesh)
+        traced = step.trace(state, abstract_batch(self.spec, shape, mesh)).jaxpr
+        return _Pair(flops.count_jaxpr(traced).total, saved_bytes(traced.jaxpr))
+
+    def _estimate(self, choice: Choice, pair: _Pair, state: step_lib.TrainState) -> Estimate:
+        chip, (data, fsdp, tensor) = self.topology.chip, choice.mesh
+        trained, _ = optim.split(state["params"], self.config.trainable)
+        rows = self.pairs // (data * fsdp)
+        layers = self.student.cfg.llm.num_layers
+        weights = sum(x.size for x in jax.tree.leaves(state["params"]))
+        learnt = sum(x.size for x in jax.tree.leaves(trained))
+        memory = (
+            shard_bytes(state)
+            + shard_bytes(trained)  # gradients
+            + pair.saved * rows / choice.accumulate
+            + 2 * _HALF * weights / tensor / layers
+        )
+        length = pair_shape(self.spec, self.prompt, 1, self.answer, self.tokens).tokens
+        # A layer's weights are gathered for both passes of every part; gradients are scattered in
+        # halves, and summed over `data` in full.
+        gathered = 2 * choice.accumulate * _HALF * weights / tensor * (fsdp - 1) / fsdp
+        scattered = choice.accumulate * _HALF * learnt / tensor * (fsdp - 1) / fsdp
+        summed = 2 * shard_bytes(trained) * (data - 1) / data
+        passes = 4 + 2 * (choice.remat == "full")  # sums of a layer's outputs, two a pass
+        width = self.student.cfg.embed_dim
+        sums = passes * layers * rows * length * width * _HALF * 2 * (tensor - 1) / tensor
+        sent = ((gathered + scattered, fsdp), (summed, data), (sums, tensor))
+        seconds = {
+            "arithmetic": pair.executed * self.pairs / len(self.topology.devices) / chip.peak,
+            "interconnect": sum(
+                size / (chip.links * self.topology.link_share(group)) for size, group in sent
+            ),
+        }
+        if self.topology.slices > 1:
+            share = 2 * (self.topology.slices - 1) / self.topology.slices
+            seconds["network"] = share * shard_bytes(trained) / chip.network
+        paces = {"step": max(seconds.values()), "apart": sum(seconds.values())}
+        return Estimate(choice, memory, seconds | paces)
+
+
+def ranked(found: Sequence[Estimate], memory: float) -> list[Estimate]:
+    """Those that fit into `memory` bytes first, the fastest first among them."""
+    return sorted(found, key=lambda e: (e.memory > memory, e.seconds["apart"], e.memory))
+
+
+def saved_bytes(jaxpr: Any) -> float:
+    """Bytes that forward scans stack for the backward pass, which runs them in reverse."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        params = equation.params
+        if equation.primitive.name == "scan":
+            if not params["reverse"]:
+                outputs = equation.outvars[params["num_carry"] :]
+                total += sum(v.aval.size * v.aval.dtype.itemsize for v in outputs)
+            continue
+        for inner in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                total += saved_bytes(getattr(inner, "jaxpr", inner))
+    return total
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
+
+
+def as_dict(found: Found, topology: Topology) -> dict[str, Any]:
+    """Plain values."""
+    compiled = [
+        {**text.as_dict([one], topology, estimate.choice.mesh), **dataclasses.asdict(estimate)}
+        for estimate, one in zip(found.estimates, found.plans, strict=False)
+    ]
+    return {"estimates": list(map(dataclasses.asdict, found.estimates)), "compiled": compiled}
+
+
+def render(found: Found, topology: Topology) -> str:
+    """The first estimates as text, and the plans."""
+    fits = sum(one.memory <= topology.chip.memory for one in found.estimates)
+    lines = [
+        f"{len(found.estimates)} choices, of which {fits} fit by estimate; the first:",
+        "  data,fsdp,tensor  remat      parts      GB  arithmetic  beside it  ms a step",
+    ]
+    for one in found.estimates[:_SHOWN]:
+        sizes, paces = ",".join(map(str, one.choice.mesh)), one.seconds
+        beside = paces["interconnect"] + paces.get("network", 0.0)
+        lines.append(
+            f"  {sizes:<16}  {one.choice.remat:<9}  {one.choice.accumulate:>5}  "
+            f"{one.memory / 1e9:>6.1f}  {paces['arithmetic'] * 1e3:>10.1f}  {beside * 1e3:>9.1f}  "
+            f"{paces['step'] * 1e3:.1f} to {paces['apart'] * 1e3:.1f}"
+        )
+    for estimate, one in zip(found.estimates, found.plans, strict=False):
+        choice = estimate.choice
+        head = f"remat {choice.remat}, accumulate {choice.accumulate}"
+        lines += ["", head, text.render([one], topology, choice.mesh)]
+    return "\n".join(lines)
