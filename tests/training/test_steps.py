@@ -1,5 +1,6 @@
 """The loop: steps are handed over before the last one is looked at; bad ones stop it."""
 
+import dataclasses
 import os
 
 import jax
