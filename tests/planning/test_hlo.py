@@ -165,21 +165,37 @@ def test_compiled_here_loops_and_groups_are_found():
     assert found.hbm > 5 * 2 * 64 * 64 * 4  # each gathered matrix is written and read
 
 
-@pytest.mark.parametrize(
-    ("text", "members"),
-    [
-        ("replica_groups=mesh['data'=2,'fsdp'=4] {'fsdp'}", [0, 1, 2, 3]),
-        ("replica_groups=mesh['data'=2,'fsdp'=4] {'data'}", [0, 4]),
-        ("replica_groups=mesh['data'=2,'fsdp'=4] {'data','fsdp':(1)2}", [0, 2, 4, 6]),
-        ("replica_groups=mesh['data'=2,'fsdp'=4] {'fsdp':(2)2}", [0, 1]),
-        ("replica_groups=[2,4]<=[8]", [0, 1, 2, 3]),
-        ("replica_groups=[4,2]<=[2,4]T(1,0)", [0, 4]),
-        ("replica_groups={{0,2},{1,3}}", [0, 2]),
-        ("no groups", [0]),
-    ],
-)
-def test_who_is_in_the_first_group(text, members):
-    assert hlo._group(text).tolist() == members
+# As libtpu writes a sum over two slices, which is scattered and gathered within each.
+SLICES_TEXT = """\
+HloModule jit_step, is_scheduled=true
+
+%body (p: (s32[], f32[64,8])) -> (s32[], f32[64,8]) {
+  %p = (s32[], f32[64,8]{1,0}) parameter(0)
+  %mine = f32[64,8]{1,0} get-tuple-element(%p), index=1
+  %after-all = token[] after-all(), frontend_attributes={MegascaleRendezvousKeyName="all-reduce_0"}
+  %send = (f32[64,8]{1,0}, u32[]{:S(2)}, token[]) send(%mine, %after-all), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %send-done = token[] send-done(%send), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}
+  %i = s32[] get-tuple-element(%p), index=0
+  ROOT %next = (s32[], f32[64,8]{1,0}) tuple(%i, %mine)
+}
+
+%condition (p: (s32[], f32[64,8])) -> pred[] {
+  %p = (s32[], f32[64,8]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %limit = s32[] constant(3)
+  ROOT %less = pred[] compare(%i, %limit), direction=LT
+}
+
+ENTRY %main (a: (s32[], f32[64,8])) -> (s32[], f32[64,8]) {
+  %a = (s32[], f32[64,8]{1,0}) parameter(0)
+  ROOT %loop = (s32[], f32[64,8]{1,0}) while(%a), condition=%condition, body=%body
+}
+"""
+
+
+def test_what_goes_to_other_slices_is_counted_in_loops():
+    found = hlo.traffic(SLICES_TEXT)
+    assert found.network == 3 * 64 * 8 * 4 and found.interconnect == 0
 
 
 def test_not_a_program():

@@ -12,8 +12,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-import numpy as np
-
 COLLECTIVES = (
     "all-gather",
     "all-reduce",
@@ -37,6 +35,7 @@ _FREE = frozenset(
         *("opt-barrier", "optimization-barrier", "async-start"),
     )
 )
+_MEGASCALE = '"xla_megascale_runtime"'
 _MARKS = frozenset(("AllocateBuffer", "AsyncCollectiveStart", "AsyncCollectiveDone"))
 
 
@@ -68,7 +67,6 @@ class Collective:
       size: bytes of the whole result (of an all-gather) or input (of a reduction), a device.
       sent: bytes that one device sends in one step, all `times` together.
       source: XLA's name of the operation that it comes from.
-      last: the last device of the group that device 0 is in.
     """
 
     kind: str
@@ -77,27 +75,15 @@ class Collective:
     size: int
     sent: float
     source: str
-    last: int = 0
-
-    def between_slices(self, slice_devices: int) -> float:
-        """Bytes that one device sends to other slices at least, in one step.
-
-        Slices come one after the other in the order of devices. Those of a group that are in one
-        slice need not all send everything: each sends its part, and they exchange the rest.
-        """
-        slices = self.last // slice_devices + 1
-        if slices < 2:
-            return 0.0
-        everything = self.sent * self.group / (self.group - 1)
-        return everything * (slices - 1) / slices / (self.group / slices)
 
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Bytes of one device in one step: over HBM, and by each collective."""
+    """Bytes of one device in one step: over HBM, by each collective, and to other slices."""
 
     hbm: float
     collectives: tuple[Collective, ...]
+    network: float = 0.0
 
     @property
     def interconnect(self) -> float:
@@ -253,16 +239,25 @@ class Program:
         if instruction.kind.endswith("-start") and kind != "all-reduce":
             size = max(sizes, default=0)  # (input, result, ...)
         kind = "reduce-scatter" if scattered else kind
-        members = _group(instruction.rest)
-        group = members.size
+        group = _group_size(instruction.rest)
         if kind == "reduce-scatter" and not scattered:
             size *= group  # the input, of which the result is one part
         share = 0.0 if group < 2 and kind != "collective-permute" else (group - 1) / max(group, 1)
         passes = {"all-reduce": 2 * share, "collective-permute": 1.0}.get(kind, share)
         source = re.search(r'op_name="([^"]*)"', instruction.rest)
         label = source.group(1) if source else instruction.name
-        last = int(members.max())
-        return Collective(kind, times, group, size, times * passes * size, label, last)
+        return Collective(kind, times, group, size, times * passes * size, label)
+
+    def network_bytes(self) -> float:
+        """Bytes handed to the runtime that exchanges them with other slices.
+
+        Within a slice XLA reduces first, so that every device hands over its share alone.
+        """
+        return sum(
+            times * arrays(instruction.type)[0][0]
+            for _, instruction, times in self.running()
+            if instruction.kind == "send" and _MEGASCALE in instruction.rest
+        )
 
     def hbm_bytes(self) -> float:
         """Bytes read from and written to HBM, each operand of an instruction counted once."""
@@ -358,30 +353,23 @@ class Program:
         return min(total, float(size))
 
 
-def _group(rest: str) -> np.ndarray:
-    """The first group of a collective's devices, in each of the ways that XLA writes groups."""
+def _group_size(rest: str) -> int:
+    """Devices in one group of a collective, in each of the ways that XLA writes groups."""
     mesh = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", rest)
     if mesh:
-        sizes = {name: int(size) for name, size in re.findall(r"'([\w.]+)'=(\d+)", mesh.group(1))}
-        numbers = np.arange(math.prod(sizes.values())).reshape(*sizes.values())
-        parts = re.findall(r"'([\w.]+)'(?::\((\d+)\)(\d+))?", mesh.group(2))
-        whole = {name: (int(before or 1), int(part or sizes[name])) for name, before, part in parts}
-        for axis, (name, size) in enumerate(sizes.items()):
-            # Of an axis's part, "name:(before)part", what lies before and behind it is fixed.
-            before, part = whole.get(name, (size, 1))
-            numbers = np.take(numbers, np.arange(part) * (size // (before * part)), axis)
-        return numbers.reshape(-1)
-    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest)
+        sizes = dict(re.findall(r"'([\w.]+)'=(\d+)", mesh.group(1)))
+        group = 1
+        for axis, part in re.findall(r"'([\w.]+)'(?::\(\d+\)(\d+))?", mesh.group(2)):
+            group *= int(part or sizes[axis])
+        return group
+    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=", rest)
     if iota:
-        dims = [int(d) for d in iota.group(3).split(",")]
-        order = [int(d) for d in (iota.group(4) or "").split(",") if d] or range(len(dims))
-        numbers = np.arange(math.prod(dims)).reshape(dims).transpose(order)
-        return numbers.reshape(-1)[: int(iota.group(2))]
+        return int(iota.group(2))
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", rest)
-    return np.array([int(d) for d in listed.group(1).split(",")] if listed else [0])
+    return len(listed.group(1).split(",")) if listed else 1
 
 
 def traffic(text: str) -> Traffic:
     """Traffic of one step of a compiled program, from `compiled.as_text()`."""
     program = Program(text)
-    return Traffic(program.hbm_bytes(), program.collectives())
+    return Traffic(program.hbm_bytes(), program.collectives(), program.network_bytes())

@@ -25,8 +25,7 @@ def bounds(count: flops.Count, traffic: hlo.Traffic | None, topology: Topology) 
             c.sent / (chip.links * topology.link_share(c.group)) for c in traffic.collectives
         ),
     }
-    if topology.slices > 1:
-        own = len(topology.devices) // topology.slices
-        between = sum(c.between_slices(own) for c in traffic.collectives)
-        parts["network"] = between / chip.network
+    if topology.slices > 1:  # a sum over them: what each has is sent, and what it became
+        share = 2 * (topology.slices - 1) / topology.slices
+        parts["network"] = share * traffic.network / chip.network
     return {**parts, "step": max(parts.values()), "apart": sum(parts.values())}

@@ -213,7 +213,8 @@ class Search:
             ),
         }
         if self.topology.slices > 1:
-            share = 2 * (self.topology.slices - 1) / self.topology.slices
+            # Each device's share of what a slice has summed, once there and once back.
+            share = 2 * (self.topology.slices - 1) / data
             seconds["network"] = share * shard_bytes(trained) / chip.network
         paces = {"step": max(seconds.values()), "apart": sum(seconds.values())}
         return Estimate(choice, memory, seconds | paces)
