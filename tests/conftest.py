@@ -35,8 +35,8 @@ if hasattr(_LIBC, "mallopt"):
     _M_ARENA_MAX = -8
     _LIBC.mallopt(_M_ARENA_MAX, 2)
 
-# Of memory; the largest file adds a gigabyte.
-_KEEP_PROGRAMS_BELOW = 1.6e9
+# Of memory; the largest file adds half a gigabyte.
+_KEEP_PROGRAMS_BELOW = 2e9
 
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -50,9 +50,13 @@ def shared() -> pathlib.Path:
 
 
 def pytest_collection_finish() -> None:
-    """Leaves the million objects of what was imported out of every collection that follows."""
+    """Leaves the million objects of what was imported out of every collection that follows.
+
+    Traces of programs make many more, that live: to look through them often finds nothing.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,12 +66,11 @@ def _forget_programs() -> Iterator[None]:
     Until then the next files need not trace and load again what they share with the ones before.
     """
     yield
-    gc.collect()  # programs lie in cycles of what they closed over
     if _resident_bytes() < _KEEP_PROGRAMS_BELOW:
         return
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
-    gc.collect()
+    gc.collect()  # programs lie in cycles of what they closed over
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)
 
@@ -89,7 +92,7 @@ def micro_student():
     from tests.fixtures.micro_student import MICRO
     from vqa_jax.models.student import Student
 
-    return Student(MICRO, nnx.Rngs(0))
+    return nnx.jit(lambda: Student(MICRO, nnx.Rngs(0)))()
 
 
 @pytest.fixture(scope="session")

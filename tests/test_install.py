@@ -61,13 +61,14 @@ def _names(requirements):
     return {re.sub(r"[-_.]+", "-", name).lower() for name in found}
 
 
-def test_scoring_and_its_command_need_no_extra(tmp_path):
+@pytest.mark.parametrize("student", ["tiny", pytest.param("small", marks=pytest.mark.slow)])
+def test_scoring_and_its_command_need_no_extra(tmp_path, student):
     video = tiny_corpus.write_video(str(tmp_path / "a.mp4"), 1)
     code = """
 from vqa_jax.cli import main
-sys.exit(main.main(["score", sys.argv[1], "--csv", sys.argv[2]]))
+sys.exit(main.main(["score", sys.argv[1], "--csv", sys.argv[2], "--student", sys.argv[3]]))
 """
-    ran = _run_without(UNWANTED + LATER, code, video, tmp_path / "scores.csv")
+    ran = _run_without(UNWANTED + LATER, code, video, tmp_path / "scores.csv", student)
     assert ran.returncode == 0, ran.stderr
     header, row = (tmp_path / "scores.csv").read_text().splitlines()
     assert header.startswith("path,score") and row.startswith(video)

@@ -43,12 +43,9 @@ _COLOUR = {
     "bt601": (6, ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M),
 }
 _LIMITED, _FULL = 1, 2
-_EXACT = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.BITEXACT
-)
+# Accurate rounding, all chroma interpolated, the same bits everywhere: libswscale's numbers, which
+# PyAV names since 18.
+_EXACT = Interpolation.BICUBIC | 1 << 18 | 1 << 13 | 1 << 19
 
 
 class EncodeError(VqaError, ValueError):

@@ -126,15 +126,10 @@ class _Verifier:
         self, name: str, entry: Mapping[str, Any]
     ) -> Iterator[tuple[ShardTask, Sequence[dict[str, Any]]]]:
         """Shards with the rows of their records, checked by themselves on the way."""
-        folder = shards.builder_dir(self.data, name)
+        folder, kind = shards.builder_dir(self.data, name), entry["kind"]
         tasks = [
             ShardTask(
-                os.path.join(folder, row["name"]),
-                name,
-                entry["kind"],
-                split,
-                row["records"],
-                row["sha256"],
+                os.path.join(folder, row["name"]), name, kind, split, row["records"], row["sha256"]
             )
             for split, rows in entry["splits"].items()
             for row in rows
@@ -144,8 +139,11 @@ class _Verifier:
         for extra in sorted(n for n in present if ".array_record-" in n and n[-5:] != ".json"):
             if extra not in listed:
                 self.wrong("count", os.path.join(folder, extra), "is not in the manifest")
+        if kind not in schemas.FEATURES:
+            self.wrong("schema", folder, f"the manifest calls it {kind!r:.200}, which is no kind")
+            return
         self.metadata(folder, entry)
-        key, seen = key_field(entry["kind"]), set()
+        key, seen = key_field(kind), set()
         for task, report in self.read(name, tasks):
             self.problems.extend(report.problems)
             for row in report.rows:

@@ -12,7 +12,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from tests.fixtures.foreign_student import SIZES, header_only, tensors_of
-from tests.fixtures.micro_student import MICRO
+from tests.fixtures.micro_student import MICRO, drawn
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.exchange.names import DIALECTS, guess_dialect, ignored
 from vqa_jax.exchange.student_io import (
@@ -21,8 +21,8 @@ from vqa_jax.exchange.student_io import (
     match_student,
     save_student,
 )
+from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.presets import PRESETS
-from vqa_jax.models.student import Student
 from vqa_jax.weights.reader import Checkpoint, WeightsError
 
 
@@ -126,7 +126,8 @@ def _same(a, b):
 @pytest.mark.parametrize("tied", [False, True])
 def test_weights_round_trip_in_one_file_and_in_shards(tmp_path, tied):
     cfg = dataclasses.replace(MICRO, llm=dataclasses.replace(MICRO.llm, tie_embeddings=tied))
-    saved = Student(cfg, nnx.Rngs(1))
+    saved = FunctionalStudent(cfg)
+    saved = saved.bind(drawn(saved.abstract()))
     save_student(saved, tmp_path / "one.safetensors")
     _same(load_student(tmp_path / "one.safetensors", cfg), saved)
 

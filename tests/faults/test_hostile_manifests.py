@@ -16,7 +16,6 @@ from vqa_jax.errors import VqaError
 from vqa_jax.jobs import files
 
 VALUES = (None, True, -1, 0.5, "x", "../../x", [], [None], {}, {"x": {}})
-MUTANTS = 60
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +63,13 @@ def _places(value, *before):
         yield from _places(part, *before, key)
 
 
-def test_every_reader_of_a_manifest_tells_one_line(data):
+@pytest.mark.parametrize("mutants", [30, pytest.param(300, marks=pytest.mark.slow)])
+def test_every_reader_of_a_manifest_tells_one_line(data, mutants):
     rng = np.random.default_rng(0)
     told = sorted(data.rglob("*.json"), key=str)
     told = [p for p in told if p.name not in ("dataset_info.json", "features.json")]
     refused = 0
-    for number in range(MUTANTS):
+    for number in range(mutants):
         path = told[number % len(told)]
         whole = path.read_text()
         mutant = copy.deepcopy(json.loads(whole))
@@ -93,4 +93,4 @@ def test_every_reader_of_a_manifest_tells_one_line(data):
             except Exception as error:
                 raise AssertionError(f"{path.name} {place} = {value!r}") from error
         path.write_text(whole)
-    assert refused > MUTANTS / 2
+    assert refused > mutants / 2

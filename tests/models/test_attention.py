@@ -104,7 +104,7 @@ def test_what_cudnn_is_given_has_even_lengths_and_means_the_same(monkeypatch, ca
 
 def test_student_by_kernel_is_the_student_by_xla():
     student = FunctionalStudent(micro_student.CONFIG)
-    params, batch = student.init(0), micro_student.batch(0, size=2)
+    params, batch = micro_student.drawn(student.abstract()), micro_student.batch(0, size=2)
     names = ("frames", "motion", "tokens", "answer_pos")
 
     def logits(kind):

@@ -5,13 +5,14 @@ import dataclasses
 import jax
 import numpy as np
 
+from tests.fixtures import micro_student
 from tests.fixtures.tiny_run import SPEC
 from vqa_jax.models.functional import FunctionalStudent
 
 
 def test_head_is_kept_left_out_or_fresh():
     heads = {classes: _with_head(classes) for classes in (0, 3, 6)}
-    params = heads[6].init(1)
+    params = micro_student.drawn(heads[6].abstract())
     kept = heads[6].complete(params, 2)
     assert all(a is b for a, b in zip(*map(jax.tree.leaves, (kept, params)), strict=True))
     for classes, student in heads.items():

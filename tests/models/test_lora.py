@@ -41,7 +41,7 @@ def _train(params, shape):
 
 @pytest.fixture(scope="module")
 def plain():
-    return jax.device_get(STUDENT.init(0))
+    return micro_student.drawn(STUDENT.abstract())
 
 
 @pytest.fixture(scope="module")

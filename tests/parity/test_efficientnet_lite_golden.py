@@ -5,7 +5,6 @@ import importlib.util
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -49,7 +48,7 @@ def test_folded_weights_give_the_golden_numbers(shared, pickle):
         {k: v.numpy() for k, v in load_pickle(str(pickle)).items()}, blocks
     )
     assert parameters(model).keys() == ours.keys()
-    assign(model, {name: jnp.asarray(value, jnp.float32) for name, value in ours.items()})
+    assign(model, {name: np.asarray(value, np.float32) for name, value in ours.items()})
     for picture in ("bikes", "anchor"):  # two shapes
         found = _features(model, golden[picture])
         for name in [n for n in found if f"{picture}/{n}" in golden]:

@@ -13,7 +13,7 @@ from tests.parity import test_teachers_swin2d as swin2d
 from vqa_jax.teachers.neural import minimalistic
 
 
-@pytest.mark.parametrize("name", ["technical", "aesthetic"])
+@pytest.mark.parametrize("name", [pytest.param("technical", marks=pytest.mark.slow), "aesthetic"])
 def test_twin_reproduces_the_golden(shared, name):
     folder = shared / "golden" / "dover"
     cfg = golden.CONFIG

@@ -6,7 +6,7 @@ import json
 import jax
 import pytest
 
-from tests.fixtures import tiny_corpus
+from tests.fixtures import micro_student, tiny_corpus
 from tests.fixtures.planned_step import SPEC, big_spec
 from tests.fixtures.planned_step import config as config_of
 from tests.fixtures.planned_step import mesh as mesh_of
@@ -61,7 +61,8 @@ def test_state_bytes_are_those_of_a_real_state():
     config = config_of(shapes.prompt_size(SPEC))
     abstract = step.abstract_state(student, config, mesh)
     state = jax.device_put(
-        step.init_state(student, config, 0), jax.tree.map(lambda x: x.sharding, abstract)
+        step.state_of_params(micro_student.drawn(student.abstract()), config),
+        jax.tree.map(lambda x: x.sharding, abstract),
     )
     held = sum(
         shard.data.nbytes

@@ -49,8 +49,7 @@ def _run(student, shape, group=1, **changes):
     """Metrics and weights of three steps; from the second on the entropy term counts."""
     config = micro_student.step_config(severity_weight=0.3, **changes)
     mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
-    state = train_step.init_state(student, config, 0)
-    state = jax.device_put(state, train_step.state_shardings(student, config, mesh))
+    state = micro_student.begun(student, config, mesh)
     step, rows = train_step.make_train_step(student, config, mesh), []
     for number in range(3):
         state, values = step(state, sharding.put_batch(_batch(number, group), mesh))
@@ -96,7 +95,7 @@ def test_parts_are_the_whole(shape, parts):
     }
     trained = {"w": rng.normal(size=(6, 7)), "v": rng.normal(size=(6, 2))}
     trained = jax.tree.map(lambda x: np.float32(0.1 * x), trained)
-    whole = jax.value_and_grad(_linear_loss, has_aux=True)(trained, 0.1, batch, 0.7)
+    whole = jax.jit(jax.value_and_grad(_linear_loss, has_aux=True))(trained, 0.1, batch, 0.7)
     mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
     places = jax.tree.map(lambda _: sharding.replicated(mesh), trained)
     in_parts = accumulate.in_parts(_linear_loss, parts, mesh, places, CONFIDENCE)

@@ -43,23 +43,13 @@ def test_frozen_leaves_stay_bit_for_bit_and_have_no_moments(shape):
 
 
 def test_a_group_moves_at_its_own_rate():
-    def update(rate):
-        rules = (("vision/*", rate), *PROJECTORS)
-        config = micro_student.step_config(trainable=rules)
-        before, state, _ = micro_student.run(STUDENT, config, (1, 1, 1), 1)
-        old, new = bundle.flatten(before["params"]), bundle.flatten(state["params"])
-        return {
-            name: new[name] - old[name] for name in ("vision/position", "vision_projector/w_in")
-        }
-
-    fast, slow = update(1.0), update(0.2)
-    # Two programs, which round the same sums differently; a step is a thousandth.
-    np.testing.assert_allclose(
-        slow["vision_projector/w_in"], fast["vision_projector/w_in"], atol=1e-6, rtol=0
-    )
-    np.testing.assert_allclose(
-        slow["vision/position"], 0.2 * fast["vision/position"], atol=1e-6, rtol=0
-    )
+    """Adam's first step is as long as the rate, whatever the gradient."""
+    config = micro_student.step_config(trainable=(("vision/*", 0.2), *PROJECTORS))
+    before, state, _ = micro_student.run(STUDENT, config, (1, 1, 1), 1)
+    old, new = bundle.flatten(before["params"]), bundle.flatten(state["params"])
+    for name, rate in (("vision/position", 0.2), ("vision_projector/w_in", 1.0)):
+        moved = np.median(np.abs(new[name] - old[name]))
+        assert moved == pytest.approx(rate * config.optim.peak_lr, rel=0.02), name
 
 
 def _is_jaxpr(value):

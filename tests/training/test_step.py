@@ -60,14 +60,9 @@ def _compiled(student, config, shape):
     return mesh, train_step.make_train_step(student, config, mesh)
 
 
-def _start(student, config, mesh):
-    state = train_step.init_state(student, config, seed=0)
-    return jax.device_put(state, train_step.state_shardings(student, config, mesh))
-
-
 def _run(student, config, batches, shape):
     mesh, step = _compiled(student, config, shape)
-    state, rows = _start(student, config, mesh), []
+    state, rows = micro_student.begun(student, config, mesh), []
     for batch in batches:
         state, values = step(state, sharding.put_batch(batch, mesh))
         rows.append({k: float(v) for k, v in values.items()})
@@ -114,7 +109,7 @@ def test_loss_is_the_weighted_sum_of_its_reported_parts(single):
 @pytest.mark.parametrize("part", ["motion", "level_probs"])
 def test_bad_batch_leaves_the_state_and_so_do_all_after_it(student, config, batches, single, part):
     mesh, step = _compiled(student, config, (1, 1, 1))
-    state = _start(student, config, mesh)
+    state = micro_student.begun(student, config, mesh)
     before = jax.device_get(state)
     good = batches[0][part]
     poison = np.nan if part == "motion" else np.inf  # of which the loss is infinite
@@ -144,7 +139,7 @@ def test_decay_takes_matrices_and_nothing_else(student):
     mask = bundle.flatten(optim_lib.decay_mask(student.abstract()))
     plain = {name for name, decayed in mask.items() if not decayed}
     assert {"newline", "vision/position", "vision/patch_bias", "severity_bias"} <= plain
-    for name, leaf in bundle.flatten(student.init(0)).items():
+    for name, leaf in bundle.flatten(micro_student.drawn(student.abstract())).items():
         rank = leaf.ndim - ("/layers/" in name)  # without the axis of stacked layers
         short = name.rsplit("/", 1)[1] if "/" in name else name
         # Biases of heads are two-dimensional, positions are a table: rank alone does not tell.

@@ -14,7 +14,7 @@ from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.training import step as train_step
 from vqa_jax.weights import bundle
 
-STEPS = 20
+STEPS = 6
 STUDENT = FunctionalStudent(micro_student.CONFIG)
 
 
@@ -78,8 +78,7 @@ def test_abstract_state_is_that_of_the_real_one():
     config = micro_student.step_config(trainable=(("*_projector/*", 1.0),))
     mesh = parallel.make_mesh((2, 2, 2))
     abstract = train_step.abstract_state(STUDENT, config, mesh)
-    real = train_step.init_state(STUDENT, config, 0)
-    real = jax.device_put(real, train_step.state_shardings(STUDENT, config, mesh))
+    real = micro_student.begun(STUDENT, config, mesh)
     jax.tree.map(
         lambda a, b: np.testing.assert_equal(
             (a.shape, a.dtype, a.sharding), (b.shape, b.dtype, b.sharding)

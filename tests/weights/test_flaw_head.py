@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.fixtures import tiny_corpus
+from tests.fixtures import micro_student, tiny_corpus
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.weights import companions
 from vqa_jax.weights.flaw_head import FlawHead, HeadError
@@ -30,7 +30,7 @@ def test_it_comes_back_as_it_was(tmp_path):
 
 def test_it_is_found_among_the_weights_or_not_at_all():
     spec = tiny_corpus.student_spec()
-    params = FunctionalStudent(spec.student).init(0)
+    params = micro_student.drawn(FunctionalStudent(spec.student).abstract())
     found = FlawHead.of(params, spec)
     np.testing.assert_array_equal(found.kernel, params["severity_kernel"])
     assert (found.simulators, found.levels) == (spec.severity_simulators, 5)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -30,7 +31,8 @@ def test_cells_give_the_moments_of_whole_maps_of_the_familys_stages(size, cells,
             zip(_STRIDES, EfficientNetLiteConfig(0).widths, strict=True)
         )
     ]
-    parts = [cell_moments(m, cells) for m in maps]
+    moments_of = jax.jit(cell_moments, static_argnums=1)
+    parts = [moments_of(m, cells) for m in maps]
     tokens = np.concatenate([m for m, _ in parts] + [s for _, s in parts], -1)
     first, last = features.FAMILIES[family].stages
     chosen = maps[first : last + 1]

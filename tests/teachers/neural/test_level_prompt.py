@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.fixtures.micro_student import CONFIG
+from tests.fixtures.micro_student import CONFIG, drawn
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.media.probe import VideoInfo
@@ -30,7 +30,7 @@ def _tokenizer(words):
 
 def _write(folder, words=level_prompt.WORDS, view="squash"):
     student = FunctionalStudent(CONFIG)
-    params = student.init(1)
+    params = drawn(student.abstract())
     pre = Preprocess(view, image_size=16, tile_size=16, num_tiles=MOST)
     spec = bundle.StudentSpec("micro", CONFIG, pre, MOST, "none", ())
     bundle.save(str(folder), spec, params, {})

@@ -19,6 +19,7 @@ from vqa_jax.teachers.neural.dover import Dover, DoverConfig
 from vqa_jax.teachers.neural.fast_vqa import FastVqa, FastVqaConfig
 from vqa_jax.teachers.neural.minimalistic import MinimalisticVqa
 from vqa_jax.teachers.neural.swin3d import Swin3dConfig
+from vqa_jax.weights import named
 
 # The papers count what the files store: tables of offsets too (N * N integers a block), and the
 # whole SlowFast-R50 with the running statistics of its norms.
@@ -90,11 +91,14 @@ DOVER = dover.DoverConfig(SWIN, CONVNEXT, 4)
 
 @pytest.fixture(scope="module")
 def networks():
-    """Tiny random networks, each made by one program."""
-    return (
-        nnx.jit(lambda: fast_vqa.FastVqa(FAST_VQA, nnx.Rngs(0)))(),
-        nnx.jit(lambda: dover.Dover(DOVER, nnx.Rngs(1)))(),
-    )
+    """Tiny random networks; their parameters by NumPy, as JAX compiles a program for each."""
+    rng = np.random.default_rng(0)
+    made = _abstract(fast_vqa.FastVqa, FAST_VQA), _abstract(dover.Dover, DOVER)
+    for model in made:
+        shapes = {name: leaf.shape for name, leaf in named.parameters(model).items()}
+        drawn = {name: rng.normal(0, 0.2, shape) for name, shape in shapes.items()}
+        named.assign(model, {name: np.float32(x) for name, x in drawn.items()})
+    return made
 
 
 @pytest.fixture
@@ -129,11 +133,11 @@ def _mean(network, look) -> float:
 )
 def test_scores_are_those_of_the_networks_on_the_views(names, shared, networks, folder, tmp_path):
     loaded = load.load_teachers(names, folder, batch_size=2, devices=jax.local_devices()[:2])
-    clips = ("carphone_pristine.mp4", "bikes.mp4")
+    clips = ("carphone_pristine.mp4",)
     videos = [job.Video(str(shared / "clips" / name), name) for name in clips]
     out = tmp_path / "out"
     found = job.run(videos, loaded, str(out), job.JobConfig(seed=5))
-    assert found == job.TeacherOutcome(2, 0, 0)
+    assert found == job.TeacherOutcome(1, 0, 0)
     table = read_scores(out / "scores.csv")
     scores = dict(zip(table.teachers, table.scores.T, strict=True))
     row = list(table.videos).index(clips[0])

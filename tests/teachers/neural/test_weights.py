@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 from vqa_jax.teachers.neural import weights
 from vqa_jax.teachers.neural.fast_vqa import FastVqa, FastVqaConfig
 from vqa_jax.teachers.neural.swin3d import Swin3dConfig
+from vqa_jax.weights import named
 from vqa_jax.weights.reader import WeightsError
 
 TINY = FastVqaConfig(
@@ -17,7 +18,11 @@ TINY = FastVqaConfig(
 
 @pytest.fixture
 def official() -> dict[str, np.ndarray]:
-    return weights.official_state(FastVqa(TINY, nnx.Rngs(0)), weights.FAST_VQA)
+    rng = np.random.default_rng(0)
+    model = nnx.eval_shape(lambda: FastVqa(TINY, nnx.Rngs(0)))
+    shapes = {name: leaf.shape for name, leaf in named.parameters(model).items()}
+    named.assign(model, {k: np.float32(rng.normal(size=shape)) for k, shape in shapes.items()})
+    return weights.official_state(model, weights.FAST_VQA)
 
 
 def test_weights_round_trip(official, tmp_path):
