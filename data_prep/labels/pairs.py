@@ -51,8 +51,8 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
 
     Raises:
       files.CorpusError: the corpus is unfinished or damaged, or no training pair can be drawn.
-      score_tables.ScoresError: a score file cannot be read, or a teacher in it scores none of the
-        videos.
+      score_tables.ScoresError: a score file cannot be read, a teacher in it scores none of the
+        videos, or there is no teacher where pairs are to follow some.
       ValueError: numbers of pairs that cannot be; see `table.label_quota`.
     """
     corpus = files.read_json(os.path.join(data, MANIFEST), {"video_table_sha256": str})
@@ -77,6 +77,12 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     if score_files:
         imported = score_tables.read_scores(score_files, config.lower_is_better)
     united = corpus_scores.united_votes(usable, imported, config.unite)
+    wanted = config.teachers_per_label, config.teachers_on_sources, config.across
+    if (any(wanted) or config.voted_only) and not united.names:
+        raise score_tables.ScoresError(
+            f"{data} has no teachers' scores, and pairs are to follow them: give --scores FILE, as "
+            "`vqa_jax teachers score` writes it"
+        )
     sets = video_table.simulated_sets(table, "train")
     means = _means(usable, united.scores)
     if config.voted_only:
@@ -124,6 +130,8 @@ def _known_votes(
     unknown = sorted(name for name, share in order.items() if share < config.teachers_order)
     if unknown:
         logging.info("no votes on versions by %s", ", ".join(unknown))
+    if not scores.shape[1]:  # nobody votes, which is one teacher who says nothing
+        return np.full((len(videos), 1), np.nan)
     versions = np.isin(np.array(videos.column("simulator"), object), unknown)
     return np.where(versions[:, None], np.nan, scores)
 

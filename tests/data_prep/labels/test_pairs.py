@@ -12,6 +12,7 @@ import pytest
 from data_prep.labels.pairs import ON_SOURCES, label_pairs
 from data_prep.prepare.config import PairConfig
 from tests.fixtures import hand_table
+from vqa_jax.benchmarks import score_tables
 from vqa_jax.corpus import pair_shards
 from vqa_jax.corpus import store as records
 from vqa_jax.corpus.video_table import read_video_table
@@ -210,6 +211,14 @@ def test_corpora_that_give_no_pairs_are_refused(data, tmp_path):
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(files.CorpusError, match=r"manifest\.json is missing"):
         label_pairs(data, CONFIG)
+
+
+def test_votes_of_nobody_are_refused_and_the_simulators_need_none(tmp_path):
+    hand_table.write(tmp_path, [{**row, "scores": {}} for row in hand_table.rows()])
+    with pytest.raises(score_tables.ScoresError, match="give --scores FILE"):
+        label_pairs(str(tmp_path), CONFIG)
+    label_pairs(str(tmp_path), dataclasses.replace(CONFIG, teachers_per_label=0))
+    assert pairs_of(str(tmp_path), "train")
 
 
 def test_pairs_across_sources_are_drawn_and_counted_where_asked_for(data):
