@@ -84,7 +84,7 @@ def test_additions_start_as_nothing_and_merge_into_what_was_trained(plain, attac
     assert jax.tree.structure(merged) == jax.tree.structure(plain)
     after = _logits(student, trained)
     assert np.abs(after - expected).max() > 1000 * TOLERANCES["cached_logits"]["atol"]
-    np.testing.assert_allclose(_logits(STUDENT, merged), after, **TOLERANCES["cached_logits"])
+    np.testing.assert_allclose(_logits(STUDENT, merged), after, **TOLERANCES["attention_kernel"])
     unmerged = dataclasses.replace(student.cfg.llm, lora_rank=0)
     assert unmerged == micro_student.CONFIG.llm
 

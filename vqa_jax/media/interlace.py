@@ -37,8 +37,7 @@ def _shape(frame: av.VideoFrame) -> tuple[int, int, str]:
 
 def _graph(frame: av.VideoFrame) -> Graph:
     graph = Graph()
-    if hasattr(graph, "threads"):  # since PyAV 18
-        graph.threads = 1
+    graph.threads = 1
     source = graph.add_buffer(
         width=frame.width,
         height=frame.height,
