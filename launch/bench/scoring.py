@@ -31,12 +31,22 @@ def _cached(engine: Engine, video: VideoInput) -> np.ndarray:
 def measure(student: str | None, repeats: int, seed: int) -> dict[str, Any]:
     """Scores made-up videos of the anchors' shape both ways, in turns.
 
+    Args:
+      student: folder or name; None: `tiny`, whose tower is of the published kind.
+      repeats: videos.
+      seed: of their noise.
+
     Returns:
       {"machine", "videos", "passes_ms" and "engine_ms" (median CPU time of one video), "ratio"
       (median of the ratios), "logits_error" (largest absolute difference of level logits),
       "flops_ratio" (of this student), "flops_ratio_7b"}.
+
+    Raises:
+      ValueError: the student reads tokens of a frozen tower, which no pass computes.
     """
-    loaded = loading.load(student)
+    loaded = loading.load(student or "tiny")
+    if loaded.spec.tower:
+        raise ValueError(f"{student}: a frozen tower's tokens are computed once anyway: take tiny")
     engine, anchors = loaded.engine, list(loaded.judge.anchors.inputs)
     rng = np.random.default_rng(seed)
     like = anchors[0]

@@ -8,11 +8,22 @@ from scipy import stats
 
 from launch.bench import __main__
 
+_WITH_TEACHERS = """
+from configs import quickstart
+
+def get_config():
+    config = quickstart.get_config()
+    config.prep.teachers = ("sharpness", "noise")
+    return config
+"""
+
 
 @pytest.mark.slow
 def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
-    out = tmp_path / "cost.json"
-    __main__.main(["prep", "--num", "1", "--height", "96", "--seconds", "1.2", "--out", str(out)])
+    out, config = tmp_path / "cost.json", tmp_path / "config.py"
+    config.write_text(_WITH_TEACHERS)
+    asked = ["prep", "--num", "1", "--height", "96", "--seconds", "1.2", "--config", str(config)]
+    __main__.main([*asked, "--out", str(out)])
     found = json.loads(out.read_text())
     # A step whose function was renamed would be missed, and its time be called "other".
     assert all(share > 0 for share in found["shares"].values())
