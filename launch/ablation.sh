@@ -99,6 +99,7 @@ copied() {
   shift 2
   [[ ! -d $to ]] || return 0
   rm -rf -- "$to.new"
+  mkdir -p -- "$(dirname -- "$to")"
   cp -al -- "$from" "$to.new"
   for name in "$@"; do rm -rf -- "$to.new/$name"; done
   mv -- "$to.new" "$to"

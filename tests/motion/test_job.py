@@ -222,8 +222,8 @@ def test_published_geometry_takes_the_same_path(data, tmp_path):
     records.write_shard(path, "vqa_clips", [{"video_id": i, "clips": clips} for i in ids])
     row = files.read_json(path + ".json")
     manifest = files.read_json(os.path.join(data, records.MANIFEST))
-    entry = {"splits": {"heldout": [{k: row[k] for k in ("name", "records", "sha256")}]}}
-    manifest["datasets"]["vqa_clips"] = entry
+    splits = {"heldout": [{k: row[k] for k in ("name", "records", "sha256")}]}
+    manifest["datasets"]["vqa_clips"] |= {"splits": splits}
     manifest["settings"]["preprocess"] = {}  # the defaults are the published ones
     files.write_json(os.path.join(data, records.MANIFEST), manifest)
     extractor = motion.load_extractor(weights, batch_size=4, devices=jax.local_devices()[:2])
