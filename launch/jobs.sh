@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Shared by local.sh, iterate.sh, tpu_pod.sh, gke.sh and slurm.sh, which source it: how they read
 # their options.
-# Defines functions, and what XLA is told on many chips. `ROOT` must hold the repository's absolute path.
+# Defines functions, and what XLA is told on many chips. `ROOT` must hold the repository's absolute
+# path.
 
 # shellcheck source=launch/setup.sh
 source "$ROOT/launch/setup.sh"

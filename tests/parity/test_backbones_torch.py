@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from tests.fixtures.foreign_student import header_only
 from tests.fixtures.tolerances import TOLERANCES
+from tests.fixtures.torch_models import randomised
 from vqa_jax.exchange import llava_folder
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import load_params, load_student, match_student
@@ -52,16 +53,6 @@ def _tower_config(**changes):
     return transformers.SiglipVisionConfig(**{**fields, **changes})
 
 
-def _randomised(model):
-    """Every parameter drawn, so that no unit scale hides a mistake."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            drawn = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(drawn * 0.3 if parameter.ndim > 1 else 1 + 0.3 * drawn)
-    return model.eval()
-
-
 def _pixels(frames):
     return torch.movedim((torch.tensor(frames).float() / 255 - 0.5) / 0.5, -1, -3)
 
@@ -76,7 +67,7 @@ def pair(tmp_path_factory):
         video_token_index=VIDEO_TOKEN,
         vision_feature_layer=-2,
     )
-    model = _randomised(transformers.LlavaOnevisionForConditionalGeneration(config))
+    model = randomised(transformers.LlavaOnevisionForConditionalGeneration(config))
     folder = tmp_path_factory.mktemp("pair")
     model.save_pretrained(folder)
     rng = np.random.default_rng(1)
@@ -138,7 +129,7 @@ def _saved_decoder(kind, folder):
         model = transformers.Qwen3VLForConditionalGeneration(config)
     else:
         model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**DECODER))
-    _randomised(model).save_pretrained(folder)
+    randomised(model).save_pretrained(folder)
     ids = np.random.default_rng(3).integers(0, VOCAB - 4, (1, 12))
     with torch.no_grad():
         return ids, model(input_ids=torch.tensor(ids)).logits.numpy()
@@ -159,7 +150,7 @@ def test_decoders_behind_siglip2_give_torchs_numbers(kind, tmp_path):
     config = transformers.SiglipConfig(
         text_config=text, vision_config=_tower_config(vision_use_head=True).to_dict()
     )
-    tower = _randomised(transformers.SiglipModel(config))
+    tower = randomised(transformers.SiglipModel(config))
     tower.save_pretrained(tmp_path / "siglip2")
     ids, logits = _saved_decoder(kind, tmp_path / kind)
     frames = np.random.default_rng(2).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from launch import convert_slowfast
 from tests.fixtures.tolerances import TOLERANCES
+from tests.fixtures.torch_models import randomised
 from vqa_jax.exchange import llava_folder as export_names
 from vqa_jax.exchange.sizes import student_config
 from vqa_jax.exchange.student_io import load_params, load_student
@@ -46,16 +47,6 @@ def _decoder_config():
     )
 
 
-def _randomised(model):
-    """Every parameter drawn, so that no zero bias or unit scale hides a mistake."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            drawn = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(drawn * 0.3 if parameter.ndim > 1 else 1 + 0.3 * drawn)
-    return model.eval()
-
-
 def _frames(seed, *lead):
     return np.random.default_rng(seed).integers(0, 256, (*lead, SIDE, SIDE, 3), dtype=np.uint8)
 
@@ -75,7 +66,7 @@ def onevision(tmp_path_factory):
         video_token_index=VIDEO_TOKEN,
         vision_feature_layer=-2,
     )
-    model = _randomised(transformers.LlavaOnevisionForConditionalGeneration(config))
+    model = randomised(transformers.LlavaOnevisionForConditionalGeneration(config))
     folder = tmp_path_factory.mktemp("onevision")
     model.save_pretrained(folder)
     frames, per_video = _frames(1, 2, FRAMES), FRAMES * 9 + 1
@@ -172,9 +163,9 @@ def test_siglip_and_qwen2_alone_make_a_student(tmp_path, text_side):
             )
         )
         tower = whole.vision_model
-    saved = _randomised(whole if text_side else tower)
+    saved = randomised(whole if text_side else tower)
     saved.save_pretrained(tmp_path / "siglip")
-    decoder = _randomised(transformers.Qwen2ForCausalLM(_decoder_config()))
+    decoder = randomised(transformers.Qwen2ForCausalLM(_decoder_config()))
     decoder.save_pretrained(tmp_path / "qwen2")
     frames, ids = _frames(2, 3), np.random.default_rng(3).integers(0, VOCAB, (1, 12))
     with torch.no_grad():
@@ -207,7 +198,7 @@ def test_slowfast_pickle_is_converted_and_gives_torchs_feature(create_slowfast, 
         slowfast_conv_channel_fusion_ratio=2,
         slowfast_channel_reduction_ratio=(8,),
     )
-    _randomised(model)
+    randomised(model)
     for name, buffer in model.named_buffers():
         if name.endswith("running_var"):
             buffer.uniform_(0.5, 1.5)

@@ -143,9 +143,7 @@ def plan_run(
     pairs = pairs or -(-batch // ways) * ways
     if pairs % ways:
         raise ValueError(f"{pairs} pairs do not divide over {ways} devices")
-    text = prompt_size(spec)
-    level_index = text.level_index if settings.input.answer == "sentence" else 0
-    config = train_step.StepConfig.of(settings, text.level_ids, level_index)
+    text, config = step_of_run(settings, spec)
     shape = pair_shape(spec, text, pairs, settings.input.answer, tokens)
     trained = FunctionalStudent(with_additions(spec.student, settings.lora_rank))
     plain = FunctionalStudent(scoring_config(spec.student, dtype))
@@ -156,6 +154,15 @@ def plan_run(
     if steps != "train":
         plans += plan_scoring(plain, spec, text, ways, topology, mesh)
     return plans
+
+
+def step_of_run(
+    settings: TrainConfig, spec: bundle.StudentSpec
+) -> tuple[PromptSize, train_step.StepConfig]:
+    """Sizes of the student's prompt, and what a step of a run computes."""
+    text = prompt_size(spec)
+    level_index = text.level_index if settings.input.answer == "sentence" else 0
+    return text, train_step.StepConfig.of(settings, text.level_ids, level_index)
 
 
 def scoring_config(cfg: StudentConfig, dtype: str | None) -> StudentConfig:

@@ -21,7 +21,7 @@ from vqa_jax.devices.execution import REMAT_POLICIES
 from vqa_jax.devices.topology import Topology
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.planning import flops, plan, text
-from vqa_jax.planning.shapes import PromptSize, abstract_batch, pair_shape, prompt_size, shard_bytes
+from vqa_jax.planning.shapes import PromptSize, abstract_batch, pair_shape, shard_bytes
 from vqa_jax.settings import SettingsError, TrainConfig
 from vqa_jax.training import optim
 from vqa_jax.training import step as step_lib
@@ -107,11 +107,10 @@ class Search:
         tokens: int | None = None,
     ) -> Search:
         """A run's search; `pairs` instead of its batch."""
-        prompt = prompt_size(spec)
-        level_index = prompt.level_index if settings.input.answer == "sentence" else 0
+        prompt, config = plan.step_of_run(settings, spec)
         return cls(
             FunctionalStudent(with_additions(spec.student, settings.lora_rank)),
-            step_lib.StepConfig.of(settings, prompt.level_ids, level_index),
+            config,
             spec,
             prompt,
             pairs or settings.input.batch_size,
