@@ -65,6 +65,17 @@ def _add_inputs(commands: Any) -> None:
     sub.add_argument("--seconds", type=float, default=2.0, help="length of a clip")
     sub.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
 
+    text = "Cut parts out of photographs, as further pictures."
+    sub = command.add(commands, "parts", _parts, text, kept=command.RESUMES)
+    text = "folder for the png files and scenes.json"
+    command.add_output(sub, "--out", "folder", text, required=True)
+    sub.add_argument("--photographs", help="folder of jpg or png pictures beside the built-in ones")
+    sub.add_argument("--excluded", help="text file: a name or SHA-256 a line that must not enter")
+    sub.add_argument("--each", type=int, default=1, help="parts of a photograph")
+    sub.add_argument("--least", type=float, default=0.7, help="smallest share of a side, to 1")
+    sub.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    sub.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
+
     text = "Measure nine low-level metrics of every input."
     sub = command.add(commands, "metrics", _metrics, text, kept=command.RESUMES, takes_beam=True)
     sub.add_argument("--videos", required=True, help=_LISTING)
@@ -110,6 +121,15 @@ def _clips(args: argparse.Namespace) -> command.Result:
     )
     make_clips(config, args.out, args.workers)
     return f"clips: {os.path.join(args.out, MANIFEST)}", 0
+
+
+def _parts(args: argparse.Namespace) -> command.Result:
+    from data_prep.scenes.made_files import MANIFEST
+    from data_prep.scenes.parts import PartConfig, make_parts
+
+    config = PartConfig(args.photographs, args.excluded, args.each, args.least, args.seed)
+    make_parts(config, args.out, args.workers)
+    return f"parts: {os.path.join(args.out, MANIFEST)}", 0
 
 
 def _metrics(args: argparse.Namespace) -> command.Result:

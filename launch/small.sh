@@ -31,11 +31,14 @@ PY="$VENV/bin/python"
 WORKERS=2
 mkdir -p -- "$OUT/inputs"
 
-# --- content: the stills themselves, clips of a sixth of them, scenes ------------------------------
+# --- content: the stills themselves, parts of them, clips of a sixth, scenes ------------------------
 for kind in "$PHOTOGRAPHS"/*/; do
   ln -sfn -- "$kind" "$OUT/inputs/$(basename -- "$kind")"
 done
-mkdir -p -- "$OUT/sixth" "$OUT/inputs/clips" "$OUT/inputs/scenes"
+mkdir -p -- "$OUT/sixth" "$OUT/inputs/parts" "$OUT/inputs/clips" "$OUT/inputs/scenes"
+# On the photographs themselves a student is better than its teachers, on others not: more to see.
+"$PY" -m data_prep parts --out "$OUT/parts" --photographs "$PHOTOGRAPHS" --workers "$WORKERS"
+ln -sf -- "$OUT"/parts/*.png "$OUT/inputs/parts/"
 find -L "$PHOTOGRAPHS" -type f -name '*.jpg' | sort | awk 'NR % 6 == 3' | while read -r file; do
   ln -sf -- "$file" "$OUT/sixth/$(basename -- "$file")"
 done

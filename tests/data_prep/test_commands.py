@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMANDS = [
     "scenes",
     "clips",
+    "parts",
     "metrics",
     "select",
     "build",
