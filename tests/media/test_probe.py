@@ -6,7 +6,7 @@ import pathlib
 import av
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageCms, features
 
 from tests.fixtures import heic_file, odd_streams
 from tests.fixtures.broken_files import encode, moving_frames
@@ -167,6 +167,20 @@ def test_stills_go_by_contents_and_are_turned_upright(tmp_path):
         assert image.shape == upright.shape
         assert np.abs(image.astype(int) - upright).mean() < 3
         assert probe.probe(tmp_path / "b.jpg").rotation == quarters * 90 % 360
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "avif"])
+def test_stills_with_a_colour_profile_decode_again_and_again(ending, tmp_path):
+    """A PNG gives its profile a name, which PyAV frees although the picture frees it too."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = moving_frames(1, 40, 64)[0]
+    path = tmp_path / f"profile.{ending}"
+    Image.fromarray(picture).save(path, icc_profile=profile)
+    for _ in range(20):
+        info = probe.probe(path)
+        assert (info.height, info.width, info.num_frames) == (40, 64, 1)
+        image = decode.read_frames(path, [0])[0]
+        assert np.abs(image.astype(int) - picture).mean() < 8
 
 
 @pytest.mark.parametrize("gap", [1100, 2000])

@@ -58,6 +58,7 @@ _TO_BT709 = np.array(
     ],
     np.float32,
 )
+_NAMED_PROFILES = ("png", "apng")  # codecs whose side data has metadata of its own
 _MAX_RATIO, _SQUARE = 4.0, 0.01  # of a pixel's sides: beyond is an error, within is rounding
 _LEVELS = 1 << 16  # entries of a curve's table
 _BAND_PIXELS = 1 << 19  # worked on at once: a dozen float planes of this size stay below 40 MB
@@ -90,7 +91,7 @@ def describe(frame: av.VideoFrame, stream: VideoStream | None = None) -> Colour:
     )
 
 
-def side_data(frame: av.VideoFrame, kind: str) -> SideData | None:
+def side_data(frame: av.VideoFrame, kind: str, codec: str) -> SideData | None:
     """What the stream says beside a frame's picture; None where it does not speak of that.
 
     Not by `frame.side_data`, which the frame would keep and which keeps the frame: a picture then
@@ -99,23 +100,27 @@ def side_data(frame: av.VideoFrame, kind: str) -> SideData | None:
     Args:
       frame: as decoded.
       kind: a name of `av.sidedata.sidedata.Type`.
+      codec: FFmpeg's name of what decoded it.
 
     Raises:
-      ValueError: there is something of a kind newer than PyAV's list.
+      ValueError: there is something of a kind newer than PyAV's list, or something that PyAV must
+        not look at.
     """
+    if codec in _NAMED_PROFILES:
+        raise ValueError(f"{codec}: PyAV would free the name of a colour profile twice, and crash")
     return SideDataContainer(frame).get(kind)
 
 
-def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+def orientation(frame: av.VideoFrame, codec: str) -> tuple[bool, bool, bool]:
     """(transpose, then flip left-right, then flip up-down) of the frame's display matrix.
 
     The matrix [[a, b, u], [c, d, v], [x, y, w]] sends a pixel (p, q) to (a p + c q, b p + d q);
     angles between the quarter turns are rounded to the nearest. Mirrored pictures whose camera
-    data PyAV cannot list are turned, but stay mirrored.
+    data PyAV cannot list are turned, but stay mirrored. `codec`: see `side_data`.
     """
     try:
-        matrix = side_data(frame, "DISPLAYMATRIX")
-    except ValueError:  # some side data of a kind newer than PyAV's list (EXIF of a picture)
+        matrix = side_data(frame, "DISPLAYMATRIX", codec)
+    except ValueError:  # such as EXIF of a picture
         turns = round(frame.rotation / 90) % 4  # counter-clockwise
         return turns % 2 == 1, turns in (2, 3), turns in (1, 2)
     if matrix is None:
@@ -132,7 +137,8 @@ def shown_size(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int]:
     ratio = float(stream.sample_aspect_ratio or 1)
     if abs(ratio - 1) > _SQUARE and 1 / _MAX_RATIO <= ratio <= _MAX_RATIO:
         width, height = round(width * max(ratio, 1)), round(height * max(1 / ratio, 1))
-    return (height, width) if orientation(frame)[0] else (width, height)
+    turned = orientation(frame, stream.codec_context.name)[0]
+    return (height, width) if turned else (width, height)
 
 
 class Converter:
@@ -149,12 +155,12 @@ class Converter:
     def __init__(self, first: av.VideoFrame, stream: VideoStream, path: str) -> None:
         self._shown = shown_size(first, stream)
         self._colour = describe(first, stream)
-        self._path = path
+        self._path, self._codec = path, stream.codec_context.name
         self._scaler = VideoReformatter()  # kept: preparing one costs as much as a small frame
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """One decoded frame -> uint8 RGB [H, W, 3], upright."""
-        transpose, flip_x, flip_y = orientation(frame)
+        transpose, flip_x, flip_y = orientation(frame, self._codec)
         size = self._shown[::-1] if transpose else self._shown
         try:
             image = self._rgb(frame, size)

@@ -153,9 +153,9 @@ class _Survey:
     share: float = 1.0
 
 
-def _has_dolby_metadata(frame: av.VideoFrame) -> bool:
+def _has_dolby_metadata(frame: av.VideoFrame, codec: str) -> bool:
     try:
-        return colour.side_data(frame, "DOVI_METADATA") is not None
+        return colour.side_data(frame, "DOVI_METADATA", codec) is not None
     except ValueError:  # beside it is something of a kind that PyAV does not know
         return False
 
@@ -166,7 +166,8 @@ def _info(file: media.Media, seen: _Survey, max_pixels: int, path: str) -> Video
     _check_size(width, height, max_pixels, path)
     facts = colour.describe(first, file.stream)
     # The other profiles state a transfer function, and show well by it.
-    if not facts.transfer and (codec.codec_tag in _DOLBY_TAGS or _has_dolby_metadata(first)):
+    is_dolby = codec.codec_tag in _DOLBY_TAGS or _has_dolby_metadata(first, codec.name)
+    if is_dolby and not facts.transfer:
         reason = "is Dolby Vision of profile 5, whose colours need its own decoder: give another"
         raise MediaError(path, "probe", f"{reason} version (HDR10, HLG or SDR)")
     fps, real_fps, variable = _rates(file, seen, path)
