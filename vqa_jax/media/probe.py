@@ -111,8 +111,7 @@ def probe(path: str | os.PathLike[str], max_pixels: int = DecodeLimits.pixels) -
     """
     path = os.fspath(path)
     with media.opened(path, "probe", max_pixels) as file:
-        codec = file.stream.codec_context
-        _check_size(codec.width, codec.height, max_pixels, path)
+        _check_size(*file.size, max_pixels, path)
         seen = _glance(file, path)
         if seen is not None:
             return _info(file, seen, max_pixels, path)
