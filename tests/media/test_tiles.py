@@ -76,12 +76,17 @@ def _samples(frame, k):
     return np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width]
 
 
-def test_half_wide_colours_can_be_turned(tmp_path):
-    frame = av.VideoFrame.from_ndarray(np.full((8, 16, 3), (200, 40, 90), np.uint8), "rgb24")
+@pytest.mark.parametrize("pixels", ["yuv422p", "yuvj422p"])
+def test_half_wide_colours_can_be_turned(pixels):
+    """Of limited and of full range (cameras)."""
+    picture = np.full((8, 16, 3), (200, 40, 90), np.uint8)
+    picture[:4] = 250, 250, 250
+    frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pixels)
     canvas = tiles.Canvas(tiles.Grid((1, 1), 32, 8, ((b"irot", 1),)))
-    whole = canvas.add(1, frame.reformat(format="yuv422p"))
-    assert (whole.width, whole.height) == (8, 32)
-    assert np.abs(whole.to_ndarray(format="rgb24").astype(int) - (200, 40, 90)).max() < 4
+    whole = canvas.add(1, frame)
+    wanted = np.rot90(np.concatenate([picture, picture], 1))
+    assert (whole.width, whole.height) == (8, 32) and whole.color_range == frame.color_range
+    assert np.abs(whole.to_ndarray(format="rgb24").astype(int) - wanted).max() < 6
 
 
 def test_what_makes_no_picture_is_refused_by_name(picture, tmp_path):

@@ -60,14 +60,15 @@ class Canvas:
         Raises:
           ValueError: such tiles do not make the picture.
         """
-        grid = self.grid
-        if grid.is_quarter and "422" in tile.format.name:  # no such format lies on its side
-            tile = tile.reformat(format=tile.format.name.replace("422", "444"))
-        layout = tile.format.name, tile.width, tile.height
+        grid, pixels = self.grid, tile.format.name
+        layout = pixels, tile.width, tile.height
         columns, rows = -(-grid.width // tile.width), -(-grid.height // tile.height)
         if layout != (self._layout or layout) or columns * rows != len(grid.tiles):
             raise ValueError("its tiles differ, or do not fill it")
         parts = [_samples(tile, plane) for plane in tile.planes]
+        if grid.is_quarter and "422" in pixels:  # no format has half the height: colours twice
+            pixels = pixels.replace("422", "444")
+            parts = [parts[0], *(np.repeat(p, 2, axis=1)[:, : tile.width] for p in parts[1:])]
         self._layout = layout
         self._planes = self._planes or [np.tile(part, (rows, columns)) for part in parts]
         for place in (k for k, other in enumerate(grid.tiles) if other == item):
@@ -76,11 +77,11 @@ class Canvas:
                 height, width = part.shape
                 plane[row * height :, column * width :][:height, :width] = part
         self._left.discard(item)
-        return None if self._left else self._whole(tile)
+        return None if self._left else self._whole(tile, pixels)
 
-    def _whole(self, tile: av.VideoFrame) -> av.VideoFrame:
+    def _whole(self, tile: av.VideoFrame, pixels: str) -> av.VideoFrame:
         grid, order = self.grid, -1 if self.grid.is_quarter else 1
-        whole = av.VideoFrame(*(grid.width, grid.height)[::order], tile.format.name)
+        whole = av.VideoFrame(*(grid.width, grid.height)[::order], pixels)
         for plane, samples in zip(whole.planes, self._planes, strict=True):
             height, width = (plane.height, plane.width)[::order]
             samples = samples[:height, :width]
