@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from tests.fixtures import heic_file, odd_streams
-from tests.fixtures.broken_files import encode, moving_frames
+from tests.fixtures.broken_files import NUM_FRAMES, encode, moving_frames
 from vqa_jax.media import container, decode, find, probe, view
 from vqa_jax.media.preprocess import Preprocess
 
@@ -292,6 +292,14 @@ def test_a_heic_picture_is_its_primary_item(tmp_path):
     path = heic_file.write(tmp_path / "a.heic", [picture], 1, turns=1)
     [(_, image)] = decode.iter_frames(path)
     assert np.abs(image.astype(int) - np.rot90(picture)).mean() < 3
+
+
+def test_a_codecs_tag_may_be_any_bytes(tmp_path):
+    path = encode(tmp_path / "a.mp4", codec="mpeg2video", fps=25)
+    data = path.read_bytes()
+    assert data.count(b"mp4v") == 1
+    path.write_bytes(data.replace(b"mp4v", b"mp\xcav"))
+    assert (probe.probe(path).codec, probe.probe(path).num_frames) == ("mpeg2video", NUM_FRAMES)
 
 
 def _golomb(value: int) -> str:
