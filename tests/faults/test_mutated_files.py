@@ -3,6 +3,8 @@
 import collections
 import os
 
+import pytest
+
 from data_prep.inputs.deduplicate import fingerprint
 from tests.fixtures import broken_files, mutated_files
 from vqa_jax.media.container import MediaError
@@ -30,8 +32,24 @@ def test_every_mutant_is_decoded_or_refused(tmp_path):
         broken_files.encode(tmp_path / "c.avi", codec="mpeg4"),
         broken_files.encode(tmp_path / "d.ts"),
     ]
-    (tmp_path / "mutants").mkdir()
-    mutants = mutated_files.write_mutants(originals, tmp_path / "mutants", NUMBER, seed=0)
+    outcomes = _outcomes(originals, tmp_path, NUMBER)
+    assert sum(outcomes.values()) == NUMBER and min(outcomes.values()) > 2, outcomes
+
+
+@pytest.mark.slow
+def test_every_kind_of_file_is_decoded_or_refused(tmp_path):
+    (tmp_path / "originals").mkdir()
+    originals = mutated_files.write_originals(tmp_path / "originals")
+    assert len(originals) > 90
+    number = len(originals) * len(mutated_files.MUTATIONS)
+    outcomes = _outcomes(originals, tmp_path, number)
+    assert sum(outcomes.values()) == number and min(outcomes.values()) > number // 10, outcomes
+
+
+def _outcomes(originals, folder, number):
+    """How many mutants are decoded and refused by one child."""
+    (folder / "mutants").mkdir()
+    mutants = mutated_files.write_mutants(originals, folder / "mutants", number, seed=0)
     outcomes = collections.Counter()
     with Isolated(LIMITS) as child:
         first = child.call("none", os.getpid)
@@ -44,7 +62,7 @@ def test_every_mutant_is_decoded_or_refused(tmp_path):
                 assert error.path == path and error.reason and not isinstance(error, LimitError)
                 outcomes["refused"] += 1
         assert child.call("none", os.getpid) == first, "the child was lost"
-    assert sum(outcomes.values()) == NUMBER and min(outcomes.values()) > 2, outcomes
+    return outcomes
 
 
 def test_mutants_follow_from_their_seed(tmp_path):

@@ -79,7 +79,7 @@ def test_streams_that_appear_late_do_not_end_the_file(tmp_path):
                 yield from (p for p in file.container.demux(stream) if p.size)
                 raise IndexError("list index out of range")
 
-        stumbling = container.Media(Stumbling(), file.stream, file.decoder, False)
+        stumbling = container.Media(Stumbling(), file.streams, file.decoder, False)
         frames = [
             frame
             for packet in container.packets(stumbling, str(path), "decode")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from tests.fixtures import heic_file, odd_streams
-from tests.fixtures.broken_files import encode, moving_frames
+from tests.fixtures.broken_files import NUM_FRAMES, encode, moving_frames
 from vqa_jax.media import container, decode, find, probe, view
 from vqa_jax.media.preprocess import Preprocess
 
@@ -280,8 +280,8 @@ def test_still_pictures_of_phones_decode(extension, tmp_path):
         probe.probe(path.rename(tmp_path / "a.mp4"))
 
 
-def test_a_heic_picture_is_its_primary_item_whole_or_refused(tmp_path):
-    """As phones write them: thumbnails before and behind it, tiles, turned."""
+def test_a_heic_picture_is_its_primary_item(tmp_path):
+    """As phones write them: thumbnails before and behind it, turned."""
     picture, thumb = moving_frames(1, 64, 128)[0], moving_frames(1, 64, 64)[0]
     for pictures, primary in (([picture, thumb], 1), ([thumb, picture], 2)):
         path = heic_file.write(tmp_path / "a.heic", pictures, primary)
@@ -292,11 +292,14 @@ def test_a_heic_picture_is_its_primary_item_whole_or_refused(tmp_path):
     path = heic_file.write(tmp_path / "a.heic", [picture], 1, turns=1)
     [(_, image)] = decode.iter_frames(path)
     assert np.abs(image.astype(int) - np.rot90(picture)).mean() < 3
-    tiles = [picture[:, :64], picture[:, 64:]]
-    for others in ([], [thumb]):
-        path = heic_file.write(tmp_path / "a.heic", [*tiles, *others], 3 + len(others), (1, 2))
-        with pytest.raises(container.NotAVideoError, match="made of others, as of tiles"):
-            probe.probe(path)
+
+
+def test_a_codecs_tag_may_be_any_bytes(tmp_path):
+    path = encode(tmp_path / "a.mp4", codec="mpeg2video", fps=25)
+    data = path.read_bytes()
+    assert data.count(b"mp4v") == 1
+    path.write_bytes(data.replace(b"mp4v", b"mp\xcav"))
+    assert (probe.probe(path).codec, probe.probe(path).num_frames) == ("mpeg2video", NUM_FRAMES)
 
 
 def _golomb(value: int) -> str:

@@ -23,6 +23,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from vqa_jax.errors import VqaError
+from vqa_jax.media import tiles
 
 # A file of such a name that cannot be read is a row with its reason; others are told by content.
 VIDEO_EXTENSIONS = tuple(
@@ -92,12 +93,27 @@ class TruncatedVideoError(MediaError):
 
 @dataclasses.dataclass(frozen=True)
 class Media:
-    """An open file: its container, its moving picture, who decodes it, whether it is a still."""
+    """An open file: its container, its moving picture, who decodes it, whether it is a still.
+
+    Of a picture in tiles `streams` are the tiles, and `canvas` takes them.
+    """
 
     container: InputContainer
-    stream: VideoStream
+    streams: list[VideoStream]
     decoder: CodecContext
     still: bool
+    canvas: tiles.Canvas | None = None
+
+    @property
+    def stream(self) -> VideoStream:
+        """The moving picture; one of the tiles."""
+        return self.streams[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels by the file's header."""
+        whole = self.stream.codec_context if self.canvas is None else self.canvas.grid
+        return whole.width, whole.height
 
 
 @contextlib.contextmanager
@@ -132,22 +148,16 @@ def opened(path: str, stage: str, max_pixels: int = 0) -> Iterator[Media]:
         container = stack.enter_context(_open(path, stage, reader))
         streams = _pictures(container, path, stage)
         still = reader is not None or _is_still(container, path, stage)
-        shown = still and reader is None  # HEIC or AVIF
-        stream = _primary(streams, path, stage) if shown else _best(container, streams)
+        if still and reader is None:  # HEIC or AVIF
+            yield _shown(container, streams, max_pixels, path, stage)
+            return
+        stream = _best(container, streams)
         if len(streams) > 1:  # packets were read to choose: from the start again
             index = stream.index
             container.close()
             container = stack.enter_context(_open(path, stage, reader))
             stream = container.streams[index]
-        decoder = stream.codec_context
-        if decoder is None:
-            raise NotAVideoError(path, stage, "unknown video codec; encode it again as H.264")
-        if stream.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
-            decoder = CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
-        decoder.thread_count = 1  # same result everywhere, also for damaged streams
-        if max_pixels:
-            decoder.options = {"max_pixels": str(max_pixels)}
-        yield Media(container, stream, decoder, still)
+        yield Media(container, [stream], _decoder(stream, max_pixels, path, stage), still)
 
 
 def packets(media: Media, path: str, stage: str) -> Iterator[av.Packet]:
@@ -156,7 +166,7 @@ def packets(media: Media, path: str, stage: str) -> Iterator[av.Packet]:
     A container that breaks off ends the stream; a failing disk is an error, or it changes scores.
     """
     try:
-        yield from media.container.demux(media.stream)
+        yield from media.container.demux(media.streams)
         return
     except IndexError:
         # PyAV's own flush stumbles over streams that came after the header (TS, FLV); all packets
@@ -173,10 +183,15 @@ def packets(media: Media, path: str, stage: str) -> Iterator[av.Packet]:
 
 def decoded(media: Media, packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:
     """Frames of one packet, and whether it was damaged."""
+    canvas = media.canvas
     try:
-        return media.decoder.decode(packet), False
+        if canvas is None:
+            return media.decoder.decode(packet), False
+        found = packet.stream.codec_context.decode(packet)
     except av.FFmpegError:
         return [], True
+    whole = [canvas.add(packet.stream.id, tile) for tile in found]
+    return [frame for frame in whole if frame is not None], False
 
 
 def _open(path: str, stage: str, reader: str | None) -> InputContainer:
@@ -215,13 +230,31 @@ def _best(container: InputContainer, streams: list[VideoStream]) -> VideoStream:
     return fullest if counts[fullest.index] > counts[best.index] else best
 
 
-def _primary(streams: list[VideoStream], path: str, stage: str) -> VideoStream:
-    """The stream that a HEIC or AVIF picture shows; others are tiles, thumbnails, layers."""
-    for stream in streams:
-        if stream.disposition & Disposition.default:
-            return stream
-    reason = "is a picture made of others, as of tiles (HEIC): convert it to JPEG or PNG"
-    raise NotAVideoError(path, stage, reason)
+def _shown(
+    container: InputContainer, streams: list[VideoStream], max_pixels: int, path: str, stage: str
+) -> Media:
+    """What a HEIC or AVIF picture shows; other streams are thumbnails, layers."""
+    shown = [stream for stream in streams if stream.disposition & Disposition.default][:1]
+    grid = None if shown else tiles.read_grid(path)
+    if grid is not None:
+        shown = [stream for stream in streams if stream.id in grid.tiles]
+    if not shown:
+        reason = "is a picture made of others, but not of tiles: convert it to JPEG or PNG"
+        raise NotAVideoError(path, stage, reason)
+    decoder, *_ = [_decoder(stream, max_pixels, path, stage) for stream in shown]
+    return Media(container, shown, decoder, True, grid and tiles.Canvas(grid))
+
+
+def _decoder(stream: VideoStream, max_pixels: int, path: str, stage: str) -> CodecContext:
+    decoder = stream.codec_context
+    if decoder is None:
+        raise NotAVideoError(path, stage, "unknown video codec; encode it again as H.264")
+    if stream.metadata.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
+        decoder = CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
+    decoder.thread_count = 1  # same result everywhere, also for damaged streams
+    if max_pixels:
+        decoder.options = {"max_pixels": str(max_pixels)}
+    return decoder
 
 
 def _is_still(container: InputContainer, path: str, stage: str) -> bool:

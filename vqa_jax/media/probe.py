@@ -23,6 +23,7 @@ import re
 
 import av
 import numpy as np
+from av.codec.context import CodecContext
 from av.video.stream import VideoStream
 
 from vqa_jax.media import colour
@@ -111,8 +112,7 @@ def probe(path: str | os.PathLike[str], max_pixels: int = DecodeLimits.pixels) -
     """
     path = os.fspath(path)
     with media.opened(path, "probe", max_pixels) as file:
-        codec = file.stream.codec_context
-        _check_size(codec.width, codec.height, max_pixels, path)
+        _check_size(*file.size, max_pixels, path)
         seen = _glance(file, path)
         if seen is not None:
             return _info(file, seen, max_pixels, path)
@@ -153,6 +153,13 @@ class _Survey:
     share: float = 1.0
 
 
+def _has_dolby_tag(codec: CodecContext) -> bool:
+    try:
+        return codec.codec_tag in _DOLBY_TAGS
+    except UnicodeDecodeError:  # PyAV takes every tag for ASCII
+        return False
+
+
 def _has_dolby_metadata(frame: av.VideoFrame, codec: str) -> bool:
     try:
         return colour.side_data(frame, "DOVI_METADATA", codec) is not None
@@ -166,7 +173,7 @@ def _info(file: media.Media, seen: _Survey, max_pixels: int, path: str) -> Video
     _check_size(width, height, max_pixels, path)
     facts = colour.describe(first, file.stream)
     # The other profiles state a transfer function, and show well by it.
-    is_dolby = codec.codec_tag in _DOLBY_TAGS or _has_dolby_metadata(first, codec.name)
+    is_dolby = _has_dolby_tag(codec) or _has_dolby_metadata(first, codec.name)
     if is_dolby and not facts.transfer:
         reason = "is Dolby Vision of profile 5, whose colours need its own decoder: give another"
         raise MediaError(path, "probe", f"{reason} version (HDR10, HLG or SDR)")
