@@ -67,15 +67,23 @@ def get_config() -> ConfigDict:
     train.input.mix = {
         "image:teachers": 0.15,
         "image:teachers:sources": 0.4,
-        "image": 0.2,
+        "image": 0.15,
         "image:simulator:across": 0.05,
-        "teachers": 0.05,
-        "teachers:sources": 0.1,
-        "simulator": 0.1,
+        # What teachers have upside down, or what is learnt last.
+        "image:simulator:nearest": 0.02,
+        "image:simulator:darken": 0.015,
+        "image:simulator:oversharpen": 0.025,
+        "image:simulator:jpeg": 0.02,
+        "teachers": 0.04,
+        "teachers:sources": 0.08,
+        "simulator": 0.07,
+        "simulator:freeze": 0.03,
+        "simulator:frame_drop": 0.01,
+        "simulator:stutter": 0.01,
     }
     train.severity_weight = 0.3
     train.token_dropout = 0.3
-    train.optim.total_steps = 1200
+    train.optim.total_steps = 1600
     train.optim.weight_decay = 0.5  # 2,100 contents must not be learnt by heart
     train.optim.warmup_steps = 100
     train.optim.peak_lr = 1e-3

@@ -39,7 +39,7 @@ class DecodeLimits:
 
     seconds: float = 900.0
     memory_mb: int = 4096
-    pixels: int = 8192 * 4608
+    pixels: int = 8192 * 8192  # 8K video, and photographs of 64 megapixels
     names: tuple[str, str] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
