@@ -23,6 +23,7 @@ def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
     out, config = tmp_path / "cost.json", tmp_path / "config.py"
     config.write_text(_WITH_TEACHERS)
     asked = ["prep", "--num", "1", "--height", "96", "--seconds", "1.2", "--config", str(config)]
+    asked += ["--simulators", "gaussian_blur", "h265", "--preset", "ultrafast"]
     __main__.main([*asked, "--out", str(out)])
     found = json.loads(out.read_text())
     # A step whose function was renamed would be missed, and its time be called "other".
@@ -30,6 +31,12 @@ def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
     assert sum(found["shares"].values()) == pytest.approx(1)
     assert found["shares"]["other"] < 0.2
     assert found["clips_per_core_second"] == pytest.approx(found["clips"] / found["cpu_seconds"])
+    # Two segments, each with five levels of blur and four of H.265: together all that was spent.
+    each = found["by_simulator"]
+    assert each.keys() == {"source", "gaussian_blur", "h265"} and min(each.values()) > 0
+    together = 2 * (each["source"] + 5 * each["gaussian_blur"] + 4 * each["h265"])
+    assert found["clips"] == 20 and together == pytest.approx(found["cpu_seconds"], rel=0.1)
+    assert found["megapixels"] == pytest.approx(2 * 32 * 128 * 96 / 1e6)  # of 32 frames each
     reading = found["reading"]
     assert reading["ratio"] == pytest.approx(reading["ours"] / reading["bare"])
     text = capsys.readouterr().out
