@@ -57,6 +57,7 @@ for name in DATA OUT LISTING TARGET EXTRACTOR START; do # workers may have anoth
 done
 file=${CONFIG%%:*}
 if [[ -f $file ]]; then CONFIG=$(realpath -- "$file")${CONFIG#"$file"}; fi
+GIVEN=$LISTING LISTING=${LISTING:-LISTING}
 
 # prep ARGUMENTS...: launch/prep.sh with the run's runner and workers.
 prep() {
@@ -139,10 +140,9 @@ done
 for stage in "${STAGES[@]}"; do
   config=${CONFIG//%/$stage}
   COSTS=("--config=$config" --stage "$stage" --teachers "$TEACHERS" --data "$DATA")
-  if [[ -n $LISTING ]]; then COSTS+=(--videos "$LISTING" --select "${NUM:-0}"); fi
+  if [[ -n $GIVEN ]]; then COSTS+=(--videos "$GIVEN" --select "${NUM:-0}"); fi
   TABLE=$(run_python data_prep costs "${COSTS[@]}" --quiet)
   printf '%s\n' "stage $stage, $config:" "" "$TABLE" ""
-  LISTING=${LISTING:-LISTING}
   if [[ $stage == 1 ]]; then prepare "$config"; fi
   options=(--config "$CONFIG" --data "$DATA" --out "$OUT" --processes "$PROCESSES")
   for name in START WARM SCORES SKIP; do

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 # --- preparation: CPU seconds a megapixel of frames; ten seconds of 720p are 276 megapixels -------
 PROBE = 0.57 / 276
 READ = 2.6 / 276  # a source: decoded, kept, looked at, written
-VERSION: Mapping[str, float] = {}
-H265: Mapping[str, float] = {}  # preset -> share of what VERSION says, which is of veryslow
+VERSION: Mapping[str, float] = {k: v / 276.48 for k, v in {'resize': 4.7, 'gaussian_blur': 4.7, 'gaussian_noise': 4.7, 'darken': 4.7, 'brighten': 4.7, 'jitter': 4.0, 'stutter': 4.0, 'frame_drop': 4.0, 'frame_blend': 4.0, 'h264': 8.0, 'h265': 140.0, 'av1': 8.0, 'vp9': 8.0, 'defocus': 8.0, 'local_defocus': 8.0, 'motion_blur': 8.0, 'local_motion_blur': 8.0, 'haze': 8.0, 'sensor_noise': 8.0, 'denoise': 8.0, 'overexposure': 8.0, 'underexposure': 8.0, 'colour_cast': 8.0, 'nearest': 8.0, 'bilinear': 8.0, 'oversharpen': 8.0, 'banding': 8.0, 'chroma_bleed': 8.0, 'jpeg': 8.0, 'mjpeg': 8.0, 'mpeg2': 8.0, 'mpeg4': 8.0, 'h264_blocks': 8.0, 'packet_loss': 8.0, 'freeze': 8.0, 'burst_drop': 8.0}.items()}
+H265: Mapping[str, float] = {'ultrafast': 1.0, 'superfast': 1.0, 'veryfast': 1.0, 'faster': 1.0, 'fast': 1.0, 'medium': 1.0, 'slow': 1.0, 'slower': 1.0, 'veryslow': 1.0, 'placebo': 1.0}  # preset -> share of what VERSION says, which is of veryslow
 CHAINED = {"noise": "gaussian_noise", "blur": "gaussian_blur", "darken": "darken"}
 METRICS = 0.1 / 0.9216  # a megapixel of the frames that are measured, one a second
 # CPU seconds of a listed video, of a pair, and of a byte that is read and hashed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 import threading
@@ -14,6 +15,7 @@ from unittest import mock
 import numpy as np
 import psutil
 
+from data_prep.inputs import listing
 from data_prep.inputs import source as inputs
 from data_prep.prepare import buckets, segments
 from data_prep.prepare.config import PrepConfig
@@ -49,7 +51,8 @@ def measure(
     changes |= {"h265_preset": h265_preset, "limit_seconds": 0.0}
     config = PrepConfig.from_dict(fields | changes)
     info = probe.probe(video)
-    source = inputs.Source("0" * 8, video, "train", info, (0, 0), location=video)
+    stamp = dataclasses.astuple(listing.file_stamp(listing.Input(video, video)))
+    source = inputs.Source("0" * 8, video, "train", info, stamp, location=video)
     few = mock.patch.object(buckets, "prepare_source", one_level.prepare_source)
     with tempfile.TemporaryDirectory() as work, few, sampled() as peaks:
         summary = buckets.build_bucket(("train-00000", [source]), work, config)

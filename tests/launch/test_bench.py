@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from launch.bench import __main__
+from tests.fixtures import broken_files
 
 _WITH_TEACHERS = """
 from configs import quickstart
@@ -41,6 +42,19 @@ def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
     assert reading["ratio"] == pytest.approx(reading["ours"] / reading["bare"])
     text = capsys.readouterr().out
     assert all(f"| {step} |" in text for step in found["shares"])
+
+
+@pytest.mark.slow
+def test_memory_is_sampled_of_worker_and_child_and_of_encoders_alone(tmp_path):
+    out, video = tmp_path / "memory.json", tmp_path / "a.mp4"
+    broken_files.encode(video, broken_files.moving_frames(40, 96, 128))
+    asked = ["memory", "--video", str(video), "--seconds", "1", "--out", str(out)]
+    __main__.main([*asked, "--simulators", "gaussian_blur", "h264"])
+    found = json.loads(out.read_text())
+    assert found["versions"] == 3 and found["encoders_mb"].keys() == {"h264"}  # one level each
+    assert found["worker_mb"]["rss"] > found["child_mb"] > 0
+    assert found["worker_mb"]["rss"] >= found["worker_mb"]["at_start"]
+    assert found["cpu_seconds"] > 0
 
 
 def test_no_videos_is_one_plain_error(tmp_path):

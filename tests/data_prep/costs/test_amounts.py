@@ -22,7 +22,8 @@ def _dealt(config: PrepConfig, count: int, clip: Clip) -> collections.Counter:
     ids = {key: source.source_id(key) for key in keys}
     training = [ids[key] for key in keys if splits[key] == "train"]
     pool = pools.assign_pools(training, config.pools)
-    info = VideoInfo("", clip.width, clip.height, clip.fps, clip.num_frames)
+    size = (clip.width, clip.height, clip.fps, clip.num_frames)
+    info = VideoInfo("", "", "", *size, clip.num_frames / clip.fps)
     found = collections.Counter()
     for key in keys:
         of = source.Source(ids[key], key, splits[key], info, (0, 0, ""), pool.get(ids[key], "all"))

@@ -71,7 +71,8 @@ def test_stage_1_by_hand(round_numbers):
     config = small.get_config()
     config.prep.segment_seconds = 1.28  # 32 frames: 1.28 megapixels, two pictures, one clip
     config.prep.h265_preset = "fast"
-    config.train.optim.total_steps, config.train.input.batch_size = 10, 4
+    config.train.optim.update({"total_steps": 10, "warmup_steps": 0})
+    config.train.input.batch_size = 4
     with config.ignore_type():
         config.pairs.simulator_per_label = {"spatial": {"total": 30}, "streaming": 5}
     config.pairs.teachers_per_label, config.pairs.teachers_on_sources = 6, 0
