@@ -115,8 +115,7 @@ def _corpus(run: Run) -> list[Cost]:
     """build, motion and, behind a frozen tower, tokens."""
     student, pre = run.networks, run.prep.preprocess
     probed = run.amounts.inputs * measured.PROBE * counts.mean(counts.megapixels, run.sample)
-    a_megapixel = sum(n * _version(name, run) for (_, name), n in run.amounts.versions.items())
-    made = a_megapixel * counts.mean(counts.megapixels, run.segments)
+    made = _made(run)
     records = run.amounts.videos()
     told = f"{records:,.0f} records"
     pictures, clips = run.input_size()
@@ -128,7 +127,8 @@ def _corpus(run: Run) -> list[Cost]:
     num_bytes = measured.PICTURES * pictures * side**2 * 3
     num_bytes += measured.CLIPS * counts.mean(shown, run.segments) * pre.motion_size**2 * 3
     files = f"{run.amounts.inputs:,.0f} files, {told}"
-    costs = [Cost("build", files, probed + made, records * num_bytes)]
+    seconds = None if made is None else probed + made
+    costs = [Cost("build", files, seconds, records * num_bytes)]
     moving = records * clips
     if student.motion is None or student.motion_dim is None:
         costs.append(Cost("motion", told, None, None))
@@ -140,15 +140,26 @@ def _corpus(run: Run) -> list[Cost]:
     return costs
 
 
-def _version(name: str, run: Run) -> float:
+def _made(run: Run) -> float | None:
+    """CPU seconds of all versions; None if those of a simulator were not measured."""
+    each = {name: _version(name, run) for (_, name), n in run.amounts.versions.items() if n}
+    if None in each.values():
+        return None
+    a_megapixel = sum(n * each[name] for (_, name), n in run.amounts.versions.items() if n)
+    return a_megapixel * counts.mean(counts.megapixels, run.segments)
+
+
+def _version(name: str, run: Run) -> float | None:
     """CPU seconds of a megapixel of a version; a chain takes what its steps take by themselves."""
     if name == SOURCE:
         return measured.READ
     if SIMULATORS[name].kind == "mixed":
         first, codec = name.split("_")
-        return _version(measured.CHAINED[first], run) + _version(codec, run)
-    preset = measured.H265[run.prep.h265_preset] if name == "h265" else 1.0
-    return measured.VERSION[name] * preset
+        parts = _version(measured.CHAINED[first], run), _version(codec, run)
+        return None if None in parts else sum(parts)
+    share = measured.H265.get(run.prep.h265_preset) if name == "h265" else 1.0
+    seconds = measured.VERSION.get(name)
+    return None if seconds is None or share is None else seconds * share
 
 
 def _teachers(run: Run) -> list[Cost]:

@@ -126,6 +126,11 @@ def test_chains_and_devices_and_what_nobody_measured(round_numbers, monkeypatch)
     config.prep.h265_preset, config.prep.segment_seconds = "veryslow", 0.0
     chain = amounts.Amounts(0, {("train", "blur_h265"): 1})
     assert steps.of_stage(_run(config, chain, [CLIP]), 1)[0].core_seconds == pytest.approx(208)
+    other = amounts.Amounts(0, {("train", "source"): 1, ("train", "haze"): 1})
+    assert steps.of_stage(_run(config, other, [CLIP]), 1)[0].core_seconds is None
+    config.prep.h265_preset = "slow"
+    assert steps.of_stage(_run(config, chain, [CLIP]), 1)[0].core_seconds is None
+    config.prep.h265_preset = "veryslow"
     config.student = "ov_7b"  # of which the figures above say nothing
     run = _run(config, CORPUS, [CLIP], teachers=["a_new_one"])
     unknown = {c.step: c.core_seconds for c in steps.of_stage(run, 1)}
