@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -24,12 +23,12 @@ from configs import quickstart
 
 def get_config(iteration="1"):
     config = quickstart.get_config(iteration)
-    config.prep.simulators = ("gaussian_blur",)
+    config.prep.simulators = ("gaussian_noise",)
     config.prep.segments_per_source = 1
     config.prep.deduplicate = "off"
     config.prep.num_buckets = 3
     config.prep.heldout_fraction = 0.34
-    config.severity_simulators = ("gaussian_blur",)
+    config.severity_simulators = ("gaussian_noise",)
     config.pairs.simulator_per_label = 6
     config.pairs.teachers_per_label = 0
     config.pairs.teachers_on_sources = 3
@@ -164,14 +163,11 @@ def test_a_small_listing_runs_to_the_end_also_after_a_kill(needs_environment, tm
     assert (out / "iteration_1" / "evaluation" / "evaluation.json").exists()
     assert json.loads((out / "votes" / "teachers.json").read_text())["failed"] == 0
 
+    whole = _manifests(data)
     again = _stage(*asked)  # all is there
     assert again.returncode == 0, again.stderr[-3000:]
     assert "as it was when it was found intact" in again.stdout
-    whole = _manifests(data)
-    shutil.rmtree(data)
-    shutil.rmtree(out)
-    fresh = _stage(*asked, "--skip", "train_1,anchors_1,evaluate_1")
-    assert fresh.returncode == 0 and _manifests(data) == whole  # never interrupted, the same
+    assert _manifests(data) == whole
 
 
 def _manifests(data):
