@@ -5,8 +5,9 @@
 
 After the colon comes what is trained and how (method 6): `paper` (everything, at the paper's
 rates), `authors` (their script: vision tower and projectors), `projectors` or `lora`. The corpus is
-that of configs/paper.py. On more than 8 devices raise train.input.batch_size to a multiple of
-their number, and divide the steps by as much.
+that of configs/paper.py. After a second colon may come the iteration, as `paper:2`: then training
+sees all pairs so far once, 500,000, 600,000 or 700,000 of them. On more than 8 devices raise
+train.input.batch_size to a multiple of their number, and divide the steps by as much.
 """
 
 from ml_collections import ConfigDict
@@ -21,18 +22,21 @@ _PRESETS = {
     "projectors": _PROJECTORS,
     "lora": {"llm/layers/lora_*": 1.0, **_PROJECTORS},
 }
-_PAIRS, _BATCH = 200_000, 8  # v5 of the paper: 25,000 steps of 8 pairs
+_BATCH = 8
+# Pairs seen: as v5 of the paper says, in 25,000 steps; and of an iteration's pairs, each once.
+_PAIRS = {"": 200_000, "1": 500_000, "2": 600_000, "3": 700_000}
 
 
 def get_config(preset: str = "authors") -> ConfigDict:
-    """Stage 1 at published size.
+    """One iteration at published size.
 
     Args:
-      preset: "paper", "authors", "projectors" or "lora".
+      preset: "paper", "authors", "projectors" or "lora"; with ":2", say, of that iteration.
     """
+    preset, _, iteration = preset.partition(":")
     if preset not in _PRESETS:
         raise ValueError(f"preset {preset!r}: one of {sorted(_PRESETS)}")
-    config = paper.get_config()
+    config = paper.get_config(iteration or "1")
     config.student = "ov_7b"
     config.severity_simulators = ()
 
@@ -47,7 +51,7 @@ def get_config(preset: str = "authors") -> ConfigDict:
     train.input.batch_size = _BATCH
     train.input.num_frames = 10
     train.input.answer = "sentence"
-    train.optim.total_steps = _PAIRS // _BATCH
+    train.optim.total_steps = _PAIRS[iteration] // _BATCH
     train.optim.warmup_steps = round(0.03 * train.optim.total_steps)
     train.optim.b2 = 0.999
     train.optim.peak_lr = 1e-4 if preset in ("paper", "lora") else 1e-5

@@ -1,9 +1,10 @@
 """The paper's amounts (method 3.3): every simulator group has its own sources and its hard pairs.
 
-    bash launch/prep.sh RUNNER --config paper:1 --videos LISTING --data CORPUS
+    bash launch/stage.sh 1 --config ov_7b:paper:% --listing LISTING --data CORPUS --out DIR
 
-After the colon comes the iteration. LISTING names the selected videos of that iteration: 280,000,
-104,000 and 54,000 for training, and as many held-out ones on top as wanted.
+After the colon comes the iteration. LISTING names the selected videos: 280,000 for training, and as
+many held-out ones on top as wanted. One corpus serves all iterations: later ones look for hard
+pairs in as many of its segments as the paper has videos then.
 """
 
 import dataclasses
@@ -13,13 +14,19 @@ from ml_collections import ConfigDict
 from configs import base
 from vqa_jax.media.preprocess import Preprocess
 
-# Sources of the spatial, temporal and streaming pools; all others are labelled by models alone.
-_POOLS = {"1": (50_000, 20_000, 10_000), "2": (2_000, 1_000, 1_000), "3": (2_000, 1_000, 1_000)}
-_GROUPS = (
-    ("spatial", ("resize", "gaussian_blur", "gaussian_noise", "darken", "brighten")),
-    ("temporal", ("jitter", "stutter")),
-    ("streaming", ("h264", "h265")),
-)
+# Segments that are looked at for hard pairs: all in iteration 1, which has no such pairs.
+_LOOKED_AT = {"1": 0, "2": 104_000, "3": 54_000}
+# Kind of simulators -> (simulators, sources with them, pairs of them); all other sources are
+# labelled by models alone.
+_GROUPS = {
+    "spatial": (
+        ("resize", "gaussian_blur", "gaussian_noise", "darken", "brighten"),
+        *(50_000, 160_000),
+    ),
+    "temporal": (("jitter", "stutter"), 20_000, 40_000),
+    "streaming": (("h264", "h265"), 10_000, 50_000),
+}
+_BY_MODELS = 250_000  # pairs
 
 
 def get_config(iteration: str = "1") -> ConfigDict:
@@ -28,14 +35,22 @@ def get_config(iteration: str = "1") -> ConfigDict:
     Args:
       iteration: "1", "2" or "3".
     """
-    if iteration not in _POOLS:
-        raise ValueError(f"iteration {iteration}: the paper has {sorted(_POOLS)}")
+    if iteration not in _LOOKED_AT:
+        raise ValueError(f"iteration {iteration}: the paper has {sorted(_LOOKED_AT)}")
     config = base.get_config()
     config.student = "ov_7b"
+    with config.ignore_type():  # base has one number for all labels
+        config.pairs.simulator_per_label = {
+            name: {"total": pairs} for name, (_, _, pairs) in _GROUPS.items()
+        }
+        config.pairs.teachers_per_label = {"total": _BY_MODELS}
+    config.pairs.num_shards = 16
     # Iterations 2 and 3 add 5,000 misordered pairs of each group and 85,000 gMAD pairs.
     relabel = config.relabel
+    relabel.pool_segments = _LOOKED_AT[iteration]
     relabel.misordered_pools = tuple(
-        {"name": name, "simulators": simulators, "pairs": 5_000} for name, simulators in _GROUPS
+        {"name": name, "simulators": simulators, "pairs": 5_000}
+        for name, (simulators, _, _) in _GROUPS.items()
     )
     relabel.gmad_quota = 85_000
     relabel.num_shards = 16
@@ -48,7 +63,7 @@ def get_config(iteration: str = "1") -> ConfigDict:
     prep.num_buckets = 256
     prep.pools = tuple(
         {"name": name, "simulators": simulators, "sources": sources}
-        for (name, simulators), sources in zip(_GROUPS, _POOLS[iteration], strict=True)
+        for name, (simulators, sources, _) in _GROUPS.items()
     )
     # The published view, which Preprocess has as its defaults.
     prep.preprocess = ConfigDict(dataclasses.asdict(Preprocess(max_key_frames=10)))

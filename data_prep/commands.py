@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     program, commands = command.parser(
         "python -m data_prep", "Prepares a corpus to learn from.", "prep"
     )
-    for add in (_add_inputs, _add_build, _add_labels, _add_verify):
+    for add in (_add_inputs, _add_build, _add_labels, _add_verify, _add_costs):
         add(commands)
     return command.run(program, argv)
 
@@ -300,3 +300,49 @@ def _verify(args: argparse.Namespace) -> command.Result:
     lines = [f"{args.data} is intact: {summary['counts']}"]
     lines += [f"pairs of iteration {k}: {labels}" for k, labels in summary["labels"].items()]
     return "\n".join(lines), 0
+
+
+# --- what all of it costs -------------------------------------------------------------------------
+
+
+def _add_costs(commands: Any) -> None:
+    text = "Tell what the steps of a stage will cost, before they start."
+    sub = command.add(commands, "costs", _costs, text, takes_config=True)
+    sub.add_argument("--stage", type=int, default=1, help="1 or, on hard pairs, a later one")
+    text = f"{_LISTING}; without it and without a corpus: the paper's amounts"
+    sub.add_argument("--videos", help=text)
+    sub.add_argument("--select", type=int, default=0, help="how many of them are selected; 0: all")
+    sub.add_argument("--data", default="", help="corpus folder: what it holds counts once it is")
+    sub.add_argument("--teachers", default="", help="names of those that score, with commas")
+    sub.add_argument("--step", help="one alone, in a sentence; nothing where there is no such step")
+
+
+def _costs(args: argparse.Namespace) -> command.Result:
+    from data_prep.costs import amounts, steps
+    from data_prep.inputs import listing
+    from data_prep.prepare.config import PairConfig, PrepConfig
+    from vqa_jax.settings import RelabelConfig, TrainConfig
+
+    config, listed, sample = args.config, 0, [amounts.TYPICAL]
+    with command.told_as_settings("--config: "):
+        prep = PrepConfig.from_dict(config.prep.to_dict())
+        settings = (
+            PairConfig(**config.pairs.to_dict()),
+            RelabelConfig(**config.relabel.to_dict()),
+            TrainConfig.from_dict(config.train.to_dict()),
+        )
+    found = amounts.counted(args.data) if args.data else None
+    if found is None and args.videos is None:
+        listed, found = amounts.PAPER_LISTED, amounts.planned(prep, amounts.paper_inputs(prep))
+    if args.videos is not None:
+        entries = listing.read_listing(args.videos, prep.stills)
+        listed = len(entries) if args.select else 0
+        if found is None:  # else the files have been seen already
+            sample = amounts.sampled(entries)
+            found = amounts.planned(prep, args.select or len(entries), sample)
+    teachers = [name for name in args.teachers.split(",") if name]
+    run = steps.Run(config.student, prep, *settings, found, sample, listed, teachers)
+    costs = steps.of_stage(run, args.stage)
+    if args.step is None:
+        return steps.table(costs), 0
+    return "\n".join(steps.line(cost) for cost in costs if cost.step == args.step), 0

@@ -3,7 +3,7 @@
 # student of the one before. The corpus and the pairs of iteration 1 must be there (data_prep).
 #
 #   bash launch/iterate.sh --config FILE --data CORPUS --out DIR [--start STUDENT] [--warm yes]
-#       [--processes N] [--scores TABLE] [--skip STEPS] [--dry-run] NUMBER...
+#       [--processes N] [--scores TABLES] [--skip STEPS] [--dry-run] NUMBER...
 #
 #   NUMBER           iterations, in order: 1 2 3
 #   --config FILE    a % in it stands for the iteration: quickstart:%. Training takes the
@@ -13,12 +13,13 @@
 #   --start STUDENT  where training starts (default: as the configuration says)
 #   --warm yes       later iterations start from the student before, instead of from there again
 #   --processes N    N processes share relabelling and evaluation (default 1)
-#   --scores TABLE   further teachers' scores, for relabelling
+#   --scores TABLES  further teachers' scores, for relabelling, with commas between
 #   --skip STEPS     steps to leave out, as relabel_2,anchors_2,evaluate_2; what they would have
 #                    written must be there if it is needed
 #   --dry-run        prints the commands and starts nothing
 #
-# Every step skips what is finished: the same command resumes after an interruption.
+# Every step says what it will cost, and then what it did, see `step` in jobs.sh, and skips what is
+# finished: the same command resumes after an interruption.
 set -euo pipefail
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=launch/jobs.sh
@@ -34,32 +35,27 @@ done
 DATA=$(realpath -m -- "$DATA")
 OUT=$(realpath -m -- "$OUT")
 
-# step NAME PROCESSES COMMAND...: a job of launch/local.sh, unless it is to be skipped.
-step() {
-  local name=$1 options=(--processes "$2")
-  shift 2
-  if [[ ,$SKIP, == *,"$name",* ]]; then return; fi
-  if [[ -n $DRY_RUN ]]; then options+=(--dry-run); else say "--- $name"; fi
-  bash "$ROOT/launch/local.sh" "${options[@]}" "$@"
-}
-
 # iterate NUMBER: one iteration.
 iterate() {
   local number=$1 run="$OUT/iteration_$1" before="$OUT/iteration_$(($1 - 1))/student"
-  local config="--config=${CONFIG//%/$1}" datasets='' more=() from=$START i
+  local config="--config=${CONFIG//%/$1}" datasets='' more=() from=$START i table tables
+  # shellcheck disable=SC2034 # `step` reads it
+  COSTS=("$config" --stage "$number" --data "$DATA")
   if ((number > 1)); then
-    if [[ -n $SCORES ]]; then more=(--scores "$SCORES"); fi
-    step "relabel_$number" "$PROCESSES" relabel "$config" --student "$before" --data "$DATA" \
+    IFS=, read -ra tables <<<"$SCORES"
+    for table in "${tables[@]}"; do more+=(--scores "$table"); done
+    step "relabel_$number" job "$PROCESSES" relabel "$config" --student "$before" --data "$DATA" \
       --iteration "$number" "${more[@]}"
     if [[ -n $WARM ]]; then from=$before; fi
   fi
   for ((i = 1; i <= number; i++)); do datasets+="'vqa_pairs_$i',"; done
   more=("--config.train.pair_datasets=($datasets)")
   if [[ -n $from ]]; then more+=("--config.train.init_from=$from"); fi
-  step "train_$number" 1 train "$config" --data "$DATA" --workdir "$run" "${more[@]}"
-  step "anchors_$number" 1 anchors --student "$run/student" --data "$DATA"
-  step "evaluate_$number" "$PROCESSES" evaluate --student "$run/student" --data "$DATA" \
+  step "train_$number" job 1 train "$config" --data "$DATA" --workdir "$run" "${more[@]}"
+  step "anchors_$number" job 1 anchors --student "$run/student" --data "$DATA"
+  step "evaluate_$number" job "$PROCESSES" evaluate --student "$run/student" --data "$DATA" \
     --out "$run/evaluation"
 }
 
+if [[ -z $DRY_RUN ]]; then install_runtime; fi
 for number in "${REST[@]}"; do iterate "$number"; done

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Shared by local.sh, iterate.sh, tpu_pod.sh, gke.sh and slurm.sh, which source it: how they read
-# their options.
+# Shared by local.sh, iterate.sh, stage.sh, tpu_pod.sh, gke.sh and slurm.sh, which source it: how
+# they read their options, and the steps of a run with what they cost.
 # Defines functions, and what XLA is told on many chips. `ROOT` must hold the repository's absolute
 # path.
 
@@ -81,4 +81,57 @@ quoted() {
   local text
   printf -v text '%q ' "$@"
   printf '%s' "${text% }"
+}
+
+# --- steps of a run ---------------------------------------------------------------------------------
+
+# step NAME COMMAND...: a step of the run in OUT on DATA, unless SKIP names it. Before it starts it
+# says what it will cost, by COSTS, the options of `python -m data_prep costs`; when it ends, well
+# or not, what it did cost, which is also a row of OUT/costs.csv. COMMAND heeds DRY_RUN itself.
+step() {
+  local name=$1 began=$SECONDS started cpu bytes status=0
+  shift
+  if [[ ,$SKIP, == *,"$name",* ]]; then return; fi
+  if [[ -n $DRY_RUN ]]; then
+    "$@"
+    return
+  fi
+  mkdir -p -- "$OUT"
+  [[ -f $OUT/costs.csv ]] || say "step,started,seconds,cpu_seconds,bytes,status" >"$OUT/costs.csv"
+  say "--- $name"
+  say "    will cost: $(run_python data_prep costs "${COSTS[@]}" --quiet --step "$name" || say unknown)"
+  started=$(date -u +%FT%TZ) cpu=$(cpu_ticks) bytes=$(bytes_held)
+  "$@" || status=$?
+  cpu=$(($(cpu_ticks) - cpu)) bytes=$(($(bytes_held) - bytes))
+  cpu=$(awk -v ticks="$cpu" -v hz="$(getconf CLK_TCK)" 'BEGIN { printf "%.2f", ticks / hz }')
+  say "$name,$started,$((SECONDS - began)),$cpu,$bytes,$status" >>"$OUT/costs.csv"
+  awk -v name="$name" -v cpu="$cpu" -v bytes="$bytes" -v clock="$(clock $((SECONDS - began)))" '
+    BEGIN { printf "    did cost: %s: %.3g core-hours, %.3g GB more on disk; %s on the clock\n",
+      name, cpu / 3600, bytes / 1e9, clock }'
+  return "$status"
+}
+
+# run_python MODULE ARGUMENTS...: a module of ours, also under --dry-run.
+run_python() { (cd -- "$ROOT" && exec "$VENV/bin/python" -m "$@"); }
+
+# job PROCESSES COMMAND...: a command of vqa_jax on this machine.
+job() {
+  local options=(--processes "$1")
+  shift
+  if [[ -n $DRY_RUN ]]; then options+=(--dry-run); fi
+  bash "$ROOT/launch/local.sh" "${options[@]}" "$@"
+}
+
+# cpu_ticks: of all that this script has started and waited for.
+cpu_ticks() {
+  local stat
+  read -ra stat <"/proc/$$/stat"
+  printf '%d' $((stat[15] + stat[16]))
+}
+
+# bytes_held: in DATA and OUT, each once, also where one lies in the other.
+bytes_held() {
+  local folder there=()
+  for folder in "$DATA" "$OUT"; do if [[ -d $folder ]]; then there+=("$folder"); fi; done
+  du -sb -- "${there[@]}" | awk '{ sum += $1 } END { printf "%d", sum }'
 }

@@ -3,6 +3,7 @@
 #
 #   bash launch/prep.sh RUNNER --config NAME --videos LISTING --data DIR
 #       [--workers N] [--dry-run] [-- OPTIONS OF BEAM]
+#   bash launch/prep.sh RUNNER --metrics TABLE --videos LISTING [...]
 #
 #   local            in this process, one worker
 #   multi_processing N worker processes on this machine
@@ -24,6 +25,7 @@
 #                    --config.prep.stills=true
 #   --videos LISTING folder, glob or table (.csv, .jsonl, .parquet); local, gs:// or s3://
 #   --data DIR       corpus folder; every worker must see it, as a file system, under this name
+#   --metrics TABLE  measures nine metrics of every video instead (python -m data_prep metrics)
 #   --workers N      worker processes (default: the number of cores)
 #   --dry-run        prints the command of the build and starts nothing
 #
@@ -45,15 +47,15 @@ case $RUNNER in
   -h | --help) usage && exit 0 ;;
   *) die "unknown runner: '$RUNNER'" "$remedy" ;;
 esac
-CONFIG='' VIDEOS='' DATA='' WORKERS=$(nproc) DRY_RUN=''
+CONFIG='' VIDEOS='' DATA='' METRICS='' WORKERS=$(nproc) DRY_RUN=''
 while (($#)); do
   case $1 in
-    --config | --videos | --data | --workers)
+    --config | --videos | --data | --metrics | --workers)
       [[ -n ${2:-} ]] || die "$1 needs a value" "$remedy"
       declare "$(tr '[:lower:]' '[:upper:]' <<<"${1#--}")=$2"
       shift 2
       ;;
-    --config=* | --videos=* | --data=* | --workers=*)
+    --config=* | --videos=* | --data=* | --metrics=* | --workers=*)
       name=${1%%=*}
       declare "$(tr '[:lower:]' '[:upper:]' <<<"${name#--}")=${1#*=}"
       shift
@@ -64,10 +66,12 @@ while (($#)); do
     *) die "unknown argument: $1" "options of Beam come after --; $remedy" ;;
   esac
 done
-[[ -n $CONFIG && -n $VIDEOS && -n $DATA ]] || die "--config, --videos and --data are needed" "$remedy"
+[[ -n $VIDEOS && (-n $METRICS || (-n $CONFIG && -n $DATA)) ]] ||
+  die "--config, --videos and --data are needed, or --metrics and --videos" "$remedy"
 [[ $WORKERS =~ ^[1-9][0-9]*$ ]] || die "--workers $WORKERS is not a number from 1 up"
 
-DATA=$(realpath -m -- "$DATA") # workers may have another current folder
+# Absolute: workers may have another current folder.
+if [[ -n $METRICS ]]; then METRICS=$(realpath -m -- "$METRICS"); else DATA=$(realpath -m -- "$DATA"); fi
 [[ $VIDEOS == *://* ]] || VIDEOS=$(realpath -m -- "$VIDEOS")
 
 # given NAME: whether --NAME=... is among the options after --.
@@ -186,7 +190,11 @@ start_dask() {
   BEAM+=("--dask_scheduler_file=$file")
 }
 
-command=(python -m data_prep build "--config=$CONFIG" "--videos=$VIDEOS" "--data=$DATA")
+if [[ -n $METRICS ]]; then
+  command=(python -m data_prep metrics "--videos=$VIDEOS" "--out=$METRICS")
+else
+  command=(python -m data_prep build "--config=$CONFIG" "--videos=$VIDEOS" "--data=$DATA")
+fi
 for option in "${EXTRA[@]}"; do
   if [[ $option == --config.* ]]; then command+=("$option"); else BEAM+=("$option"); fi
 done

@@ -1,6 +1,6 @@
 """Measures what a stage costs on this machine.
 
-    python launch/bench prep [--videos DIR] [--height 720] [--out FILE.json]
+    python launch/bench prep [--videos DIR] [--height 720] [--simulators spatial] [--out FILE.json]
     python launch/bench memory --video FILE [--seconds 10] [--simulators spatial h264]
     python launch/bench map [--num 1000000] [--out FILE.json]
     python launch/bench loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
@@ -25,7 +25,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def _prep(args: argparse.Namespace) -> tuple[dict, str]:
     from launch.bench import prep
 
-    found = prep.measure(args.videos, args.num, args.height, args.seconds, args.config)
+    made = args.num, args.height, args.seconds
+    found = prep.measure(args.videos, *made, args.config, args.simulators, args.preset)
     return found, prep.table(found)
 
 
@@ -89,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--height", type=int, default=288, help="lines of the scenes that are made")
     sub.add_argument("--seconds", type=float, default=3.2, help="length of those scenes")
     sub.add_argument("--config", default="quickstart", help="settings to prepare with")
+    sub.add_argument("--simulators", nargs="+", default=[], help="all on every source")
+    sub.add_argument("--preset", default="", help="of H.265")
     sub = commands.add_parser("memory", help="preparation of one video: a worker and its child")
     sub.set_defaults(handler=_memory)
     sub.add_argument("--video", required=True, help="a file")

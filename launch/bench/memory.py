@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 import threading
@@ -14,6 +15,7 @@ from unittest import mock
 import numpy as np
 import psutil
 
+from data_prep.inputs import listing
 from data_prep.inputs import source as inputs
 from data_prep.prepare import buckets, segments
 from data_prep.prepare.config import PrepConfig
@@ -24,6 +26,7 @@ from vqa_jax.media import isolation, probe
 from vqa_jax.settings import DecodeLimits
 
 _SAMPLE_SECONDS = 0.05
+_SHARES_EVERY = 20  # samples
 _MB = 1 << 20
 
 
@@ -49,7 +52,8 @@ def measure(
     changes |= {"h265_preset": h265_preset, "limit_seconds": 0.0}
     config = PrepConfig.from_dict(fields | changes)
     info = probe.probe(video)
-    source = inputs.Source("0" * 8, video, "train", info, (0, 0), location=video)
+    stamp = dataclasses.astuple(listing.file_stamp(listing.Input(video, video)))
+    source = inputs.Source("0" * 8, video, "train", info, stamp, location=video)
     few = mock.patch.object(buckets, "prepare_source", one_level.prepare_source)
     with tempfile.TemporaryDirectory() as work, few, sampled() as peaks:
         summary = buckets.build_bucket(("train-00000", [source]), work, config)
@@ -83,14 +87,17 @@ def sampled() -> Iterator[dict[str, Any]]:
     """Peaks of this process and its children while the context lasts, in MB; CPU seconds."""
     found: dict[str, Any] = {}
     ended = threading.Event()
-    samples: list[tuple[float, float, float]] = []
     cpu: dict[int, float] = {}
+    samples = [_sample(cpu)]
+    shares = [_shared_by_share()]
 
     def watch() -> None:
         while not ended.wait(_SAMPLE_SECONDS):
             samples.append(_sample(cpu))
+            if len(samples) % _SHARES_EVERY == 0:
+                shares.append(_shared_by_share())
 
-    start, began = _sample(cpu), dict(cpu)
+    began = dict(cpu)
     wall = time.monotonic()
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -99,22 +106,35 @@ def sampled() -> Iterator[dict[str, Any]]:
     finally:
         ended.set()
         thread.join()
-        rss, pss, child = (round(float(v)) for v in np.max([start, *samples], axis=0))
-        found["worker_mb"] = {"rss": rss, "pss": pss, "at_start": round(start[0])}
+        rss, child = (round(float(v)) for v in np.max(samples, axis=0))
+        at_start, pss = round(samples[0][0]), round(max(shares))
+        found["worker_mb"] = {"rss": rss, "pss": pss, "at_start": at_start}
         found["child_mb"] = child
         found["cpu_seconds"] = round(sum(v - began.get(k, 0.0) for k, v in cpu.items()), 1)
         found["seconds"] = round(time.monotonic() - wall, 1)
 
 
-def _sample(cpu: dict[int, float]) -> tuple[float, float, float]:
-    """MB of this process and its children, shared pages whole and by share; of the children."""
-    rss = pss = child = 0.0
+def _processes() -> list[psutil.Process]:
     me = psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
+    return [me, *me.children(recursive=True)]
+
+
+def _sample(cpu: dict[int, float]) -> tuple[float, float]:
+    """MB of this process and its children, shared pages whole; of the children alone."""
+    rss = child = 0.0
+    for process in _processes():
         with contextlib.suppress(psutil.Error, OSError, ValueError):
-            memory = process.memory_full_info()
-            rss, pss = rss + memory.rss / _MB, pss + memory.pss / _MB
-            child += memory.rss / _MB if process.pid != os.getpid() else 0
+            held = process.memory_info().rss / _MB
+            rss, child = rss + held, child + (held if process.pid != os.getpid() else 0)
             times = process.cpu_times()
             cpu[process.pid] = times.user + times.system
-    return rss, pss, child
+    return rss, child
+
+
+def _shared_by_share() -> float:
+    """MB of all of them, shared pages by share. The kernel walks every page for it: seldom."""
+    pss = 0.0
+    for process in _processes():
+        with contextlib.suppress(psutil.Error, OSError, ValueError):
+            pss += process.memory_full_info().pss / _MB
+    return pss

@@ -12,7 +12,7 @@ import platform
 import pstats
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import av
@@ -46,7 +46,13 @@ _PUBLISHED = Preprocess()  # 384-pixel key frames, ten clips of 224
 
 
 def measure(
-    videos: str | None, num: int, height: int, seconds: float, config_file: str
+    videos: str | None,
+    num: int,
+    height: int,
+    seconds: float,
+    config_file: str,
+    simulators: Sequence[str] = (),
+    h265_preset: str = "",
 ) -> dict[str, Any]:
     """Prepares `num` videos in a temporary folder and returns what it cost.
 
@@ -56,13 +62,22 @@ def measure(
       height: lines of the scenes, 16:9 from 720 lines on and 4:3 below.
       seconds: length of the scenes.
       config_file: name or file of a configuration, whose `prep` settings are used.
+      simulators: names or kinds, all of which every segment gets; (): as the configuration says.
+      h265_preset: of H.265; "": as the configuration says.
 
     Returns:
-      {"machine", "videos", "clips", "cpu_seconds", "clips_per_core_second", "shares" (step ->
-      share of the CPU seconds), "bytes_per_clip" (dataset -> bytes), "reading": {"ours", "bare"
-      (frames kept per CPU second), "ratio"}}.
+      {"machine", "videos", "clips", "cpu_seconds", "clips_per_core_second", "by_simulator"
+      (simulator -> CPU seconds of one of its versions; of the source with what is read once),
+      "megapixels" (of all frames of the segments), "shares" (step -> share of the CPU seconds),
+      "bytes_per_clip" (dataset -> bytes), "reading": {"ours", "bare" (frames kept per CPU second),
+      "ratio"}}.
     """
-    config = PrepConfig.from_dict(config_option.read(config_file).prep.to_dict())
+    fields = config_option.read(config_file).prep.to_dict()
+    if simulators:
+        fields |= {"simulators": tuple(simulators), "simulators_per_segment": 0, "pools": ()}
+    if h265_preset:
+        fields["h265_preset"] = h265_preset
+    config = PrepConfig.from_dict(fields)
     cv2.setNumThreads(1)  # as in the child that prepares
     with tempfile.TemporaryDirectory() as folder:
         if videos is None:
@@ -90,7 +105,12 @@ def table(found: dict[str, Any]) -> str:
     ]
     each = found["cpu_seconds"] / found["clips"]
     lines += [f"| {k} | {v:.1%} | {v * each:.4f} |" for k, v in shares.items()]
-    lines += [f"| all | 100% | {each:.4f} |", ""]
+    lines += [f"| all | 100% | {each:.4f} |", "", "| a version | CPU s |", "|---|---|"]
+    lines += [f"| {k} | {v:.3f} |" for k, v in found["by_simulator"].items()]
+    lines += [
+        "",
+        f"{found['megapixels']:.1f} megapixels a source; bytes: {found['bytes_per_clip']}",
+    ]
     lines.append(f"{found['clips_per_core_second']:.2f} clips per core-second")
     reading = found["reading"]
     lines.append(
@@ -111,17 +131,25 @@ def _prepare(infos: list[probe.VideoInfo], folder: str, config: PrepConfig) -> d
     ]
     paths = {kind: os.path.join(folder, kind) for kind in ("vqa_videos", "vqa_clips")}
     profile = cProfile.Profile(time.process_time)
-    start, count = time.process_time(), 0
+    start, count, megapixels = time.process_time(), 0, 0.0
+    by_simulator: dict[str, list[float]] = {}
     profile.enable()
     with (
         shards.ShardWriter(paths["vqa_videos"], "vqa_videos") as videos,
         shards.ShardWriter(paths["vqa_clips"], "vqa_clips") as clips,
     ):
         for info, source in zip(infos, sources, strict=True):
+            before = time.process_time()
             for video, coded in buckets.gathered(prepare_source(info.path, source, config)):
                 videos.write(video.video)
                 clips.write_serialized(video.video["video_id"], coded)
+                now, row = time.process_time(), video.row
+                by_simulator.setdefault(row["simulator"], []).append(now - before)
+                before = now
                 count += 1
+                if not row["level"]:
+                    pixels = video.video["width"] * video.video["height"]
+                    megapixels += row["num_frames"] * pixels / 1e6
     videos.finish()
     clips.finish()
     profile.disable()
@@ -131,6 +159,8 @@ def _prepare(infos: list[probe.VideoInfo], folder: str, config: PrepConfig) -> d
         "clips": count,
         "cpu_seconds": total,
         "clips_per_core_second": count / total,
+        "by_simulator": {k: sum(v) / len(v) for k, v in by_simulator.items()},
+        "megapixels": megapixels / len(infos),
         "shares": _shares(profile, total),
         "bytes_per_clip": {kind: os.path.getsize(path) / count for kind, path in paths.items()},
     }

@@ -25,6 +25,7 @@ COMMANDS = [
     "human-listing",
     "human-pairs",
     "verify",
+    "costs",
 ]
 
 

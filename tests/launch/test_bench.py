@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from launch.bench import __main__
+from tests.fixtures import broken_files
 
 _WITH_TEACHERS = """
 from configs import quickstart
@@ -23,6 +24,7 @@ def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
     out, config = tmp_path / "cost.json", tmp_path / "config.py"
     config.write_text(_WITH_TEACHERS)
     asked = ["prep", "--num", "1", "--height", "96", "--seconds", "1.2", "--config", str(config)]
+    asked += ["--simulators", "gaussian_blur", "h265", "--preset", "ultrafast"]
     __main__.main([*asked, "--out", str(out)])
     found = json.loads(out.read_text())
     # A step whose function was renamed would be missed, and its time be called "other".
@@ -30,10 +32,29 @@ def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
     assert sum(found["shares"].values()) == pytest.approx(1)
     assert found["shares"]["other"] < 0.2
     assert found["clips_per_core_second"] == pytest.approx(found["clips"] / found["cpu_seconds"])
+    # Two segments, each with five levels of blur and four of H.265: together all that was spent.
+    each = found["by_simulator"]
+    assert each.keys() == {"source", "gaussian_blur", "h265"} and min(each.values()) > 0
+    together = 2 * (each["source"] + 5 * each["gaussian_blur"] + 4 * each["h265"])
+    assert found["clips"] == 20 and together == pytest.approx(found["cpu_seconds"], rel=0.1)
+    assert found["megapixels"] == pytest.approx(2 * 32 * 128 * 96 / 1e6)  # of 32 frames each
     reading = found["reading"]
     assert reading["ratio"] == pytest.approx(reading["ours"] / reading["bare"])
     text = capsys.readouterr().out
     assert all(f"| {step} |" in text for step in found["shares"])
+
+
+@pytest.mark.slow
+def test_memory_is_sampled_of_worker_and_child_and_of_encoders_alone(tmp_path):
+    out, video = tmp_path / "memory.json", tmp_path / "a.mp4"
+    broken_files.encode(video, broken_files.moving_frames(40, 96, 128))
+    asked = ["memory", "--video", str(video), "--seconds", "1", "--out", str(out)]
+    __main__.main([*asked, "--simulators", "gaussian_blur", "h264"])
+    found = json.loads(out.read_text())
+    assert found["versions"] == 3 and found["encoders_mb"].keys() == {"h264"}  # one level each
+    assert found["worker_mb"]["rss"] > found["child_mb"] > 0
+    assert found["worker_mb"]["rss"] >= found["worker_mb"]["at_start"]
+    assert found["cpu_seconds"] > 0
 
 
 def test_no_videos_is_one_plain_error(tmp_path):

@@ -140,10 +140,10 @@ def test_wrong_arguments_are_named_with_the_way_to_help(arguments, said):
     assert said in done.stderr and "--help" in done.stderr
 
 
-@pytest.mark.parametrize("script", ["local.sh", "iterate.sh", "tpu_pod.sh", "gke.sh", "slurm.sh"])
-def test_help_is_the_head_of_the_script(script):
-    done = _run(script, "--help")
-    assert done.returncode == 0 and f"launch/{script}" in done.stdout
+@pytest.mark.parametrize("name", ["local", "iterate", "stage", "tpu_pod", "gke", "slurm"])
+def test_help_is_the_head_of_the_script(name):
+    done = _run(f"{name}.sh", "--help")
+    assert done.returncode == 0 and f"launch/{name}.sh" in done.stdout
     assert "#SBATCH" not in done.stdout and "set -euo" not in done.stdout
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import pathlib
+import resource
 
 import numpy as np
 import pytest
@@ -97,6 +99,30 @@ def test_levels_count_that_differ_from_source_and_the_last_that_did(tmp_path, mo
     )
     made = [video.row["effective"] for video in _videos(source, config)]
     assert made == [True, False, True, False, False, True]
+
+
+def test_what_a_version_left_in_the_heap_is_given_back(tmp_path, monkeypatch):
+    """As much as stays between pieces that live on; and after every version."""
+    if not pathlib.Path("/proc/self/statm").exists() or not hasattr(segments._LIBC, "malloc_trim"):
+        pytest.skip("the C library here gives nothing back")
+    pieces = [np.ones(50_000, np.uint8) for _ in range(4000)]  # 200 MB, below what is mapped alone
+    last = [np.ones(50_000, np.uint8) for _ in range(2)]  # above them in the heap
+    before = _resident()
+    del pieces[1::2]  # every second one, so that free parts are nowhere at the end
+    held = _resident()
+    segments.give_back()
+    assert len(last) == 2 and held > before - 10e6 and _resident() < before - 80e6
+    calls = []
+    monkeypatch.setattr(segments, "give_back", lambda: calls.append(1))
+    broken_files.encode(tmp_path / "a.mp4")
+    (source,) = prep_corpus.sources(tmp_path, "a.mp4")
+    config = prep_corpus.config(segments_per_source=1, simulators=("gaussian_blur",))
+    assert len(_videos(source, config)) == len(calls) + 1 == 6
+
+
+def _resident():
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def _videos(source, config):
