@@ -67,9 +67,10 @@ ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
 
 # --- student, anchors, calibration ------------------------------------------------------------------
 "$PY" -m vqa_jax train --config small --data "$OUT/corpus" --workdir "$OUT/train"
-"$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 40 \
-  --out "$OUT/anchors.csv"
-"$PY" -m vqa_jax anchors --student "$OUT/train/student" --table "$OUT/anchors.csv"
+ANCHORS="$OUT/anchors/$(basename -- "$SCORES")" # by whose name the scale is called
+mkdir -p -- "$OUT/anchors"
+"$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 40 --out "$ANCHORS"
+"$PY" -m vqa_jax anchors --student "$OUT/train/student" --table "$ANCHORS"
 "$PY" -m vqa_jax score "$PHOTOGRAPHS" --student "$OUT/train/student" --csv "$OUT/scores.csv"
 "$PY" -m vqa_jax calibrate --student "$OUT/train/student" --scores "$OUT/scores.csv" \
   --labels "$SCORES"
