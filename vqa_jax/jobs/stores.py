@@ -1,4 +1,4 @@
-"""Object stores (s3://, gs://): what lies at a URL is listed, got, put and removed, object by object.
+"""Object stores (s3://, gs://): what lies at a URL is listed, got, put and removed by object.
 
 Every error is one line that names the URL and the remedy, whatever the store's client raises.
 """
