@@ -173,7 +173,7 @@ def _add_build(commands: Any) -> None:
 
     text = "Hold other sources of a corpus out, and link its records."
     sub = command.add(commands, "split", _split, text)
-    command.add_input(sub, "--data", "corpus folder", required=True)
+    sub.add_argument("--data", required=True, help="corpus folder on this machine")
     command.add_output(sub, "--out", "folder", "corpus folder to write", required=True)
     text = "table of pictures: path, fold; sources of others are left out"
     command.add_input(sub, "--folds", text, required=True, metavar="OOF_CSV")

@@ -102,6 +102,7 @@ def _stage(url, out):
     out.put(sorted(_below(places.staged(url)).items()))
 
 
+@pytest.mark.slow  # processes that import for seconds
 def test_two_processes_fetch_everything_once(corpus):
     context = multiprocessing.get_context("spawn")
     told = context.SimpleQueue()
@@ -189,6 +190,7 @@ def test_an_output_file_has_its_work_beside_it(s3):
 
 def test_an_output_goes_on_from_what_another_machine_put(s3, tmp_path, monkeypatch):
     copy = places.output(URL, is_folder=True)
+    os.mkdir(copy.path)
     files.write_json(os.path.join(copy.path, "part.json"), 1)
     copy.publish()
     monkeypatch.setenv("VQA_JAX_STAGE", str(tmp_path / "another"))

@@ -241,7 +241,7 @@ class Copy:
 
     def _names(self) -> Iterator[str]:
         """Finished files of the copy."""
-        for at, _, names in os.walk(self._folder):
+        for at, _, names in os.walk(self._folder, followlinks=True):
             below = (os.path.relpath(os.path.join(at, name), self._folder) for name in names)
             yield from (name for name in below if not _is_unfinished(name))
 
