@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from vqa_jax.errors import VqaError
 from vqa_jax.extras import MissingExtraError
-from vqa_jax.jobs import files
+from vqa_jax.jobs import contents, files
 
 STAGE = "VQA_JAX_STAGE"  # names the folder of local copies, see `places`
 AGAIN = "run the same command again, which goes on from what has come"
@@ -24,7 +24,6 @@ _ACCESS = {
     "gs": "log in (gcloud auth application-default login) as somebody who may",
 }
 _OTHER_STORES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST")
-_VERSION = ("ETag", "etag", "generation", "LastModified", "mtime")  # the first that is told
 _PROBE = ".vqa_jax_probe"
 
 
@@ -198,8 +197,7 @@ class Store:
 
 
 def _object(told: Mapping[str, Any]) -> Object:
-    version = next((told[key] for key in _VERSION if told.get(key)), "")
-    return Object(str(version).strip('"'), int(told["size"] or 0))
+    return Object(contents.told_version(told), int(told["size"] or 0))
 
 
 def _is_safe(name: str) -> bool:
