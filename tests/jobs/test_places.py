@@ -9,7 +9,7 @@ import types
 import pytest
 
 from vqa_jax.jobs import files, places
-from vqa_jax.jobs.stores import PlaceError
+from vqa_jax.jobs.stores import PlaceError, Store
 
 URL = "s3://bucket/runs/corpus"
 KEYS = {
@@ -135,8 +135,22 @@ def test_a_file_that_changes_all_the_time_is_told(corpus):
             corpus.write(key, b"x" * next(count))
 
     corpus.disturb = change
-    with pytest.raises(PlaceError, match=r"a\.array_record changes while it is read: wait"):
+    with pytest.raises(PlaceError, match=r"a\.array_record changes, .*: wait"):
         places.staged(URL)
+
+
+def test_a_file_that_comes_incomplete_is_never_used(corpus, monkeypatch):
+    real = Store.get
+
+    def half(store, name, path):
+        real(store, name, path)
+        os.truncate(path, os.path.getsize(path) // 2)
+
+    monkeypatch.setattr(Store, "get", half)
+    with pytest.raises(PlaceError, match=r"comes incomplete, while it is read: wait"):
+        places.staged(URL)
+    stage = pathlib.Path(os.environ["VQA_JAX_STAGE"])
+    assert not list(stage.rglob("*.array_record"))
 
 
 def test_what_does_not_fit_is_told_before(corpus, monkeypatch):

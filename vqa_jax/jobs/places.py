@@ -140,8 +140,8 @@ class Copy:
                 self._fetch(wanted, known)
             else:
                 raise PlaceError(
-                    f"{self.store.url_of(min(wanted))} changes while it is read: wait for the job"
-                    " that writes it to end, and run the same command again"
+                    f"{self.store.url_of(min(wanted))} changes, or comes incomplete, while it is"
+                    " read: wait for the job that writes it to end, and run the same command again"
                 )
             for name in known.keys() - there.keys():
                 # No longer there: the copy goes, too, unless it was changed here since.
