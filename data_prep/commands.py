@@ -315,7 +315,8 @@ def _add_costs(commands: Any) -> None:
     text = f"{_LISTING}; without it and without a corpus: the paper's amounts"
     sub.add_argument("--videos", help=text)
     sub.add_argument("--select", type=int, default=0, help="how many of them are selected; 0: all")
-    sub.add_argument("--data", default="", help="corpus folder: what it holds counts once it is")
+    text = "corpus folder: what it holds counts once it is"
+    command.add_input(sub, "--data", text, default="")
     sub.add_argument("--teachers", default="", help="names of those that score, with commas")
     sub.add_argument("--step", help="one alone, in a sentence; nothing where there is no such step")
 
