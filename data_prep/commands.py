@@ -83,10 +83,9 @@ def _add_inputs(commands: Any) -> None:
     command.add_limits(sub)
 
     sub = command.add(commands, "select", _select, "Choose inputs by their metrics' histograms.")
-    sub.add_argument("--metrics", required=True, help="table of `metrics` to select from")
-    sub.add_argument(
-        "--target", required=True, help="table of a target corpus, or JSON with histograms"
-    )
+    command.add_input(sub, "--metrics", "table of `metrics` to select from", required=True)
+    text = "table of a target corpus, or JSON with histograms"
+    command.add_input(sub, "--target", text, required=True)
     sub.add_argument("--num", type=int, required=True, help="videos to select")
     sub.add_argument("--quotas", default="", help="share of each source: name=share,name=share")
     command.add_output(sub, "--out", "file", "listing (.csv) to write", required=True)
@@ -174,10 +173,10 @@ def _add_build(commands: Any) -> None:
 
     text = "Hold other sources of a corpus out, and link its records."
     sub = command.add(commands, "split", _split, text)
-    sub.add_argument("--data", required=True, help="corpus folder")
+    sub.add_argument("--data", required=True, help="corpus folder on this machine")
     command.add_output(sub, "--out", "folder", "corpus folder to write", required=True)
     text = "table of pictures: path, fold; sources of others are left out"
-    sub.add_argument("--folds", required=True, metavar="OOF_CSV", help=text)
+    command.add_input(sub, "--folds", text, required=True, metavar="OOF_CSV")
     sub.add_argument("--heldout", required=True, help="folds held out, with commas between")
     text = "of those held out, folds whose undistorted still pictures alone are kept"
     sub.add_argument("--plain", default="", help=text)
@@ -221,7 +220,8 @@ def _add_labels(commands: Any) -> None:
     sub = command.add(commands, "pairs", _pairs, text, takes_config=True)
     command.add_output(sub, "--data", "folder", "corpus folder; gets the pairs", required=True)
     text = "further teachers' scores: CSV, Parquet or JSON lines; may be repeated"
-    sub.add_argument("--scores", action="append", default=[], metavar="FILE", help=text)
+    many = {"action": "append", "default": [], "metavar": "FILE"}
+    command.add_input(sub, "--scores", text, **many)
 
     sub = command.add(
         commands,
@@ -234,7 +234,7 @@ def _add_labels(commands: Any) -> None:
     )
     sub.add_argument("--videos", required=True, help="folder of videos, anywhere below it")
     command.add_output(sub, "--out", "folder", "folder to write", required=True)
-    sub.add_argument("--mos", action="append", required=True, help=_MOS)
+    command.add_input(sub, "--mos", _MOS, action="append", required=True)
     sub.add_argument(
         "--heldout", type=float, default=0.2, help="share of each set's contents that is held out"
     )
@@ -242,7 +242,7 @@ def _add_labels(commands: Any) -> None:
     text = "Label pairs by human scores."
     sub = command.add(commands, "human-pairs", _human_pairs, text, takes_config=True)
     command.add_output(sub, "--data", "folder", "corpus folder; gets the pairs", required=True)
-    sub.add_argument("--mos", action="append", required=True, help=_MOS)
+    command.add_input(sub, "--mos", _MOS, action="append", required=True)
 
 
 def _pairs(args: argparse.Namespace) -> command.Result:
@@ -281,7 +281,7 @@ def _human_pairs(args: argparse.Namespace) -> command.Result:
 
 def _add_verify(commands: Any) -> None:
     sub = command.add(commands, "verify", _verify, "Read and check a whole corpus.")
-    sub.add_argument("data", metavar="DIR", help="corpus folder")
+    command.add_input(sub, "data", "corpus folder", metavar="DIR")
     sub.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes that read shards"
     )
@@ -291,8 +291,11 @@ def _add_verify(commands: Any) -> None:
 
 def _verify(args: argparse.Namespace) -> command.Result:
     from data_prep.verify.verify import verify
+    from vqa_jax.jobs import places
     from vqa_jax.jobs.outputs import check_output
 
+    if not args.contact_sheet and places.is_url(url := places.named(args.data)):
+        return f"{url} is only read: name a file of yours by --contact_sheet", 2
     sheet = args.contact_sheet or os.path.join(args.data, "contact_sheet.png")
     if os.path.isdir(args.data):
         check_output(sheet, "file")
@@ -312,7 +315,8 @@ def _add_costs(commands: Any) -> None:
     text = f"{_LISTING}; without it and without a corpus: the paper's amounts"
     sub.add_argument("--videos", help=text)
     sub.add_argument("--select", type=int, default=0, help="how many of them are selected; 0: all")
-    sub.add_argument("--data", default="", help="corpus folder: what it holds counts once it is")
+    text = "corpus folder: what it holds counts once it is"
+    command.add_input(sub, "--data", text, default="")
     sub.add_argument("--teachers", default="", help="names of those that score, with commas")
     sub.add_argument("--step", help="one alone, in a sentence; nothing where there is no such step")
 

@@ -109,3 +109,31 @@ def known(corpus, tmp_path_factory) -> str:
     from tests.fixtures import tiny_corpus
 
     return tiny_corpus.write_student(corpus, str(tmp_path_factory.mktemp("known")))
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator:
+    for package in ("moto", "s3fs", "flask"):
+        pytest.importorskip(package, reason="pip install -r tests/requirements.txt")
+    from tests.fixtures import s3_server
+
+    with s3_server.running() as found:
+        yield found
+
+
+@pytest.fixture
+def s3(_s3_server, tmp_path, monkeypatch) -> Iterator:
+    """An S3 server (`s3_server.S3`) with an empty bucket, where this process's clients go."""
+    import s3fs
+
+    from vqa_jax.jobs import places
+
+    _s3_server.clear()
+    for name, value in _s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # its waits between tries are seconds
+    monkeypatch.setenv("VQA_JAX_STAGE", str(tmp_path / "stage"))
+    monkeypatch.setattr(places, "_copies", {})
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield _s3_server
+    s3fs.S3FileSystem.clear_instance_cache()

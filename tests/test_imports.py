@@ -47,7 +47,7 @@ LIGHT = (
     *("vqa_jax.teachers.light.model", "vqa_jax.teachers.light.regression"),
     *("vqa_jax.teachers.light.folds", "vqa_jax.teachers.light.statistics"),
     "vqa_jax.teachers.light.fitting",
-    *("vqa_jax.cli.command", "vqa_jax.cli.config"),
+    *("vqa_jax.cli.command", "vqa_jax.cli.config", "vqa_jax.cli.urls"),
 )
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 # transformers runs code that a folder of weights brings, if it is let.

@@ -15,6 +15,7 @@ BRINGS = {
     "fastapi": ("serve",),
     "flatbuffers": ("serve",),
     "fsspec": ("urls", "prep"),
+    "gcsfs": ("gs",),
     "google": ("train", "prep"),  # protobuf
     "grain": ("train",),
     "imageio_ffmpeg": ("vmaf",),
@@ -25,6 +26,7 @@ BRINGS = {
     "prometheus_client": ("serve",),
     "python_multipart": ("serve",),
     "ray": ("ray",),
+    "s3fs": ("s3",),
     "skimage": ("prep",),
     "sklearn": ("prep",),
     "starlette": ("serve",),

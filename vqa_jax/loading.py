@@ -18,6 +18,7 @@ from vqa_jax.devices import programs
 from vqa_jax.devices.execution import Execution
 from vqa_jax.exchange import exported, student_io
 from vqa_jax.exchange.sizes import student_config
+from vqa_jax.jobs import places
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.models import int8
 from vqa_jax.models.functional import FunctionalStudent, Params
@@ -56,7 +57,8 @@ def load(
     Args:
       path: a folder of ours (student.json), an export of one, or a checkpoint with the names of
         LLaVA-OneVision or of the authors (config.json and safetensors); one of `NAMED`, where there
-        is no folder of that name; None is the shipped student.
+        is no folder of that name; None is the shipped student. At a URL (s3://, gs://): a copy of
+        what it holds now (`jobs.places`).
       anchors: table of other anchors than its own (`Predictor.use_anchors`).
       mesh: how many devices share data, fsdp and tensor, or the mesh itself; None: all local
         devices, by the rule of `scoring.placement`.
@@ -71,6 +73,7 @@ def load(
       anchors.AnchorError: `anchors` cannot be used.
       bundle.BundleError: no student there.
       exported.ExportError: a damaged export.
+      stores.PlaceError: a URL cannot be read.
       settings.SettingsError: there are no such devices, or they cannot share a batch.
       weights.WeightsError: the checkpoint's keys do not fit; all of them are listed.
     """
@@ -157,7 +160,7 @@ class _Found(NamedTuple):
 
 
 def _find(path: Path | None) -> _Found:
-    folder = os.fspath(path) if path is not None else SHIPPED
+    folder = places.staged(os.fspath(path)) if path is not None else SHIPPED
     if not os.path.exists(folder):
         folder = NAMED.get(folder, folder)
     if not os.path.isdir(folder):

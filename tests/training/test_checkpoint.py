@@ -10,7 +10,7 @@ import pytest
 from tests.fixtures import tiny_corpus
 from tests.fixtures.tiny_run import CONFIG, SPEC, STEPS
 from vqa_jax.devices import sharding
-from vqa_jax.jobs import files
+from vqa_jax.jobs import files, places
 from vqa_jax.training import checkpoint, train
 from vqa_jax.weights import bundle
 
@@ -167,3 +167,30 @@ def test_save_that_fails_stops_the_run(corpus, tmp_path, monkeypatch):
     with pytest.raises(checkpoint.CheckpointError, match=r"saving step 3 .*failed.*same command"):
         train.train(CONFIG, SPEC, corpus, str(tmp_path))
     assert not os.path.exists(tmp_path / "student")
+
+
+_LIST = "run/checkpoints/2.files.json"
+
+
+def test_saves_go_to_an_object_store_and_one_that_cannot_is_told(s3, tmp_path, monkeypatch):
+    copy = places.output("s3://bucket/run", is_folder=True)
+    os.mkdir(copy.path)
+    saving = checkpoint.Checkpointer(copy.path, {"settings": 1})
+    saving.save(1, {"x": np.arange(4)})
+    saving.wait()
+    names = s3.read("run/checkpoints/").keys()
+    assert {"1/_CHECKPOINT_METADATA", "1.files.json", "identity.json"} <= names
+    assert not [name for name in names if "tmp" in name]
+    s3.disturb = lambda method, key: "500" if (method, key) == ("PUT", _LIST) else None
+    saving.save(2, {"x": np.arange(4) + 1})
+    told = r"step 2 is saved here alone: s3://bucket/run/checkpoints/2\.files\.json: .*same command"
+    with pytest.raises(checkpoint.CheckpointError, match=told):
+        saving.close()
+    s3.disturb = lambda method, key: None
+    monkeypatch.setenv("VQA_JAX_STAGE", str(tmp_path / "another machine"))
+    elsewhere = places.output("s3://bucket/run", is_folder=True).path
+    assert elsewhere != copy.path
+    with checkpoint.Checkpointer(elsewhere, {"settings": 1}) as saving:
+        restored = saving.restore({"x": np.zeros(4, int)})
+        # Step 2 has come whole but for its list: a checkpoint is used, with or without one.
+        np.testing.assert_array_equal(restored["x"], np.arange(4) + 1)

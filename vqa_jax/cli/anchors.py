@@ -15,7 +15,8 @@ def add(commands: Any) -> None:
     text = "student's folder; its anchors are written there"
     command.add_output(sub, "--student", "folder", text, required=True)
     source = sub.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", help="corpus folder: simulated versions become anchors")
+    text = "corpus folder: simulated versions become anchors"
+    command.add_input(sub, "--data", text, source)
     source.add_argument("--table", help="videos or pictures with scores (path, mos) become anchors")
     command.add_devices(sub)
 
@@ -24,8 +25,9 @@ def add(commands: Any) -> None:
     )
     text = "student's folder; its anchors are told"
     command.add_output(sub, "--student", "folder", text, required=True)
-    sub.add_argument("--scores", required=True, help="its scores, as `score --csv` writes them")
-    sub.add_argument("--labels", required=True, help="human scores of the same files")
+    text = "its scores, as `score --csv` writes them"
+    command.add_input(sub, "--scores", text, required=True)
+    command.add_input(sub, "--labels", "human scores of the same files", required=True)
 
     sub = command.add(
         commands, "choose_anchors", _choose, "Choose anchors from a pool of scored videos."

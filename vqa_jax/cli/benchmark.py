@@ -15,7 +15,8 @@ def add(commands: Any) -> None:
     )
     sub.add_argument("--benchmark", required=True, help="its name, such as KoNViD-1k")
     sub.add_argument("--videos", required=True, help="folder with the videos, anywhere below it")
-    sub.add_argument("--labels", required=True, help="label file: CSV, text, JSON or MATLAB")
+    text = "label file: CSV, text, JSON or MATLAB"
+    command.add_input(sub, "--labels", text, required=True)
     sub.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
     command.add_output(sub, "--csv", "text", "write one row a labelled video; - for the terminal")
 
@@ -26,15 +27,14 @@ def add(commands: Any) -> None:
         "Evaluate scores on labelled test sets, beside published results.",
     )
     many = {"nargs": "+", "metavar": "FILE"}
-    sub.add_argument(
-        "--labels", required=True, help="SET.csv, NAME=FILE, or a folder of them", **many
-    )
-    sub.add_argument(
-        "--predictions", required=True, help="scores: one file for all sets, or one a set", **many
-    )
+    text = "SET.csv, NAME=FILE, or a folder of them"
+    command.add_input(sub, "--labels", text, required=True, **many)
+    text = "scores: one file for all sets, or one a set"
+    command.add_input(sub, "--predictions", text, required=True, **many)
     sub.add_argument("--column", default="", help="the scores' column; A+B: sum of z-scores")
     sub.add_argument("--name", default="this model", help="what to call the model")
-    sub.add_argument("--against", help="scores of a second model, to test differences", **many)
+    text = "scores of a second model, to test differences"
+    command.add_input(sub, "--against", text, **many)
     sub.add_argument("--against_column", default="", help="its column (default: --column)")
     sub.add_argument("--against_name", default="the other model", help="what to call it")
     sub.add_argument("--draws", type=int, default=1000, help="bootstrap resamples")

@@ -17,9 +17,9 @@ from typing import Any
 from absl import logging
 
 from vqa_jax import extras, terminal
-from vqa_jax.cli import config
+from vqa_jax.cli import config, urls
 from vqa_jax.errors import VqaError
-from vqa_jax.jobs import outputs
+from vqa_jax.jobs import outputs, places
 from vqa_jax.settings import ATTENTION_KINDS, SCORING_DTYPES, DecodeLimits, SettingsError
 
 LEFT = "this process has done its part; the rest is left to other processes"
@@ -47,6 +47,7 @@ class Parser(argparse.ArgumentParser):
     """Parser that offers the nearest name for an unknown one; `-` and `_` are the same in names.
 
     Attributes:
+      inputs: options that name what is read, a local path or a URL.
       outputs: kind of each option that names an output.
       takes_beam: what follows "--" is Beam's; it becomes `beam` of the arguments.
       extra: of the installation that the commands belong to; "": it depends.
@@ -54,6 +55,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.inputs: list[str] = []
         self.outputs: dict[str, outputs.Kind] = {}
         self.takes_beam = False
         self.extra = ""
@@ -151,6 +153,20 @@ def add(
     return command
 
 
+def add_input(command: Parser, option: str, text: str, group: Any = None, **more: Any) -> None:
+    """Adds an option that names what is read; of a URL the command gets a local copy.
+
+    Args:
+      command: that takes the option.
+      option: its name.
+      text: help.
+      group: of the command's options, of which it is one.
+      more: as argparse takes it.
+    """
+    made = (group or command).add_argument(option, help=text, **more)
+    command.inputs.append(made.dest)
+
+
 def add_output(command: Parser, option: str, kind: outputs.Kind, text: str, **more: Any) -> None:
     """Adds an option that names an output; it is checked before the command's work."""
     command.add_argument(option, help=text, **more)
@@ -223,7 +239,7 @@ def say(args: argparse.Namespace, text: str) -> None:
     """Prints the text for the person: to standard error where standard output takes a table."""
     taken = any(outputs.is_stdout(getattr(args, name)) for name in args.parser.outputs)
     file = sys.stderr if taken else sys.stdout
-    _write(file, terminal.text(text))
+    _write(file, terminal.text(places.named(text)))
 
 
 def run(program: Parser, argv: Sequence[str] | None = None) -> int:
@@ -243,18 +259,20 @@ def run(program: Parser, argv: Sequence[str] | None = None) -> int:
         args.parser.error(f"{args.command} takes no --config")
     _be_quiet(args.quiet)
     try:
-        for name, kind in args.parser.outputs.items():
-            if path := getattr(args, name):
-                outputs.check_output(path, kind)
-        with extras.asked_for(extra):
-            result = args.handler(args)
+        with urls.placed(args):
+            for name, kind in args.parser.outputs.items():
+                if path := getattr(args, name):
+                    outputs.check_output(path, kind)
+            with extras.asked_for(extra):
+                result = args.handler(args)
         if isinstance(result, int):
             return result
         text, status = result
         say(args, text)
         return status
     except KeyboardInterrupt:
-        sys.stderr.write(f"\ninterrupted: {args.kept.format_map(vars(args))}\n")
+        kept = places.named(args.kept.format_map(vars(args)))
+        sys.stderr.write(f"\ninterrupted: {kept}\n")
         return INTERRUPTED
     except BrokenPipeError as error:
         return _CLOSED if _left_by_reader() else _complain(outputs.describe(error))
@@ -292,12 +310,12 @@ def _unraisable(told: Any) -> None:
 
 def clean(record: Any) -> bool:
     """Makes a log record's message fit for a terminal; a filter that lets every one pass."""
-    record.msg, record.args = terminal.message(record.getMessage()), ()
+    record.msg, record.args = terminal.message(places.named(record.getMessage())), ()
     return True
 
 
 def _complain(message: str) -> int:
-    _write(sys.stderr, f"error: {terminal.message(message)}")
+    _write(sys.stderr, f"error: {terminal.message(places.named(message))}")
     return 1
 
 

@@ -18,14 +18,9 @@ def add(commands: Any) -> None:
         kept="what was in {to} is as it was; the same command starts again",
     )
     command.add_output(sub, "--to", "folder", "folder to write", required=True)
-    sub.add_argument(
-        "--from",
-        dest="sources",
-        action="append",
-        required=True,
-        metavar="PATH",
-        help="safetensors folder or file; may be repeated for parts, as SigLIP2 and Qwen3",
-    )
+    text = "safetensors folder or file; may be repeated for parts, as SigLIP2 and Qwen3"
+    many = {"dest": "sources", "action": "append", "metavar": "PATH"}
+    command.add_input(sub, "--from", text, required=True, **many)
     sub.add_argument("--preset", default="", help="sizes by name (default: from config.json)")
     sub.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     sub.add_argument(
@@ -36,7 +31,8 @@ def add(commands: Any) -> None:
         help="part that the files lack and that starts from random numbers; may be repeated",
     )
     sub.add_argument("--seed", type=int, default=0, help="of those parts")
-    sub.add_argument("--extractor", default="", help="SlowFast safetensors to put beside it")
+    text = "SlowFast safetensors to put beside it"
+    command.add_input(sub, "--extractor", text, default="")
 
     sub = command.add(
         commands,
@@ -45,7 +41,7 @@ def add(commands: Any) -> None:
         "Write a student for serving, with a manifest and a self-test.",
         kept="what was in {out} is as it was; the same command starts again",
     )
-    sub.add_argument("--student", required=True, help="student's folder")
+    command.add_input(sub, "--student", "student's folder", required=True)
     command.add_output(sub, "--out", "folder", "folder to write", required=True)
     sub.add_argument("--format", required=True, choices=("orbax", "safetensors", "stablehlo"))
     sub.add_argument(

@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
         commands, "evaluate", _evaluate, "Evaluate on held-out sources.", kept=command.RESUMES
     )
     sub.add_argument("--student", required=True, help="student's folder")
-    sub.add_argument("--data", required=True, help="corpus folder")
+    command.add_input(sub, "--data", "corpus folder", required=True)
     command.add_output(sub, "--out", "folder", "folder to write", required=True)
     command.add_devices(sub)
     command.add_shares(sub)
@@ -32,13 +32,9 @@ def add(commands: Any) -> None:
     command.add_devices(sub)
     command.add_shares(sub)
     sub.add_argument("--iteration", type=int, required=True, help="number of the new pairs")
-    sub.add_argument(
-        "--scores",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="further teachers' scores: CSV, Parquet or JSON lines; may be repeated",
-    )
+    text = "further teachers' scores: CSV, Parquet or JSON lines; may be repeated"
+    many = {"action": "append", "default": [], "metavar": "FILE"}
+    command.add_input(sub, "--scores", text, **many)
 
     sub = command.add(commands, "report", _report, "Write report.html of a run.")
     command.add_output(sub, "--run", "folder", "folder of the run; gets the page", required=True)

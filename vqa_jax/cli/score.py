@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from vqa_jax.cli import command
-from vqa_jax.jobs import outputs
+from vqa_jax.jobs import outputs, places
 from vqa_jax.jobs.files import write_json
 from vqa_jax.settings import EPSILON, ScoreConfig
 
@@ -203,7 +203,7 @@ def _listed(names: list[str]) -> list[str]:
         elif name.lower().endswith(text_table.TABLES):
             from vqa_jax.benchmarks import score_tables  # its Arrow is no part of scoring alone
 
-            listed += score_tables.read_paths(name)
+            listed += score_tables.read_paths(places.staged(name))
         else:
             others.append(name)
     return list(dict.fromkeys([*listed, *(find_videos(others, stills=True) if others else ())]))

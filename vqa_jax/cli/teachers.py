@@ -34,9 +34,9 @@ def add(commands: Any) -> None:
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--videos", nargs="+", help="files, folders, globs, tables")
     text = "prepared corpus, whose stored key frames light teachers score"
-    what.add_argument("--data", metavar="DIR", help=text)
+    command.add_input(sub, "--data", text, what, metavar="DIR")
     text = "of `teachers fit`: versions of its pictures are scored out of fold (with --data)"
-    sub.add_argument("--folds", default="", metavar="OOF_CSV", help=text)
+    command.add_input(sub, "--folds", text, default="", metavar="OOF_CSV")
     command.add_output(sub, "--out", "folder", "folder to write", required=True)
     sub.add_argument("--weights", help=weights)
     sub.add_argument("--seed", type=int, default=0, help="of what is drawn at random")
@@ -48,7 +48,8 @@ def add(commands: Any) -> None:
 
     text = "Fit light teachers on pictures with human scores."
     sub = command.add(actions, "fit", _fit, text, kept=command.RESUMES)
-    sub.add_argument("--scores", required=True, help="table of human scores: path, mos[, content]")
+    text = "table of human scores: path, mos[, content]"
+    command.add_input(sub, "--scores", text, required=True)
     text = "folder of the pictures; a folder in it is a kind"
     sub.add_argument("--photographs", required=True, metavar="DIR", help=text)
     command.add_output(sub, "--out", "folder", "folder to write", required=True)
@@ -63,7 +64,8 @@ def add(commands: Any) -> None:
 
     text = "Tell agreement, odd teachers, worth of their labels."
     sub = command.add(actions, "agree", _agree, text)
-    sub.add_argument("--scores", nargs="+", required=True, help="score tables, one a set of videos")
+    text = "score tables, one a set of videos"
+    command.add_input(sub, "--scores", text, nargs="+", required=True)
     sub.add_argument("--lower", default="", help="teachers whose lower scores are better")
     sub.add_argument("--unite", default="zscore", choices=("zscore", "rank", "logistic"))
     sub.add_argument("--std_floor", type=float, default=0.0, help="lowest s_D, on that scale")

@@ -16,7 +16,8 @@ def add(commands: Any) -> None:
         commands, "motion", _motion, "Compute motion features of a corpus.", kept=command.RESUMES
     )
     command.add_output(sub, "--data", "folder", "corpus folder; gets the features", required=True)
-    sub.add_argument("--extractor", default="", help="SlowFast safetensors (default: shipped)")
+    text = "SlowFast safetensors (default: shipped)"
+    command.add_input(sub, "--extractor", text, default="")
     sub.add_argument("--batch_size", type=int, default=16, help="clips at once, a device")
     command.add_shares(sub)
     sub.add_argument("--delete_clips", action="store_true", help="remove clips, once checked")
@@ -40,7 +41,7 @@ def add(commands: Any) -> None:
         kept="what is saved in {workdir} stays; the same command goes on from there",
         takes_config=True,
     )
-    sub.add_argument("--data", required=True, help="corpus folder")
+    command.add_input(sub, "--data", "corpus folder", required=True)
     text = "folder for checkpoints, metrics and the student"
     command.add_output(sub, "--workdir", "folder", text, required=True)
     sub.add_argument(

@@ -20,6 +20,7 @@ _BLOCKS = 16  # of a file that is too long to be read whole for its stamp
 _HASH_THREADS = 8  # hashing releases the interpreter's lock
 _STAMP_THREADS = 32  # waiting for a file server, mostly
 GONE = "missing"
+_VERSION = ("ETag", "etag", "generation")  # of an object of a store, the first that is told
 # Of an answer over HTTP; fsspec's own key of such a file is made of its address alone.
 _HTTP_VERSION = ("ETag", "Content-MD5", "Digest", "Last-Modified")
 
@@ -131,11 +132,18 @@ def url_version(url: str) -> tuple[int, str]:
 
     protocol = url.split("://")[0]
     filesystem = fsspec.filesystem(protocol)
-    told, version = filesystem.info(url), filesystem.ukey(url)
+    told = filesystem.info(url)
     if protocol.startswith("http"):
-        version += repr([told.get(name) for name in _HTTP_VERSION])
+        version = filesystem.ukey(url) + repr([told.get(name) for name in _HTTP_VERSION])
+    else:  # the key is of all that is told, which differs between a listing and a look
+        version = told_version(told) or filesystem.ukey(url)
     size = told.get("size")
     return (-1 if size is None else int(size)), version
+
+
+def told_version(told: Mapping[str, Any]) -> str:
+    """What a store says of an object's version; "" if nothing."""
+    return str(next((told[key] for key in _VERSION if told.get(key)), "")).strip('"')
 
 
 def stamps(paths: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from absl import logging
 from tqdm import tqdm
 
-from vqa_jax.jobs import contents
+from vqa_jax.jobs import contents, places
 from vqa_jax.jobs.files import CorpusError, exclusive, read_json, write_sealed
 
 _LOCK_SECONDS = 0.5
@@ -54,6 +54,8 @@ def compute(
 ) -> int:
     """Computes the ranges of this process's share that are not done yet; shows how far it is.
 
+    Where they lie in a copy of a URL, every finished range is put there.
+
     Args:
       sizes: videos of each range.
       paths: the file of each range that is written last; their folders are made.
@@ -64,6 +66,9 @@ def compute(
 
     Returns:
       How many ranges, of all shares, are not there.
+
+    Raises:
+      stores.PlaceError: a finished range cannot be put.
     """
 
     def is_there(k: int) -> bool:
@@ -79,6 +84,7 @@ def compute(
     with tqdm(total=total, initial=ready, desc=desc, unit="video", mininterval=1) as bar:
         for k in left:
             make(k, bar)
+            places.publish(paths[k])
     return sum(not is_there(k) for k in range(len(paths)))
 
 

@@ -19,8 +19,9 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from vqa_jax.devices import hosts
 from vqa_jax.errors import VqaError
-from vqa_jax.jobs import contents, outputs
+from vqa_jax.jobs import contents, outputs, places
 from vqa_jax.jobs.files import CorpusError, read_json, write_sealed
+from vqa_jax.jobs.stores import PlaceError
 
 KEEP_LATEST = 2  # the newest, and one to fall back on
 
@@ -125,6 +126,7 @@ class Checkpointer:
             gone = not os.path.isdir(os.path.join(self._folder, saved))
             if rest.startswith("files.") and gone:
                 os.remove(os.path.join(self._folder, name))
+        places.publish(self._folder)  # of a work folder at a URL, all that is new in it
 
     def _listed(self, step: int) -> contents.Listed:
         """What the lists tell of a checkpoint's files; those of earlier versions tell sizes alone.
@@ -231,6 +233,8 @@ class Checkpointer:
                 listing.result()
             except OSError as error:
                 raise self._failed(error) from error
+            except PlaceError as error:
+                raise CheckpointError(f"step {self._saved} is saved here alone: {error}") from error
 
     def _failed(self, error: Exception) -> CheckpointError:
         system = outputs.of_the_system(error, self._folder)

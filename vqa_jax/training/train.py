@@ -19,6 +19,7 @@ from absl import logging
 from vqa_jax.corpus import shards, store
 from vqa_jax.devices import hosts, programs
 from vqa_jax.devices import sharding as parallel
+from vqa_jax.jobs import places
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.settings import SettingsError, TrainConfig
 from vqa_jax.training import batch as pair_batch
@@ -44,6 +45,7 @@ def _identity(
     }
     begun = bundle.fingerprint(config.init_from) if config.init_from else ""
     settings = dataclasses.asdict(config)
+    settings["init_from"] = places.named(config.init_from)  # its copy lies elsewhere next time
     # What came later: runs begun before it go on.
     if not config.token_dropout:
         del settings["token_dropout"]

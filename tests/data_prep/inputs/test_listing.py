@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 
 import fsspec
 import pyarrow
@@ -234,3 +235,31 @@ def test_a_folder_behind_a_link_and_two_dots(folder, tmp_path_factory):
     (other / "link").symlink_to(folder / "deep")
     (entry, *_) = read_listing(os.path.join(other, "link", ".."))
     assert os.path.samefile(entry.path, folder / entry.key)
+
+
+def test_folders_globs_and_tables_on_an_s3_server(s3):
+    s3.write("videos/a.mp4", b"1")
+    s3.write("videos/b/c.mkv", b"22")
+    s3.write("videos/notes.txt", b"")
+    s3.write("list.csv", b"path,source\nvideos/a.mp4,here\n")
+    entries = listing.read_listing("s3://bucket/videos")
+    assert [(i.path, i.key) for i in entries] == [
+        ("s3://bucket/videos/a.mp4", "a.mp4"),
+        ("s3://bucket/videos/b/c.mkv", "b/c.mkv"),
+    ]
+    assert listing.read_listing("s3://bucket/videos/*/*.mkv") == [
+        listing.Input("s3://bucket/videos/b/c.mkv", "b/c.mkv")
+    ]
+    assert listing.read_listing("s3://bucket/list.csv") == [
+        listing.Input("s3://bucket/videos/a.mp4", "videos/a.mp4", "here")
+    ]
+    before = listing.file_stamps(entries)
+    assert [stamp.size for stamp in before] == [1, 2]
+    with sources.local(entries[1].path, 10) as path:
+        assert pathlib.Path(path).read_bytes() == b"22" and path.endswith(".mkv")
+    s3.write("videos/b/c.mkv", b"33")
+    type(fsspec.filesystem("s3")).clear_instance_cache()  # as in another process
+    after = listing.file_stamps(entries)
+    assert after[0] == before[0] and after[1].content != before[1].content
+    with pytest.raises(listing.ListingError, match="s3://bucket/none"):
+        listing.read_listing("s3://bucket/none")
