@@ -38,11 +38,11 @@ def order(length: int, devices: int) -> np.ndarray:
 
 
 def in_parts(tokens: jax.Array) -> jax.Array:
-    """[B, L] -> [B, L'] in the order of `order`, padded behind to a length that divides."""
+    """[B, L, ...] -> [B, L', ...] as `order` says, with zeros behind where L does not divide."""
     devices = current().context
     if devices == 1:
         return tokens
-    tokens = jnp.pad(tokens, ((0, 0), (0, -tokens.shape[1] % (2 * devices))))
+    tokens = _padded(tokens, 2 * devices)
     return tokens[:, order(tokens.shape[1], devices)]
 
 
@@ -93,9 +93,7 @@ def spread(entries: jax.Array) -> jax.Array:
     run, (rows, count) = current(), entries.shape[:2]
     if run.context == 1:
         return entries.reshape(rows * count, *entries.shape[2:])
-    widths = [(0, 0), (0, -count % run.context), *[(0, 0)] * (entries.ndim - 2)]
-    padded = jnp.pad(entries, widths)
-    flat = padded.reshape(-1, *entries.shape[2:])
+    flat = _padded(entries, run.context).reshape(-1, *entries.shape[2:])
     place = NamedSharding(run.mesh, run.spec(("frames",), flat.shape[:1]))
     return jax.lax.with_sharding_constraint(flat, place)
 
@@ -106,3 +104,9 @@ def collected(entries: jax.Array, rows: int, count: int) -> jax.Array:
     if run.context > 1:
         entries = jax.lax.with_sharding_constraint(entries, batch_sharding(run.mesh))
     return entries.reshape(rows, -1, *entries.shape[1:])[:, :count]
+
+
+def _padded(x: jax.Array, multiple: int) -> jax.Array:
+    """Zeros behind the second axis, up to a multiple."""
+    widths = [(0, 0), (0, -x.shape[1] % multiple), *[(0, 0)] * (x.ndim - 2)]
+    return jnp.pad(x, widths)

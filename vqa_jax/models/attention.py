@@ -24,7 +24,7 @@ PAD_POSITION = jnp.iinfo(jnp.int32).max  # position of a key that no real query 
 _LANES = 128  # of a TPU's vector registers: head width and blocks are multiples of it
 _MOST_BLOCK = 512  # rows or columns of one tile of scores: four tiles fit beside the operands
 _LONG = 16_384  # keys, above which XLA's path takes some queries at once
-_MOST_SCORES = 1 << 26  # that it then holds, 256 MB of float32
+_MOST_SCORES = 1 << 25  # that it then holds, 128 MB of float32
 _KERNEL_OF_PLATFORM = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
 
 

@@ -1,0 +1,147 @@
+"""Steps whose sequences lie over several devices are those of one device."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from tests.fixtures import micro_student
+from tests.fixtures.planned_step import context_mesh
+from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.devices import context, sharding
+from vqa_jax.devices.execution import Execution, executing
+from vqa_jax.models.functional import FunctionalStudent
+from vqa_jax.training import step as train_step
+from vqa_jax.weights import bundle
+
+STUDENT = FunctionalStudent(micro_student.CONFIG)
+TOLD = ("train/loss", "train/ce", "train/grad_norm", "train/update_norm", "train/level_acc")
+
+
+def _assert_same(found, expected):
+    """Losses, and the first moments, which after a step are gradients but for a factor."""
+    for row, wanted in zip(found[2], expected[2], strict=True):
+        for name in TOLD:
+            np.testing.assert_allclose(row[name], wanted[name], **TOLERANCES["sharded_loss"])
+    ours, theirs = (
+        bundle.flatten(optax.tree_utils.tree_get(run[1]["opt_state"], "mu"))
+        for run in (found, expected)
+    )
+    for name, moment in theirs.items():
+        np.testing.assert_allclose(
+            ours[name], moment, **TOLERANCES["student_gradient"], err_msg=name
+        )
+
+
+@pytest.fixture(scope="module")
+def single():
+    return micro_student.run(STUDENT, micro_student.step_config(), (1, 1, 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "devices", "changes"),
+    [
+        ((2, 2, 1), 2, {}),
+        pytest.param((1, 2, 1), 4, {"remat": "full"}, marks=pytest.mark.slow),
+        pytest.param((1, 2, 2), 2, {"remat": "attention"}, marks=pytest.mark.slow),
+        # 24 tokens over 16 chunks: padded.
+        pytest.param((1, 1, 1), 8, {"remat": "dots"}, marks=pytest.mark.slow),
+        pytest.param((2, 1, 1), 4, {"accumulate": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_sequences_over_devices_train_as_on_one(single, shape, devices, changes):
+    config = micro_student.step_config(**changes)
+    found = micro_student.run(STUDENT, config, shape, 1, devices)
+    _assert_same(found, single)
+    # Weights lie over these devices, too: none is held twice.
+    query = found[1]["params"]["llm"]["layers"]["wq"]
+    held = query.addressable_shards[0].data.size
+    assert held * shape[1] * shape[2] * devices == query.size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["severity", "lora", "qk_norm"])
+def test_other_parts_of_students_train_as_on_one_device(monkeypatch, kind):
+    classes = {"severity": np.arange(16, dtype=np.int32).reshape(8, 2) % 3}
+    given = micro_student.batch
+    monkeypatch.setattr(micro_student, "batch", lambda *step: given(*step) | classes)
+    cfg = micro_student.CONFIG
+    changes = {
+        "severity": {"num_severity_classes": 3},
+        "lora": {"llm": dataclasses.replace(cfg.llm, lora_rank=4)},
+        "qk_norm": {"llm": dataclasses.replace(cfg.llm, qk_norm=True, tie_embeddings=True)},
+    }[kind]
+    student = FunctionalStudent(dataclasses.replace(cfg, **changes))
+    config = micro_student.step_config(severity_weight=0.3 * (kind == "severity"))
+    expected = micro_student.run(student, config, (1, 1, 1), 1)
+    _assert_same(micro_student.run(student, config, (1, 2, 1), 1, 4), expected)
+
+
+def test_no_device_holds_a_whole_sequence_but_keys_and_values():
+    mesh = context_mesh((1, 2, 1), 4)
+    config = micro_student.step_config(remat="full")
+    step = train_step.make_train_step(STUDENT, config, mesh)
+    place = sharding.batch_sharding(mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=place)
+        for name, value in micro_student.batch(0, 2).items()
+    }
+    state = train_step.abstract_state(STUDENT, config, mesh)
+    text = step.lower(state, batch).compile().as_text()
+    llm, length = STUDENT.cfg.llm, micro_student.LENGTH
+    assert f"f32[1,{length},{llm.num_kv_heads},{llm.head_dim}]" in text
+    assert f"f32[1,{length // 4},{llm.embed_dim}]" in text
+    for whole in (f"f32[1,{length},{llm.embed_dim}]", f"f32[{length},{llm.mlp_dim}]"):
+        assert whole not in text
+
+
+def test_caches_are_not_made_of_parts():
+    run = Execution(context_mesh((1, 1, 1), 2))
+    embeds = jax.ShapeDtypeStruct((1, 8, micro_student.CONFIG.embed_dim), np.float32)
+    positions = jax.ShapeDtypeStruct((1, 8), np.int32)
+
+    def cached(params, *inputs):
+        with executing(run):
+            return STUDENT.bind(params).llm.hidden(*inputs)
+
+    with pytest.raises(context.ContextError, match="leave context at 1"):
+        jax.eval_shape(cached, STUDENT.abstract(), embeds, positions)
+
+
+LENGTH, FRAMES, MOTION = 32_768, 255, 10
+
+
+def _long_student():
+    """A decoder narrow enough for 32,768 tokens by XLA, behind a tower of 64 tokens a frame."""
+    cfg = micro_student.CONFIG
+    vision = dataclasses.replace(cfg.vision, image_size=64, patch_size=4, num_heads=1, num_layers=1)
+    llm = dataclasses.replace(cfg.llm, num_heads=2, num_kv_heads=1)
+    return FunctionalStudent(dataclasses.replace(cfg, vision=vision, llm=llm))
+
+
+def _long_batch():
+    """A pair of 255 frames each, laid out as `prompt.layout` does."""
+    rng = np.random.default_rng(7)
+    bank = FRAMES * 64 + 1 + MOTION
+    text = rng.integers(0, 64, LENGTH - 2 * bank)
+    visual = -1 - np.arange(2 * bank)
+    tokens = np.concatenate([text[:30], visual[:bank], text[30:40], visual[bank:], text[40:]])
+    batch = micro_student.batch(0, 1)
+    return batch | {
+        "frames": rng.integers(0, 256, (1, 2, FRAMES, 64, 64, 3), dtype=np.uint8),
+        "frame_mask": np.ones((1, 2, FRAMES), np.float32),
+        "motion": rng.normal(size=(1, 2, MOTION, 8)).astype(np.float32),
+        "tokens": tokens[None].astype(np.int32),
+        "answer_pos": np.arange(LENGTH - 6, LENGTH - 3, dtype=np.int32)[None],
+    }
+
+
+@pytest.mark.slow
+def test_32768_tokens_on_four_devices_have_the_gradients_of_one(monkeypatch):
+    student, batch = _long_student(), _long_batch()
+    monkeypatch.setattr(micro_student, "batch", lambda _: batch)
+    config = micro_student.step_config(remat="full")
+    expected = micro_student.run(student, config, (1, 1, 1), 1)
+    _assert_same(micro_student.run(student, config, (1, 1, 1), 1, 4), expected)
