@@ -150,7 +150,8 @@ def ring_groups(mesh: Mesh, axis: str) -> list[list[list[int]] | None]:
 def partition(
     names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: Rules = LOGICAL_RULES
 ) -> PartitionSpec:
-    """Mesh axes of one array; an axis that does not divide evenly stays whole, or along CONTEXT."""
+    """Mesh axes of one array; an axis that does not divide evenly stays whole (along CONTEXT alone
+    where it then divides)."""
     axes: list[str | tuple[str, ...] | None] = []
     for name, size in zip(names, shape, strict=True):
         parts = tuple(a for a in axes_of(rules[name] if name else None) if a in mesh.shape)

@@ -250,9 +250,9 @@ class Student(nnx.Module):
         visual = self.visual_tokens(tower, videos, num_frames)
         return visual.reshape(len(motion), -1, visual.shape[-1])
 
-    def _severity(self, tower, frame_mask):
-        """Severity logits of all videos; frame_mask [B, n, F]."""
-        B, videos, F = frame_mask.shape
+    def _severity(self, tower, size, frame_mask):
+        """Severity logits of all videos, size (B, n, F); frame_mask: of that size, or None."""
+        B, videos, F = size
         means = context.collected(tower.astype(jnp.float32).mean(-2), B * videos, F)
         return self.severity_logits(means.reshape(B, videos, F, -1), frame_mask)
 
@@ -308,7 +308,7 @@ class Student(nnx.Module):
         logits = self.llm.logits(answers).reshape(G * count, T, -1)
         severity = None
         if self.cfg.num_severity_classes:
-            videos = self._severity(tower, frame_mask)
+            videos = self._severity(tower, frames.shape[:3], frame_mask)
             first = jnp.broadcast_to(videos[:, :1], videos[:, 1:].shape)
             severity = jnp.stack([first, videos[:, 1:]], axis=2)
             severity = severity.reshape(G * count, 2, -1)
@@ -336,7 +336,7 @@ class Student(nnx.Module):
         answers = _at(hidden, answer_pos)
         severity = None
         if self.cfg.num_severity_classes:
-            severity = self._severity(tower, frame_mask)
+            severity = self._severity(tower, frames.shape[:3], frame_mask)
         return StudentOutput(self.llm.logits(answers), severity)
 
     def __call__(
