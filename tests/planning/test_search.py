@@ -66,7 +66,7 @@ def test_devices_that_share_sequences_are_taken_as_given(found):
         for all_of_them, mesh in ((found, (1, 8, 1)), (shared, (1, 4, 1)))
     )
     # As many devices, and each has twice the rows, but half of their tokens.
-    assert half.memory == pytest.approx(alone.memory)
+    assert half.memory == pytest.approx(alone.memory, rel=0.05)
     assert half.seconds["arithmetic"] == alone.seconds["arithmetic"]
     assert half.seconds["interconnect"] > alone.seconds["interconnect"]
     assert not list(dataclasses.replace(_search(CHIPS["v5e"]), context=3)._meshes())

@@ -1,13 +1,18 @@
 """Steps whose sequences lie over several devices are those of one device."""
 
 import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import optax
 import pytest
 
-from tests.fixtures import micro_student
+from tests.fixtures import long_step, micro_student
 from tests.fixtures.planned_step import context_mesh
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.devices import context, sharding
@@ -63,10 +68,12 @@ def test_sequences_over_devices_train_as_on_one(single, shape, devices, changes)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["severity", "lora", "qk_norm"])
-def test_other_parts_of_students_train_as_on_one_device(monkeypatch, kind):
+def test_other_parts_of_students_train_as_on_one_device(kind):
     classes = {"severity": np.arange(16, dtype=np.int32).reshape(8, 2) % 3}
-    given = micro_student.batch
-    monkeypatch.setattr(micro_student, "batch", lambda *step: given(*step) | classes)
+
+    def batch(step):
+        return micro_student.batch(step) | classes
+
     cfg = micro_student.CONFIG
     changes = {
         "severity": {"num_severity_classes": 3},
@@ -75,8 +82,8 @@ def test_other_parts_of_students_train_as_on_one_device(monkeypatch, kind):
     }[kind]
     student = FunctionalStudent(dataclasses.replace(cfg, **changes))
     config = micro_student.step_config(severity_weight=0.3 * (kind == "severity"))
-    expected = micro_student.run(student, config, (1, 1, 1), 1)
-    _assert_same(micro_student.run(student, config, (1, 2, 1), 1, 4), expected)
+    expected = micro_student.run(student, config, (1, 1, 1), 1, given=batch)
+    _assert_same(micro_student.run(student, config, (1, 2, 1), 1, 4, batch), expected)
 
 
 def test_no_device_holds_a_whole_sequence_but_keys_and_values():
@@ -110,39 +117,19 @@ def test_caches_are_not_made_of_parts():
         jax.eval_shape(cached, STUDENT.abstract(), embeds, positions)
 
 
-LENGTH, FRAMES, MOTION = 32_768, 255, 10
-
-
-def _long_student():
-    """A decoder of one head, whose scores of 32,768 tokens take a CPU a minute, behind a tower of
-    64 tokens a frame."""
-    cfg = micro_student.CONFIG
-    vision = dataclasses.replace(cfg.vision, image_size=64, patch_size=4, num_heads=1, num_layers=1)
-    llm = dataclasses.replace(cfg.llm, num_heads=1, num_kv_heads=1)
-    return FunctionalStudent(dataclasses.replace(cfg, vision=vision, llm=llm))
-
-
-def _long_batch():
-    """A pair of 255 frames each, laid out as `prompt.layout` does."""
-    rng = np.random.default_rng(7)
-    bank = FRAMES * 64 + 1 + MOTION
-    text = rng.integers(0, 64, LENGTH - 2 * bank)
-    visual = -1 - np.arange(2 * bank)
-    tokens = np.concatenate([text[:30], visual[:bank], text[30:40], visual[bank:], text[40:]])
-    batch = micro_student.batch(0, 1)
-    return batch | {
-        "frames": rng.integers(0, 256, (1, 2, FRAMES, 64, 64, 3), dtype=np.uint8),
-        "frame_mask": np.ones((1, 2, FRAMES), np.float32),
-        "motion": rng.normal(size=(1, 2, MOTION, 8)).astype(np.float32),
-        "tokens": tokens[None].astype(np.int32),
-        "answer_pos": np.arange(LENGTH - 6, LENGTH - 3, dtype=np.int32)[None],
-    }
-
-
 @pytest.mark.slow
-def test_32768_tokens_on_four_devices_have_the_gradients_of_one(monkeypatch):
-    student, batch = _long_student(), _long_batch()
-    monkeypatch.setattr(micro_student, "batch", lambda _: batch)
-    config = micro_student.step_config()
-    expected = micro_student.run(student, config, (1, 1, 1), 1)
-    _assert_same(micro_student.run(student, config, (1, 1, 1), 1, 4), expected)
+def test_32768_tokens_on_four_devices_have_the_gradients_of_one():
+    # A program of its own: the flags of tests compile cheaply, and what they compile is too slow.
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fixtures.long_step"],
+        cwd=pathlib.Path(__file__).resolve().parents[2],
+        env={**os.environ, "XLA_FLAGS": long_step.FLAGS},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    np.testing.assert_allclose(*found["losses"], **TOLERANCES["sharded_loss"])
+    assert len(found["gradients"]) == len(bundle.flatten(long_step.STUDENT.abstract()))
+    for name, difference in found["gradients"].items():
+        assert difference <= TOLERANCES["long_gradient"]["atol"], name
