@@ -44,6 +44,8 @@ def test_training_settings_come_back_from_plain_values(config):
         (RelabelConfig, {"labels": "people"}, "labels"),
         (RelabelConfig, {"misordered_pools": ({"name": "a"},)}, "misordered_pools"),
         (RelabelConfig, {"xi": -1.0}, "xi"),
+        (TrainConfig, {"context": 0}, "context 0"),
+        (TrainConfig, {"context": 2, "input": InputConfig(group_size=4)}, "group_size 4"),
         (ScoreConfig, {"protocol": "mean"}, "protocol"),
         (ScoreConfig, {"epsilon": 0.1, "both_orders": True}, "choose one"),
     ],

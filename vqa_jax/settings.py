@@ -306,6 +306,9 @@ class TrainConfig:
       token_dropout: share of a frozen tower's numbers that a step leaves out, video by video; see
         `training.token_dropout`. 0: none.
       mesh: sizes of data, fsdp, tensor; -1 takes what is left.
+      context: devices that share each sequence, for long videos, see `devices.context`; sequences
+        are padded to a multiple of twice as many tokens. The mesh has that axis besides its three,
+        1: none. Groups of pairs (`input.group_size`) and scoring are not split so.
       log_every: steps between metric rows.
       checkpoint_every: steps between checkpoints.
       keep_best, keep_every: see `checkpoint.Checkpointer`; the best are those of lowest held-out
@@ -323,6 +326,7 @@ class TrainConfig:
     init_from: str = ""
     severity_weight: float = 0.3
     mesh: tuple[int, int, int] = (-1, 1, 1)
+    context: int = 1
     log_every: int = 20
     checkpoint_every: int = 100
     seed: int = 0
@@ -346,6 +350,11 @@ class TrainConfig:
             raise SettingsError(
                 f"accumulate {self.accumulate} does not divide the {self.input.num_groups} rows of"
                 " a batch (batch_size / group_size)"
+            )
+        if self.context < 1 or (self.context > 1 and self.input.group_size > 1):
+            raise SettingsError(
+                f"context {self.context}: it starts at 1, and pairs that share a video (group_size"
+                f" {self.input.group_size}) are not split over devices"
             )
         if not 0 <= self.token_dropout < 1:
             raise SettingsError(f"token_dropout {self.token_dropout} is not in [0, 1)")

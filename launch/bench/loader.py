@@ -84,7 +84,8 @@ def _loader(data: str, train: TrainConfig, spec: bundle.StudentSpec, steps: int)
     batches = input_pipeline.training_batches(
         corpus, train.input, geometry, spec.severity_simulators, spec.preprocess.max_clips
     )
-    found = input_pipeline.device_batches(batches, sharding.make_mesh(train.mesh))
+    mesh = sharding.make_mesh(train.mesh, context=train.context)
+    found = input_pipeline.device_batches(batches, mesh)
     for _ in range(_WARM):
         next(found)
     start = time.perf_counter()

@@ -39,7 +39,7 @@ def train(packed: Packed, out: str, seconds: float) -> dict[str, Any]:
     geometry = PromptGeometry(
         bundle.make_tokenizer(spec), spec.student.tokens_per_frame, config.input.answer
     )
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(config.mesh, context=config.context)
     step_config = step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index)
     step = step_lib.make_train_step(student, step_config, mesh)
     state = _start(packed, student, step_config, mesh)

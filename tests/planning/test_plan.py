@@ -1,11 +1,13 @@
 """The plan tool on pretended devices: shapes, memory, FLOPs, and what the command says."""
 
+import dataclasses
 import json
 
 import jax
 import pytest
 
-from tests.fixtures.planned_step import SPEC, big_spec, micro_spec
+from tests.fixtures import tiny_corpus
+from tests.fixtures.planned_step import SPEC, big_spec, context_mesh, micro_spec
 from tests.fixtures.planned_step import config as config_of
 from tests.fixtures.planned_step import mesh as mesh_of
 from vqa_jax.devices.topology import CHIPS, Topology
@@ -13,6 +15,7 @@ from vqa_jax.models import flops
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.planning import plan, shapes
 from vqa_jax.planning import text as plan_text
+from vqa_jax.settings import SettingsError
 
 
 @pytest.mark.slow  # what is smaller: a count of FLOPs and of bytes, in the files beside this one
@@ -71,3 +74,30 @@ def test_what_does_not_fit_is_read_from_the_compilers_message():
     )
     assert plan._needed_bytes(newer) == int(22.37 * 2**30)
     assert plan._needed_bytes("INTERNAL: something else") is None
+
+
+@pytest.mark.slow
+def test_bytes_of_a_device_fall_as_more_of_them_share_a_sequence():
+    spec, text, found = micro_spec(), shapes.prompt_size(SPEC), []
+    student = FunctionalStudent(spec.student)
+    for devices in (1, 2, 4):
+        mesh = context_mesh((1, 1, 1), devices)
+        chips = Topology(f"cpu:{devices}", (devices,), tuple(jax.devices()[:devices]), None)
+        shape = shapes.pair_shape(spec, text, 1, "level", 2048)
+        config = dataclasses.replace(config_of(text), remat="full")
+        found.append(plan.plan_training(student, config, spec, shape, chips, mesh))
+    memory = [one.memory for one in found]
+    for part in ("params", "optimizer", "temporaries", "total"):
+        sizes = [getattr(one, part) for one in memory]
+        assert sizes[0] > 1.5 * sizes[1] > 2 * sizes[2], (part, sizes)
+    assert found[0].model == found[2].model
+    assert found[2].executed == pytest.approx(found[0].executed, rel=0.05)
+    assert "(data, fsdp, tensor, context) = (1, 1, 1, 4)" in plan_text.render(
+        found[2:], chips, tuple(mesh.shape.values())
+    )
+
+
+def test_scoring_on_a_mesh_that_splits_sequences_is_refused():
+    settings = tiny_corpus.train_config(1, context=2)
+    with pytest.raises(SettingsError, match="--steps train"):
+        plan.plan_run(settings, SPEC, None, context_mesh((1, 1, 1), 2))

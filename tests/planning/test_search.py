@@ -56,6 +56,22 @@ def test_all_choices_divide_and_come_once(found):
     assert {c.mesh[0] % 2 for c in _choices_of_slices()} == {0}
 
 
+def test_devices_that_share_sequences_are_taken_as_given(found):
+    shared = dataclasses.replace(_search(CHIPS["v5e"]), context=2).estimates()
+    assert {c.choice.mesh for c in shared} == {(1, 4, 1), (2, 2, 1), (4, 1, 1), (1, 2, 2)} | {
+        *((2, 1, 2), (1, 1, 4))
+    }
+    alone, half = (
+        next(e for e in all_of_them if e.choice == search.Choice(mesh, "none", 1))
+        for all_of_them, mesh in ((found, (1, 8, 1)), (shared, (1, 4, 1)))
+    )
+    # As many devices, and each has twice the rows, but half of their tokens.
+    assert half.memory == pytest.approx(alone.memory, rel=0.05)
+    assert half.seconds["arithmetic"] == alone.seconds["arithmetic"]
+    assert half.seconds["interconnect"] > alone.seconds["interconnect"]
+    assert not list(dataclasses.replace(_search(CHIPS["v5e"]), context=3)._meshes())
+
+
 def _choices_of_slices():
     wanted = _search(CHIPS["v5e"], slices=2)
     return [c for sizes in wanted._meshes() for c in wanted._choices(sizes)]

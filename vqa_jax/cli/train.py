@@ -171,7 +171,7 @@ def _plan(args: argparse.Namespace) -> command.Result:
     with command.told_as_settings():
         if args.mesh or args.steps != "score":
             sizes = [int(size) for size in args.mesh.split(",")] if args.mesh else settings.mesh
-            mesh = sharding.make_mesh(sizes, chips.devices)
+            mesh = sharding.make_mesh(sizes, chips.devices, settings.context)
         else:
             mesh = plan.scoring_mesh(spec, chips, args.dtype)
         asked = args.steps, args.pairs, args.tokens, args.dtype

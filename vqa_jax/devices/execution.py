@@ -25,12 +25,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vqa_jax.devices.sharding import (
     BATCH_AXES,
+    CONTEXT,
     GATHERED,
     LOGICAL_RULES,
     Rules,
+    axes_of,
     batch_sharding,
     partition,
     ring_groups,
+    split_axes,
 )
 from vqa_jax.settings import ATTENTION_KINDS
 
@@ -94,6 +97,11 @@ class Execution:
     def ways(self) -> int:
         """Devices that split the rows of a batch."""
         return self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
+
+    @property
+    def context(self) -> int:
+        """Devices that share each row, see `devices.context`."""
+        return self.mesh.shape.get(CONTEXT, 1) if self.mesh else 1
 
     @property
     def devices(self) -> tuple[jax.Device, ...]:
@@ -199,13 +207,18 @@ def _is_single() -> bool:
 
 
 def _gather(value: jax.Array, names: Sequence[str | None], spec: PartitionSpec) -> jax.Array:
-    """The whole of a parameter along the axes that also split the batch, and those of a low rank.
+    """The whole of a parameter along the axes that also split activations, and those of a low rank.
 
     One torus axis at a time: over several at once, XLA for TPU turns the gradient's reduce-scatter
     into an all-reduce of the whole gradient.
     """
-    for axis, (name, mesh_axis) in enumerate(zip(names, spec, strict=True)):
-        if mesh_axis in BATCH_AXES or (mesh_axis and name in GATHERED):
+    parts = [
+        (axis, name, mesh_axis)
+        for axis, (name, entry) in enumerate(zip(names, spec, strict=True))
+        for mesh_axis in reversed(axes_of(entry))  # the last one splits what the first ones left
+    ]
+    for axis, name, mesh_axis in parts:
+        if mesh_axis in (*BATCH_AXES, CONTEXT) or name in GATHERED:
             for groups in ring_groups(current().mesh, mesh_axis):
                 value = jax.lax.all_gather(
                     value, mesh_axis, axis=axis, tiled=True, axis_index_groups=groups
@@ -220,6 +233,7 @@ def on_shards(
     arrays: Sequence[Any],
     in_specs: Sequence[PartitionSpec] | None = None,
     out_specs: Any = None,
+    first: str = "batch",
 ) -> Any:
     """Runs `fn(params, *arrays)` device by device.
 
@@ -228,9 +242,11 @@ def on_shards(
         over a split axis itself (`total`).
       params: parameters by name.
       names: logical axes of each parameter.
-      arrays: values (or tuples of values, or None) whose first axis is the batch.
+      arrays: values (or tuples of values, or None) whose first axis is the batch, or another that
+        `first` names.
       in_specs: of each of `arrays`; default: the first axis is split, the others are whole.
       out_specs: of the results; default as for `arrays`.
+      first: logical axis of the first axis.
 
     Returns:
       What `fn` returns. A batch that does not divide over the mesh is computed on every device.
@@ -238,7 +254,7 @@ def on_shards(
     if _is_single():
         return fn(params, *arrays)
     run = current()
-    rows = run.spec(("batch",), jax.tree.leaves(arrays)[0].shape[:1])
+    rows = run.spec((first,), jax.tree.leaves(arrays)[0].shape[:1])
     param_specs = {k: run.spec(names[k], v.shape) for k, v in params.items()}
 
     def local(params: dict[str, jax.Array], *arrays: Any) -> Any:
@@ -267,14 +283,15 @@ def lookup(table: jax.Array, names: Sequence[str | None], ids: jax.Array) -> jax
     """Rows of a table [V, D] sharded as `names` say: ids int32 [B, L] -> [B, L, D].
 
     The table stays where it is. Every device looks its columns of the group's tokens up, and the
-    group exchanges them: activations travel, not the table nor its gradient.
+    group exchanges them: activations travel, not the table nor its gradient. Where rows are shared
+    the result is in parts (`devices.context`), as `ids` are then taken to be.
     """
     if _is_single():
         return table[ids]
     run = current()
     vocab_axis, width_axis = run.spec(names, table.shape)
-    rows = run.spec(("batch",), ids.shape[:1])
-    exchanged = width_axis in BATCH_AXES and rows[0] is not None
+    rows = run.spec(("batch", "sequence"), ids.shape)
+    exchanged = bool(width_axis) and set(axes_of(width_axis)) <= set(split_axes(rows))
 
     def local(table: jax.Array, ids: jax.Array) -> jax.Array:
         if exchanged:

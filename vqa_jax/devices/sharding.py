@@ -1,7 +1,8 @@
 """Where arrays live: the mesh, and the rules from logical axes to mesh axes.
 
 Models name the axes of their parameters (vqa_jax/models/README.md); a table maps those to the mesh
-axes `data`, `fsdp` and `tensor`. The same code runs on one CPU, fake devices and a pod.
+axes `data`, `fsdp` and `tensor`, and `context` where sequences are split (`devices.context`). The
+same code runs on one CPU, fake devices and a pod.
 """
 
 from __future__ import annotations
@@ -21,24 +22,28 @@ from vqa_jax.errors import VqaError
 
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
+CONTEXT = "context"  # a mesh has it where devices share rows of a batch, each a part of its tokens
 
 Rules = Mapping[str, str | tuple[str, ...] | None]
 
 LOGICAL_RULES: Rules = MappingProxyType(
     {
         "batch": BATCH_AXES,
-        "embed": "fsdp",
+        "frames": (*BATCH_AXES, CONTEXT),
+        "sequence": CONTEXT,
+        "embed": ("fsdp", CONTEXT),
         "mlp": "tensor",
         "heads": "tensor",
         "kv_heads": "tensor",
         "vocab": "tensor",
-        "rank": "fsdp",
+        "rank": ("fsdp", CONTEXT),
         "rank_by_embed": "tensor",
         "head_dim": None,
         "layers": None,
     }
 )
 
+_ACTIVATIONS = ("batch", "frames", "sequence")  # axes that no parameter has
 _SPLIT = ("mlp", "heads", "kv_heads", "vocab")  # axes whose parts layers compute apart
 GATHERED = ("rank", "rank_by_embed")  # axes that layers want whole, whatever splits them
 
@@ -58,8 +63,8 @@ def changed_rules(changes: Sequence[tuple[str, str]]) -> Rules:
         splits what layers sum over devices, which is _SPLIT only, and key/value heads with heads.
     """
     for name, axis in changes:
-        if name not in LOGICAL_RULES or name == "batch" or axis not in ("", *MESH_AXES):
-            known = sorted(set(LOGICAL_RULES) - {"batch"})
+        known = sorted(LOGICAL_RULES.keys() - set(_ACTIVATIONS))
+        if name not in known or axis not in ("", *MESH_AXES):
             raise ValueError(f"sharding {name}={axis!r}: {known} go to {MESH_AXES} or ''")
         if axis == "tensor" and name not in _SPLIT:
             raise ValueError(f"sharding {name}={axis!r}: only {_SPLIT} are split over tensor")
@@ -69,27 +74,30 @@ def changed_rules(changes: Sequence[tuple[str, str]]) -> Rules:
     return MappingProxyType(rules)
 
 
-def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mesh:
-    """Mesh over `devices` (default: all) with axes MESH_AXES.
+def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None, context: int = 1) -> Mesh:
+    """Mesh over `devices` (default: all) with axes MESH_AXES, and CONTEXT where it is split.
 
     Where the devices are several slices of TPUs, which a slower network connects, `data` goes over
     the slices first: along it nothing travels but sums of gradient shards, once a step.
 
     Args:
       shape: sizes of data, fsdp and tensor; one of them may be -1 and takes what is left.
+      devices: which.
+      context: devices, neighbours, that share each sequence.
 
     Raises:
       ValueError: the sizes do not multiply to the number of devices, or `data` is no multiple of
         the number of slices.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = list(shape)
+    sizes = [*shape, context] if context > 1 else list(shape)
     if sizes.count(-1) == 1:
         known = math.prod(s for s in sizes if s != -1)
         sizes[sizes.index(-1)] = len(devices) // known
     if math.prod(sizes) != len(devices):
+        shared = f" with sequences over {context}" if context > 1 else ""
         raise ValueError(
-            f"mesh {tuple(shape)} needs {math.prod(sizes)} devices, not {len(devices)}"
+            f"mesh {tuple(shape)}{shared} needs {math.prod(sizes)} devices, not {len(devices)}"
         )
     slices: dict[int, list[Any]] = {}
     for device in devices:
@@ -106,7 +114,7 @@ def make_mesh(shape: Sequence[int], devices: Sequence[Any] | None = None) -> Mes
         mesh_utils.create_device_mesh(sizes, slices[index], allow_split_physical_axes=True)
         for index in sorted(slices)
     ]
-    return Mesh(np.concatenate(grids), MESH_AXES)
+    return Mesh(np.concatenate(grids), (*MESH_AXES, CONTEXT)[: len(sizes)])
 
 
 def ring_groups(mesh: Mesh, axis: str) -> list[list[list[int]] | None]:
@@ -142,14 +150,28 @@ def ring_groups(mesh: Mesh, axis: str) -> list[list[list[int]] | None]:
 def partition(
     names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: Rules = LOGICAL_RULES
 ) -> PartitionSpec:
-    """Mesh axes of one array; an axis that does not divide evenly stays whole."""
+    """Mesh axes of one array; an axis that does not divide evenly stays whole (along CONTEXT alone
+    where it then divides)."""
     axes: list[str | tuple[str, ...] | None] = []
     for name, size in zip(names, shape, strict=True):
-        axis = rules[name] if name else None
-        parts = (axis,) if isinstance(axis, str) else axis or ()
+        parts = tuple(a for a in axes_of(rules[name] if name else None) if a in mesh.shape)
+        if size % math.prod(mesh.shape[a] for a in parts):
+            parts = tuple(a for a in parts if a != CONTEXT)
         fits = size % math.prod(mesh.shape[a] for a in parts) == 0
-        axes.append(axis if fits and axis not in axes else None)
+        if not fits or not set(parts).isdisjoint(split_axes(axes)):
+            parts = ()
+        axes.append(parts if len(parts) > 1 else next(iter(parts), None))
     return PartitionSpec(*axes)
+
+
+def axes_of(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Mesh axes that an entry of a PartitionSpec, or of the rules, names."""
+    return (entry,) if isinstance(entry, str) else entry or ()
+
+
+def split_axes(spec: Sequence[str | tuple[str, ...] | None]) -> tuple[str, ...]:
+    """All mesh axes that a PartitionSpec names."""
+    return tuple(axis for entry in spec for axis in axes_of(entry))
 
 
 def state_shardings(state: nnx.State, mesh: Mesh, rules: Rules = LOGICAL_RULES) -> Any:
@@ -199,8 +221,8 @@ def check_replication(
 ) -> None:
     """Refuses a state of which devices hold much more than their share.
 
-    A device's fair share is the state over the fsdp and tensor axes; copies along `data` are what
-    that axis is for.
+    A device's fair share is the state over the fsdp, tensor and context axes; copies along `data`
+    are what that axis is for.
 
     Args:
       state: arrays or ShapeDtypeStructs with shardings.
@@ -211,7 +233,7 @@ def check_replication(
     Raises:
       ReplicationError: names the leaves with the largest excess.
     """
-    ways = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    ways = mesh.shape["fsdp"] * mesh.shape["tensor"] * mesh.shape.get(CONTEXT, 1)
     excess, fair = {}, 0.0
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         share = leaf.dtype.itemsize * math.prod(leaf.shape) / ways

@@ -16,12 +16,15 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-from vqa_jax.devices import execution
+from vqa_jax.devices import context, execution
+from vqa_jax.devices.sharding import CONTEXT
 
 PAD_POSITION = jnp.iinfo(jnp.int32).max  # position of a key that no real query may see
 
 _LANES = 128  # of a TPU's vector registers: head width and blocks are multiples of it
 _MOST_BLOCK = 512  # rows or columns of one tile of scores: four tiles fit beside the operands
+_LONG = 16_384  # keys, above which XLA's path takes some queries at once
+_MOST_SCORES = 1 << 25  # that it then holds, 128 MB of float32
 _KERNEL_OF_PLATFORM = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
 
 
@@ -33,11 +36,18 @@ class Causal(NamedTuple):
     queries' own are the prefix: a padded one of them carries PAD_POSITION, every other one comes
     before all queries. Kernels rely on this; XLA's path compares the positions themselves.
 
-    query_positions: int32 [B, L]; key_positions: int32 [B, S], S >= L.
+    query_positions: int32 [B, L]; key_positions: int32 [B, S], S >= L. parts: of a sequence of
+    which the queries are this device's one and the keys the whole (`devices.context`), S = parts L.
     """
 
     query_positions: jax.Array
     key_positions: jax.Array
+    parts: int = 1
+
+    @property
+    def seen(self) -> jax.Array:
+        """bool [B, L, S]."""
+        return causal_mask(self.query_positions, self.key_positions)
 
 
 class SharedPrefix(NamedTuple):
@@ -146,7 +156,7 @@ def cudnn_attention(
             B, mask.count, jnp.int32
         )
     elif mask is not None:
-        mask = causal_mask(*mask) if isinstance(mask, Causal) else jnp.asarray(mask)[None]
+        mask = mask.seen if isinstance(mask, Causal) else jnp.asarray(mask)[None]
         seen["mask"] = _even(_even(mask, 1), 2)[:, None]
     out = jax.nn.dot_product_attention(query, key, value, implementation="cudnn", **seen)
     return out[:, :L]
@@ -161,11 +171,13 @@ def _even(x: jax.Array, axis: int) -> jax.Array:
 def xla_attention(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask = None
 ) -> jax.Array:
-    """`attention` in plain XLA: stores all scores."""
+    """`attention` in plain XLA: stores all scores, of long sequences those of some queries."""
     B, L, Q, E = query.shape
     G = key.shape[2]
+    if isinstance(mask, Causal) and key.shape[1] > _LONG:
+        return _some_queries_at_once(query, key, value, mask)
     if isinstance(mask, Causal):
-        mask = causal_mask(*mask)
+        mask = mask.seen
     elif isinstance(mask, Leading):
         mask = np.arange(key.shape[1]) < mask.count
     grouped = query.reshape(B, L, G, Q // G, E)
@@ -176,6 +188,23 @@ def xla_attention(
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
     return jnp.einsum("bgrls,bsge->blgre", weights, value).reshape(B, L, Q, E)
+
+
+def _some_queries_at_once(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: Causal
+) -> jax.Array:
+    """`xla_attention` that never holds more than _MOST_SCORES scores, nor keeps them."""
+    B, _, Q, _ = query.shape
+
+    @jax.checkpoint
+    def one(part: tuple[jax.Array, jax.Array]) -> jax.Array:
+        query, positions = part
+        seen = causal_mask(positions[:, None], mask.key_positions)
+        return xla_attention(query[:, None], key, value, seen)[:, 0]
+
+    queries = query.swapaxes(0, 1), mask.query_positions.swapaxes(0, 1)
+    rows = max(1, _MOST_SCORES // (B * Q * key.shape[1]))
+    return jax.lax.map(one, queries, batch_size=rows).swapaxes(0, 1)
 
 
 def causal_mask(query_positions: jax.Array, key_positions: jax.Array) -> jax.Array:
@@ -214,8 +243,15 @@ def _pad(x: jax.Array, length: int, width: int) -> jax.Array:
 def _static_mask(mask: Mask, L: int, S: int, rows: int, columns: int) -> masks.Mask:
     """The part of the mask that is known while compiling, padded to whole blocks.
 
+    Of a sequence in parts it holds all queries, device by device.
     Padded queries see what a real one may, since a softmax over nothing is undefined.
     """
+    if isinstance(mask, Causal) and mask.parts > 1:
+        by_device = context.order(S, mask.parts).reshape(mask.parts, L)
+        causal = masks.CausalMask((mask.parts * rows, columns))
+        causal.q_sequence = np.pad(by_device, ((0, 0), (0, rows - L)), mode="edge").ravel()
+        causal.q_sequence = causal.q_sequence.astype(np.int32)
+        return causal
     if isinstance(mask, Causal):
         # Queries are the last L of the S keys; padding comes after both.
         return masks.CausalMask((rows, columns), offset=S - L)
@@ -237,6 +273,7 @@ def splash_attention(
     (_, L, Q, E), S = query.shape, key.shape[1]
     (rows, block_q), (columns, block_kv) = block_sizes(L), block_sizes(S)
     width = -(-E // _LANES) * _LANES
+    parts = mask.parts if isinstance(mask, Causal) else 1
     kernel = splash.make_splash_mha(
         masks.MultiHeadMask([_static_mask(mask, L, S, rows, columns)] * Q),
         block_sizes=splash.BlockSizes(
@@ -248,13 +285,15 @@ def splash_attention(
             use_fused_bwd_kernel=True,
         ),
         head_shards=1,
-        q_seq_shards=1,
+        q_seq_shards=parts,
         residual_checkpoint_name=execution.ATTENTION_OUTPUT,
         interpret=interpret,
     )
+    if parts > 1:
+        kernel = _own_part(kernel, parts)
     scaled = (query.astype(jnp.float32) * E**-0.5).astype(query.dtype)
     padded = (_pad(scaled, rows, width), _pad(key, columns, width), _pad(value, columns, width))
-    if isinstance(mask, Causal) and S > L:
+    if isinstance(mask, Causal) and S > L and parts == 1:
         # Padded keys of the prefix form a segment of their own, which no query belongs to.
         hidden = mask.key_positions == PAD_POSITION
         hidden = hidden & (jnp.arange(S) < S - L)
@@ -266,3 +305,25 @@ def splash_attention(
     else:
         out = jax.vmap(kernel)(*padded)
     return out.transpose(0, 2, 1, 3)[:, :L, :, :E]
+
+
+def _own_part(kernel: Any, parts: int) -> Any:
+    """The kernel for this device's queries, of one for those of all devices that share a row.
+
+    Which device it is becomes known when it runs: that only changes numbers that the kernel reads.
+    """
+    index = jax.lax.axis_index(CONTEXT)
+
+    def own(x: jax.Array, axis: int) -> jax.Array:
+        size = x.shape[axis] // parts
+        return jax.lax.dynamic_slice_in_dim(x, index * size, size, axis)
+
+    def info(known: Any) -> Any:
+        return known._replace(
+            data_next=own(known.data_next, 1),
+            block_mask=own(known.block_mask, 1),
+            q_sequence=own(known.q_sequence, 0),
+        )
+
+    infos, settings = kernel.tree_flatten()
+    return type(kernel).tree_unflatten(settings, [one and info(one) for one in infos])

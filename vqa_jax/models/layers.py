@@ -158,8 +158,8 @@ class Projector(nnx.Module):
         if skip:
             self.w_skip = param(rngs, zeros, (in_dim, embed_dim), ("embed", None), param_dtype)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., in_dim] -> [..., embed_dim], in the dtype of `x`."""
+    def __call__(self, x: jax.Array, first: str = "batch") -> jax.Array:
+        """[..., in_dim] -> [..., embed_dim], in the dtype of `x`; `first`: see `on_shards`."""
 
         def local(p, x):
             hidden = jax.nn.gelu(x @ p["w_in"] + p["b_in"], approximate=False)
@@ -167,4 +167,4 @@ class Projector(nnx.Module):
             skipped = x @ p["w_skip"] if "w_skip" in p else 0
             return out + p["b_out"] + skipped
 
-        return on_shards(local, stacked(self, x.dtype), axis_names(self), (x,))
+        return on_shards(local, stacked(self, x.dtype), axis_names(self), (x,), first=first)

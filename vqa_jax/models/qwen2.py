@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vqa_jax.devices import context
 from vqa_jax.devices.execution import current, lookup, on_shards, own_part, recomputed, total
 from vqa_jax.models import lora
 from vqa_jax.models.attention import PAD_POSITION, Causal, SharedPrefix, attention
@@ -165,7 +166,7 @@ def _heads(p, h, dense, cfg):
 
 
 def _layer(p, x, positions, key_positions, prefix, cfg, shared):
-    """One decoder layer on one device's rows and heads.
+    """One decoder layer on one device's rows and heads, and its part of their tokens.
 
     [B, L, D] -> ([B, L, D], keys and values with the prefix in front).
     """
@@ -176,9 +177,11 @@ def _layer(p, x, positions, key_positions, prefix, cfg, shared):
     if prefix is not None:
         key = jnp.concatenate([prefix[0], key], axis=1)
         value = jnp.concatenate([prefix[1], value], axis=1)
+    key, value = context.whole(key), context.whole(value)
     queries = query.shape[2]
     own_key, own_value = (_own_heads(heads, queries, cfg) for heads in (key, value))
-    mask = SharedPrefix(positions, *shared) if shared else Causal(positions, key_positions)
+    causal = Causal(positions, key_positions, current().context)
+    mask = SharedPrefix(positions, *shared) if shared else causal
     seen = attention(query, own_key, own_value, mask)
     x = x + total(dense("blqe,qed->bld", seen, "wo"), "heads", queries, cfg.num_heads)
     h = rms_norm(x, p["norm2_scale"], cfg.norm_eps)
@@ -232,16 +235,25 @@ class Qwen2(nnx.Module):
 
         Returns:
             (normed hidden states [B, L, D], cache or None).
+
+        Where devices share rows, tokens and positions are in the order of `devices.context`.
+
+        Raises:
+            ContextError: devices share rows, and there is a prefix or a cache.
         """
-        cfg, dtype = self.cfg, jnp.dtype(self.compute_dtype)
-        key_positions, prefix = positions, None
+        cfg, dtype, run = self.cfg, jnp.dtype(self.compute_dtype), current()
+        if run.context > 1 and (prefix_cache is not None or return_cache or shared):
+            raise context.ContextError(
+                "sequences with prefixes or caches are not split over devices: leave context at 1"
+            )
+        key_positions, prefix = context.in_order(positions), None
         if prefix_cache is not None:
             key_positions = jnp.concatenate([prefix_cache.positions, positions], axis=1)
             prefix = (prefix_cache.keys, prefix_cache.values)
         layer = functools.partial(_layer, cfg=cfg, shared=shared)
         names = axis_names(self.layers, stacked=True)
-        run, B = current(), embeds.shape[0]
-        rows = run.spec(("batch",), (B,))
+        B, L = positions.shape
+        rows, sequences = run.spec(("batch",), (B,)), run.spec(("batch", "sequence"), (B, L))
         heads = run.spec(("batch", None, "kv_heads", None), (B, 1, cfg.num_kv_heads, 1))
 
         def body(carry, xs):
@@ -251,8 +263,8 @@ class Qwen2(nnx.Module):
                 p,
                 names,
                 (carry, positions, key_positions, layer_prefix),
-                (rows, rows, rows, heads),
-                (rows, heads),
+                (sequences, sequences, rows, heads),
+                (sequences, heads),
             )
             return carry, kv if return_cache else None
 
@@ -264,7 +276,7 @@ class Qwen2(nnx.Module):
             return rms_norm(x, p["norm_scale"], cfg.norm_eps)
 
         own, names = {"norm_scale": self.norm_scale[...]}, {"norm_scale": ("embed",)}
-        x = on_shards(norm, own, names, (x,))
+        x = on_shards(norm, own, names, (x,), (sequences,), sequences)
         return x, KVCache(*kv, key_positions) if return_cache else None
 
     def logits(self, hidden: jax.Array, token_ids: jax.Array | None = None) -> jax.Array:

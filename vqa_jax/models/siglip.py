@@ -156,7 +156,7 @@ class Siglip(nnx.Module):
             x = jnp.einsum("nhpwqc,pqcd->nhwd", patches, p["patch_kernel"])
             return x.reshape(len(x), grid * grid, -1) + p["patch_bias"] + p["position"]
 
-        x = on_shards(embed, stacked(self, dtype), axis_names(self), (frames,))
+        x = on_shards(embed, stacked(self, dtype), axis_names(self), (frames,), first="frames")
         count = x.shape[1]
         size = filled(count, dtype, cfg.head_dim)
         x = jnp.pad(x, ((0, 0), (0, size - count), (0, 0)))
@@ -165,7 +165,7 @@ class Siglip(nnx.Module):
         names = axis_names(self.layers, stacked=True)
 
         def body(carry, p):
-            return on_shards(layer, p, names, (carry,)), None
+            return on_shards(layer, p, names, (carry,), first="frames"), None
 
         body = recomputed(body)
         unroll = current().layers_a_step(cfg.unroll, cfg.num_layers)

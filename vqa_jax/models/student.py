@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vqa_jax.devices.execution import on_shards
+from vqa_jax.devices import context
+from vqa_jax.devices.execution import current, on_shards
 from vqa_jax.models import int8, lora, siglip
 from vqa_jax.models.cell_tower import CellTower, CellTowerConfig
 from vqa_jax.models.layers import Projector, fan_in, param, truncated_normal, zeros
@@ -98,9 +99,11 @@ def _at(hidden: jax.Array, positions: jax.Array) -> jax.Array:
     """Hidden states [B, L, D] at positions int32 [B, T]: [B, T, D]."""
 
     def local(_, hidden, positions):
-        return jnp.take_along_axis(hidden, positions[..., None], axis=1)
+        return context.taken(hidden, positions)
 
-    return on_shards(local, {}, {}, (hidden, positions))
+    rows = current().spec(("batch",), positions.shape[:1])
+    sequences = current().spec(("batch", "sequence"), hidden.shape[:2])
+    return on_shards(local, {}, {}, (hidden, positions), (sequences, rows), rows)
 
 
 class Student(nnx.Module):
@@ -146,23 +149,25 @@ class Student(nnx.Module):
 
     def pooled_tokens(self, tower: jax.Array) -> jax.Array:
         """Projects to the decoder's width and pools: [..., P0, W] -> [..., P, D]."""
-        vision, projected = self.cfg.vision, self.vision_projector(tower)
+        vision, projected = self.cfg.vision, self.vision_projector(tower, "frames")
         return (
             projected if vision.token_grid == vision.grid else bilinear_pool(projected, vision.grid)
         )
 
-    def visual_tokens(self, tower: jax.Array, motion: jax.Array) -> jax.Array:
+    def visual_tokens(self, tower: jax.Array, motion: jax.Array, num_frames: int) -> jax.Array:
         """A video's part of the bank (`prompt.Bank`) from its patch tokens and motion features.
 
         Args:
-            tower: [V, F, P0, W] from `tower_tokens`.
+            tower: [N, P0, W] from `tower_tokens` of all videos' frames (`context.spread`).
             motion: float32 [V, M, Dm].
+            num_frames: F, of each video.
 
         Returns:
             [V, F * P + 1 + M, D]: the frames' tokens, one newline, the motion tokens.
         """
-        V, D = tower.shape[0], self.cfg.embed_dim
-        frame_tokens = self.pooled_tokens(tower).reshape(V, -1, D)
+        V, D = motion.shape[0], self.cfg.embed_dim
+        frame_tokens = context.collected(self.pooled_tokens(tower), V, num_frames)
+        frame_tokens = frame_tokens.reshape(V, -1, D)
         newline = jnp.broadcast_to(self.newline[...].astype(frame_tokens.dtype), (V, 1, D))
         motion_tokens = self.motion_projector(
             (self.cfg.motion_scale * motion).astype(frame_tokens.dtype)
@@ -179,7 +184,8 @@ class Student(nnx.Module):
         Returns:
             [V, F * P + 1 + M, D]
         """
-        return self.visual_tokens(self.tower_tokens(frames), motion)
+        tower = self.tower_tokens(context.spread(frames))
+        return self.visual_tokens(tower, motion, frames.shape[1])
 
     def merge(self, tokens: jax.Array, visual: jax.Array) -> jax.Array:
         """Embeds text and puts visual tokens where `tokens` refers to them.
@@ -198,7 +204,10 @@ class Student(nnx.Module):
             return jnp.where(tokens[..., None] >= 0, text, found)
 
         text = self.llm.embed(jnp.maximum(tokens, 0))
-        return on_shards(local, {}, {}, (tokens, text, visual))
+        rows = current().spec(("batch",), tokens.shape[:1])
+        sequences = current().spec(("batch", "sequence"), tokens.shape)
+        arrays, specs = (tokens, text, visual), (sequences, sequences, rows)
+        return on_shards(local, {}, {}, arrays, specs, sequences)
 
     def hidden(
         self, embeds: jax.Array, positions: jax.Array, prefix_cache: KVCache | None = None
@@ -206,11 +215,13 @@ class Student(nnx.Module):
         """Decoder states and the cache of everything so far; see `Qwen2.hidden`."""
         return self.llm.hidden(embeds, positions, prefix_cache)
 
-    def severity_logits(self, tower: jax.Array, frame_mask: jax.Array | None = None) -> jax.Array:
+    def severity_logits(
+        self, frame_means: jax.Array, frame_mask: jax.Array | None = None
+    ) -> jax.Array:
         """The auxiliary head: a linear layer on the mean over real frames and their tokens.
 
         Args:
-            tower: [..., F, P0, W] from `tower_tokens`.
+            frame_means: float32 [..., F, W], means of each frame's tokens from `tower_tokens`.
             frame_mask: [..., F], 1 for real frames; None: all are.
 
         Returns:
@@ -221,7 +232,6 @@ class Student(nnx.Module):
         """
         if not self.cfg.num_severity_classes:
             raise ValueError("num_severity_classes is 0: this student has no auxiliary head")
-        frame_means = tower.astype(jnp.float32).mean(-2)
         if frame_mask is None:
             mean = frame_means.mean(-2)
         else:
@@ -230,24 +240,34 @@ class Student(nnx.Module):
         kernel = self.severity_kernel[...].astype(jnp.float32)
         return mean @ kernel + self.severity_bias[...].astype(jnp.float32)
 
-    def _states(self, tower, motion, tokens):
-        """Decoder states [B, L, D] of whole, uncached sequences."""
-        B, L = tokens.shape
-        visual = self.visual_tokens(
-            tower.reshape(-1, *tower.shape[2:]), motion.reshape(-1, *motion.shape[2:])
-        )
-        embeds = self.merge(tokens, visual.reshape(B, -1, visual.shape[-1]))
-        positions = jnp.broadcast_to(jnp.arange(L, dtype=jnp.int32), (B, L))
-        return self.llm.hidden(embeds, positions, return_cache=False)[0]
+    def _tower(self, frames):
+        """Tower tokens [N, P0, W] of all frames of [B, n, F, ...] (`context.spread`)."""
+        return self.tower_tokens(context.spread(frames.reshape(-1, *frames.shape[2:])))
 
-    def _suffix_states(self, tower, motion, prefix_tokens, prefix_len, tokens):
+    def _visual(self, tower, motion, num_frames):
+        """Banks [B, n * stride, D] of all n videos of each row, motion [B, n, M, Dm]."""
+        videos = motion.reshape(-1, *motion.shape[2:])
+        visual = self.visual_tokens(tower, videos, num_frames)
+        return visual.reshape(len(motion), -1, visual.shape[-1])
+
+    def _severity(self, tower, size, frame_mask):
+        """Severity logits of all videos, size (B, n, F); frame_mask: of that size, or None."""
+        B, videos, F = size
+        means = context.collected(tower.astype(jnp.float32).mean(-2), B * videos, F)
+        return self.severity_logits(means.reshape(B, videos, F, -1), frame_mask)
+
+    def _states(self, visual, tokens):
+        """Decoder states [B, L, D] of whole, uncached sequences (`context.in_parts`)."""
+        tokens = context.in_parts(tokens)
+        embeds = self.merge(tokens, visual)
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
+        return self.llm.hidden(embeds, context.in_parts(positions), return_cache=False)[0]
+
+    def _suffix_states(self, visual, prefix_tokens, prefix_len, tokens):
         """Decoder states [G, g * L2, D] of suffixes that share their row's prefix."""
         (G, count, length), size = tokens.shape, prefix_tokens.shape[1]
-        visual = self.visual_tokens(
-            tower.reshape(-1, *tower.shape[2:]), motion.reshape(-1, *motion.shape[2:])
-        )
         row = jnp.concatenate([prefix_tokens, tokens.reshape(G, -1)], axis=1)
-        embeds = self.merge(row, visual.reshape(G, -1, visual.shape[-1]))
+        embeds = self.merge(row, visual)
         steps = jnp.tile(jnp.arange(length, dtype=jnp.int32), count)
         after = prefix_len[:, None] + steps[None]
         positions = jnp.concatenate([prefix_positions(prefix_len, size), after], axis=1)
@@ -280,14 +300,15 @@ class Student(nnx.Module):
             Logits and severity of the B = G * g pairs.
         """
         (G, count, length), T = tokens.shape, answer_pos.shape[-1]
-        tower = self.tower_tokens(frames)
-        hidden = self._suffix_states(tower, motion, prefix_tokens, prefix_len, tokens)
+        tower = self._tower(frames)
+        visual = self._visual(tower, motion, frames.shape[2])
+        hidden = self._suffix_states(visual, prefix_tokens, prefix_len, tokens)
         starts = jnp.arange(count, dtype=jnp.int32)[:, None] * length
         answers = _at(hidden, (answer_pos + starts).reshape(G, -1))
         logits = self.llm.logits(answers).reshape(G * count, T, -1)
         severity = None
         if self.cfg.num_severity_classes:
-            videos = self.severity_logits(tower, frame_mask)
+            videos = self._severity(tower, frames.shape[:3], frame_mask)
             first = jnp.broadcast_to(videos[:, :1], videos[:, 1:].shape)
             severity = jnp.stack([first, videos[:, 1:]], axis=2)
             severity = severity.reshape(G * count, 2, -1)
@@ -310,12 +331,12 @@ class Student(nnx.Module):
             answer_pos: int32 [B, T], positions whose next-token logits are wanted.
             frame_mask: [B, 2, F], 1 for real frames; used by the auxiliary head only.
         """
-        tower = self.tower_tokens(frames)
-        hidden = self._states(tower, motion, tokens)
+        tower = self._tower(frames)
+        hidden = self._states(self._visual(tower, motion, frames.shape[2]), tokens)
         answers = _at(hidden, answer_pos)
         severity = None
         if self.cfg.num_severity_classes:
-            severity = self.severity_logits(tower, frame_mask)
+            severity = self._severity(tower, frames.shape[:3], frame_mask)
         return StudentOutput(self.llm.logits(answers), severity)
 
     def __call__(
@@ -344,7 +365,8 @@ class Student(nnx.Module):
         Returns:
             float32 [B, 5]
         """
-        hidden = self._states(self.tower_tokens(frames), motion, tokens)
+        visual = self._visual(self._tower(frames), motion, frames.shape[2])
+        hidden = self._states(visual, tokens)
         return self.llm.logits(_at(hidden, answer_pos), level_ids)[:, 0]
 
 

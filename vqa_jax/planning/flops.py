@@ -124,7 +124,8 @@ class _Counter:
         total = 0.0
         for equation in jaxpr.eqns:
             total += self.equation(equation, [read(v) for v in equation.invars], times)
-            if equation.primitive.name in ("convert_element_type", "copy"):
+            # A device's part of a mask, which it takes by its number, stands for all their parts.
+            if equation.primitive.name in ("convert_element_type", "copy", "dynamic_slice"):
                 values[equation.outvars[0]] = read(equation.invars[0])
         return total
 

@@ -36,7 +36,7 @@ from vqa_jax.planning import flops, hlo, roofline
 from vqa_jax.planning.shapes import PromptSize, abstract_batch, pair_shape, prompt_size, shard_bytes
 from vqa_jax.scoring import placement
 from vqa_jax.scoring import steps as scoring_steps
-from vqa_jax.settings import TrainConfig
+from vqa_jax.settings import SettingsError, TrainConfig
 from vqa_jax.training import optim
 from vqa_jax.training import step as train_step
 from vqa_jax.weights import bundle, rules
@@ -136,7 +136,12 @@ def plan_run(
 
     Raises:
       ValueError: `pairs` does not divide over the mesh, or `tokens` is too few.
+      SettingsError: scoring on a mesh that splits sequences.
     """
+    if steps != "train" and mesh.shape.get(parallel.CONTEXT, 1) > 1:
+        raise SettingsError(
+            "scoring does not split sequences over devices (train.context): plan --steps train"
+        )
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     batch = settings.input.batch_size
     asked = batch if pairs is None and batch % ways else None

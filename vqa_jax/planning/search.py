@@ -86,6 +86,7 @@ class Search:
       answer: "level" or "sentence".
       tokens: length to pad sequences to; None: as long as a pair of most frames is.
       topology: the chips, whose facts are known.
+      context: devices that share each sequence.
     """
 
     student: FunctionalStudent
@@ -96,6 +97,7 @@ class Search:
     answer: str
     tokens: int | None
     topology: Topology
+    context: int = 1
 
     @classmethod
     def of(
@@ -117,6 +119,7 @@ class Search:
             settings.input.answer,
             tokens,
             topology,
+            settings.context,
         )
 
     def best(self) -> Found:
@@ -141,21 +144,24 @@ class Search:
         by_remat = {remat: self._pair(remat) for remat in REMAT_POLICIES}
         found = []
         for sizes in meshes:
-            mesh = parallel.make_mesh(sizes, self.topology.devices)
+            mesh = parallel.make_mesh(sizes, self.topology.devices, self.context)
             state = step_lib.abstract_state(self.student, self.config, mesh)
             found += [self._estimate(c, by_remat[c.remat], state) for c in self._choices(sizes)]
         return ranked(found, self.topology.chip.memory)
 
     def compiled(self, choice: Choice) -> plan.StepPlan:
         """The plan of a choice."""
-        mesh = parallel.make_mesh(choice.mesh, self.topology.devices)
+        mesh = parallel.make_mesh(choice.mesh, self.topology.devices, self.context)
         config = dataclasses.replace(self.config, remat=choice.remat, accumulate=choice.accumulate)
         shape = pair_shape(self.spec, self.prompt, self.pairs, self.answer, self.tokens)
         return plan.plan_training(self.student, config, self.spec, shape, self.topology, mesh)
 
     def _meshes(self) -> Iterator[tuple[int, int, int]]:
         """Sizes over which the batch, the slices and the heads divide."""
-        devices, heads = len(self.topology.devices), self.student.cfg.llm.num_heads
+        devices, rest = divmod(len(self.topology.devices), self.context)
+        heads = self.student.cfg.llm.num_heads
+        if rest:
+            return
         for tensor in range(1, _MOST_TENSOR + 1):
             if devices % tensor or heads % tensor or self.pairs % (devices // tensor):
                 continue
@@ -184,6 +190,7 @@ class Search:
 
     def _estimate(self, choice: Choice, pair: _Pair, state: step_lib.TrainState) -> Estimate:
         chip, (data, fsdp, tensor) = self.topology.chip, choice.mesh
+        sharers = fsdp * self.context  # devices over which a weight's width lies
         trained, _ = optim.split(state["params"], self.config.trainable)
         rows = self.pairs // (data * fsdp)
         layers = self.student.cfg.llm.num_layers
@@ -192,19 +199,22 @@ class Search:
         memory = (
             shard_bytes(state)
             + shard_bytes(trained)  # gradients
-            + pair.saved * rows / choice.accumulate
+            + pair.saved * rows / choice.accumulate / self.context
             + 2 * _HALF * weights / tensor / layers
         )
         length = pair_shape(self.spec, self.prompt, 1, self.answer, self.tokens).tokens
         # A layer's weights are gathered for both passes of every part; gradients are scattered in
         # halves, and summed over `data` in full.
-        gathered = 2 * choice.accumulate * _HALF * weights / tensor * (fsdp - 1) / fsdp
-        scattered = choice.accumulate * _HALF * learnt / tensor * (fsdp - 1) / fsdp
+        gathered = 2 * choice.accumulate * _HALF * weights / tensor * (sharers - 1) / sharers
+        scattered = choice.accumulate * _HALF * learnt / tensor * (sharers - 1) / sharers
         summed = 2 * shard_bytes(trained) * (data - 1) / data
         passes = 4 + 2 * (choice.remat == "full")  # sums of a layer's outputs, two a pass
-        width = self.student.cfg.embed_dim
-        sums = passes * layers * rows * length * width * _HALF * 2 * (tensor - 1) / tensor
-        sent = ((gathered + scattered, fsdp), (summed, data), (sums, tensor))
+        cfg, passed = self.student.cfg.llm, passes / 2 * layers * rows * length * _HALF
+        sums = 2 * passed * cfg.embed_dim / self.context * 2 * (tensor - 1) / tensor
+        # Keys and values, or their gradients, once a pass.
+        shared = passed * 2 * cfg.num_kv_heads * cfg.head_dim * (self.context - 1) / self.context
+        weights_sent = gathered + scattered, sharers
+        sent = weights_sent, (summed, data), (sums, tensor), (shared, self.context)
         seconds = {
             "arithmetic": pair.executed * self.pairs / len(self.topology.devices) / chip.peak,
             "interconnect": sum(

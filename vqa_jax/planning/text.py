@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from vqa_jax.devices.sharding import CONTEXT, MESH_AXES
 from vqa_jax.devices.topology import Topology
 from vqa_jax.models.flops import FORMULA
 from vqa_jax.planning.plan import STAGE_PAIRS, StepPlan
@@ -61,10 +62,8 @@ def as_dict(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) 
 def render(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) -> str:
     """The plans as text, one block a step."""
     slices = f" in {topology.slices} slices" if topology.slices > 1 else ""
-    lines = [
-        f"{topology.name}: {topology.chips} chips{slices}, mesh (data, fsdp, tensor) = "
-        f"{tuple(mesh)}"
-    ]
+    axes = ", ".join((*MESH_AXES, CONTEXT)[: len(mesh)])
+    lines = [f"{topology.name}: {topology.chips} chips{slices}, mesh ({axes}) = {tuple(mesh)}"]
     if topology.chip:
         chip = topology.chip
         what = "chip" if chip.devices == 1 else f"device, of {chip.devices} on a chip"

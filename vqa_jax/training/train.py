@@ -31,7 +31,7 @@ from vqa_jax.weights import bundle
 
 # Where and how a run is computed and kept may change when it resumes; what it learns may not.
 _MAY_CHANGE = (
-    *("mesh", "sharding", "attention", "remat", "unroll", "accumulate"),
+    *("mesh", "context", "sharding", "attention", "remat", "unroll", "accumulate"),
     *("log_every", "checkpoint_every", "keep_best", "keep_every", "heldout_pairs"),
 )
 
@@ -175,7 +175,7 @@ def _opened(
         spec.student.tokens_per_frame,
         config.input.answer,
     )
-    mesh = parallel.make_mesh(config.mesh)
+    mesh = parallel.make_mesh(config.mesh, context=config.context)
     step_config = step_lib.StepConfig.of(config, geometry.level_ids, geometry.level_index)
     asked = None
     if config.heldout_pairs:
