@@ -16,6 +16,8 @@ import pytest
 from tests.fixtures import broken_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# As a person's shell has it: the tests' own devices are eight pretended ones.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 FIRST = ["build", "motion", "pairs", "verify", "train_1", "anchors_1", "evaluate_1"]
 # Six small clips, one simulator, four steps of training on tokens.
 CONFIG = """
@@ -46,6 +48,7 @@ def get_config(iteration="1"):
 def _stage(*arguments, **more):
     return subprocess.run(
         ["bash", str(ROOT / "launch" / "stage.sh"), *map(str, arguments)],
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         **more,
@@ -142,7 +145,9 @@ def test_a_small_listing_runs_to_the_end_also_after_a_kill(needs_environment, tm
     asked += ["--skip", "anchors_1,evaluate_1"]  # after four steps no student can judge
     command = ["bash", str(ROOT / "launch" / "stage.sh"), *map(str, asked)]
     with open(tmp_path / "killed.txt", "w", encoding="utf-8") as log:
-        running = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        running = subprocess.Popen(
+            command, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True
+        )
         while not (data / "motion.json").exists() and running.poll() is None:
             time.sleep(0.05)
         os.killpg(running.pid, signal.SIGKILL)
