@@ -92,9 +92,9 @@ def _restored(coefficients: np.ndarray, mean: np.ndarray, rows: np.ndarray) -> n
 
 @jax.jit
 def _tokens(coefficients: jax.Array, rows: jax.Array, mean: jax.Array) -> jax.Array:
-    """[N, W] of coefficients [N, K]; float32, which GPUs otherwise round."""
-    wide = jnp.matmul(coefficients.astype(jnp.float32), rows, precision="highest") + mean
-    return wide.astype(jnp.float16)
+    """[N, W] of coefficients [N, K] in float32, which GPUs otherwise round; processors without
+    half precision have no program that ends in it."""
+    return jnp.matmul(coefficients.astype(jnp.float32), rows, precision="highest") + mean
 
 
 class Videos:
