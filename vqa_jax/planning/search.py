@@ -241,8 +241,11 @@ def saved_bytes(jaxpr: Any) -> float:
         params = equation.params
         if equation.primitive.name == "scan":
             if not params["reverse"]:
-                outputs = equation.outvars[params["num_carry"] :]
-                total += sum(v.aval.size * v.aval.dtype.itemsize for v in outputs)
+                # What is stacked has a step more of rank than what the body gives; what is carried
+                # has not. How many there are of each, JAX keeps under other names in every version.
+                pairs = zip(equation.outvars, params["jaxpr"].jaxpr.outvars, strict=True)
+                stacked = [v.aval for v, one in pairs if v.aval.ndim > one.aval.ndim]
+                total += sum(aval.size * aval.dtype.itemsize for aval in stacked)
             continue
         for inner in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(inner):
