@@ -12,6 +12,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jax.sharding import Mesh, PartitionSpec
 
 from tests.fixtures import tiny_corpus
+from tests.fixtures.planned_step import config as config_of
+from tests.fixtures.planned_step import context_mesh, micro_spec
 from vqa_jax import settings
 from vqa_jax.devices import sharding
 from vqa_jax.models import flops as model_flops
@@ -138,6 +140,20 @@ def test_unrolled_student_as_xla_counts_it():
     ours = flops.count(run, *inputs).total
     xla = jax.jit(run).lower(*inputs).cost_analysis()["flops"]
     assert ours < xla < 1.05 * ours  # XLA counts norms, softmax and activations too
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_parts_of_a_masks_sequence_execute_what_the_whole_executes(remat):
+    spec, text = micro_spec(), shapes.prompt_size(SPEC)
+    student = FunctionalStudent(spec.student)
+    config = dataclasses.replace(config_of(text), remat=remat, attention="splash")
+    sizes = shapes.pair_shape(spec, text, 1, "level", 4096)  # parts of whole blocks
+    found = []
+    for devices in (1, 2):
+        mesh = context_mesh((1, 1, 1), devices)
+        given = step.abstract_state(student, config, mesh), shapes.abstract_batch(spec, sizes, mesh)
+        found.append(flops.count(step.make_train_step(student, config, mesh), *given).total)
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
 
 
 RULES = {

@@ -21,6 +21,16 @@ Cost = Callable[[Any], float]  # of one equation of a jaxpr, in floating-point o
 
 # Share of a kernel's grid steps that compute anything, by a prefix of the kernel's name.
 _KERNEL_MASKS: dict[str, str] = {"splash_": "block_mask"}
+# What leaves the share of blocks in a mask as it is. A device's part of one, taken by its number,
+# stands for the parts of all.
+_PASSING = (
+    "convert_element_type",
+    "copy",
+    "dynamic_slice",
+    "reshape",
+    "broadcast_in_dim",
+    "squeeze",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +119,7 @@ class _Counter:
         self.kernels = 0.0
         self.int8 = 0.0
         self.unknown_loops = 0
+        self._outputs: list[Any] = []  # of the jaxpr that was walked last, or None each
 
     def jaxpr(self, jaxpr: Any, known: Sequence[Any], times: float) -> float:
         """Operations of a (closed) jaxpr that runs `times` times; `known`: inputs or None."""
@@ -123,10 +134,13 @@ class _Counter:
 
         total = 0.0
         for equation in jaxpr.eqns:
+            self._outputs = []
             total += self.equation(equation, [read(v) for v in equation.invars], times)
-            # A device's part of a mask, which it takes by its number, stands for all their parts.
-            if equation.primitive.name in ("convert_element_type", "copy", "dynamic_slice"):
+            if equation.primitive.name in _PASSING:
                 values[equation.outvars[0]] = read(equation.invars[0])
+            elif equation.primitive.name not in ("scan", "cond", "while", "pallas_call"):
+                values.update(zip(equation.outvars, self._outputs, strict=False))
+        self._outputs = [read(v) for v in jaxpr.outvars]
         return total
 
     def equation(self, equation: Any, known: Sequence[Any], times: float) -> float:
