@@ -52,29 +52,23 @@ def _add_inputs(commands: Any) -> None:
     sub = command.add(commands, "clips", _clips, text, kept=command.RESUMES)
     text = "folder for the mp4 files and scenes.json"
     command.add_output(sub, "--out", "folder", text, required=True)
-    sub.add_argument("--photographs", help="folder of jpg or png pictures beside the built-in ones")
-    sub.add_argument("--excluded", help="text file: a name or SHA-256 a line that must not enter")
+    _add_photographs(sub)
     sub.add_argument(
         "--moves", default="", help="some of static,pan,zoom,shake,objects (default: all)"
     )
     sub.add_argument("--each", type=int, default=1, help="clips of a photograph")
-    sub.add_argument("--seed", type=int, default=0, help="of what is drawn")
     sub.add_argument(
         "--short_side", type=int, default=512, help="larger pictures are reduced to it"
     )
     sub.add_argument("--seconds", type=float, default=2.0, help="length of a clip")
-    sub.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
 
     text = "Cut parts out of photographs, as further pictures."
     sub = command.add(commands, "parts", _parts, text, kept=command.RESUMES)
     text = "folder for the png files and scenes.json"
     command.add_output(sub, "--out", "folder", text, required=True)
-    sub.add_argument("--photographs", help="folder of jpg or png pictures beside the built-in ones")
-    sub.add_argument("--excluded", help="text file: a name or SHA-256 a line that must not enter")
+    _add_photographs(sub)
     sub.add_argument("--each", type=int, default=1, help="parts of a photograph")
     sub.add_argument("--least", type=float, default=0.7, help="smallest share of a side, to 1")
-    sub.add_argument("--seed", type=int, default=0, help="of what is drawn")
-    sub.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
 
     text = "Measure nine low-level metrics of every input."
     sub = command.add(commands, "metrics", _metrics, text, kept=command.RESUMES, takes_beam=True)
@@ -90,6 +84,14 @@ def _add_inputs(commands: Any) -> None:
     sub.add_argument("--quotas", default="", help="share of each source: name=share,name=share")
     command.add_output(sub, "--out", "file", "listing (.csv) to write", required=True)
     sub.add_argument("--seed", type=int, default=0, help="of the rounding")
+
+
+def _add_photographs(sub: command.Parser) -> None:
+    """Options of what is made of photographs."""
+    sub.add_argument("--photographs", help="folder of jpg or png pictures beside the built-in ones")
+    sub.add_argument("--excluded", help="text file: a name or SHA-256 a line that must not enter")
+    sub.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    sub.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
 
 
 def _scenes(args: argparse.Namespace) -> command.Result:

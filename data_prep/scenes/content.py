@@ -282,9 +282,7 @@ def make_clips(config: ClipConfig, out: str, workers: int = 1) -> dict:
         PhotographError: photographs or the list of excluded ones are missing or cannot be read.
         ContentError: none is left to film.
     """
-    pool = photographs.find_photographs(config.folder)
-    if config.excluded is not None:
-        pool = photographs.without(pool, config.excluded)
+    pool = photographs.find_photographs(config.folder, config.excluded)
     jobs = plan(config, pool)
     if not jobs:
         raise ContentError(f"{config.excluded} names every photograph: nothing is left to film")

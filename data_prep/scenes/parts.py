@@ -109,9 +109,7 @@ def make_parts(config: PartConfig, out: str, workers: int = 1) -> dict:
         PhotographError: photographs or the list of excluded ones are missing or cannot be read.
         PartError: none is left.
     """
-    pool = photographs.find_photographs(config.folder)
-    if config.excluded is not None:
-        pool = photographs.without(pool, config.excluded)
+    pool = photographs.find_photographs(config.folder, config.excluded)
     jobs = plan(config, pool)
     if not jobs:
         raise PartError(f"{config.excluded} names every photograph: nothing is left to cut")

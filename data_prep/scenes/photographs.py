@@ -148,9 +148,16 @@ def folder_photographs(folder: str) -> list[Photograph]:
     ]
 
 
-def find_photographs(folder: str | None = None) -> list[Photograph]:
-    """The built-in photographs and, where `folder` is given, those below it."""
-    return builtin_photographs() + (folder_photographs(folder) if folder else [])
+def find_photographs(folder: str | None = None, excluded: str | None = None) -> list[Photograph]:
+    """The built-in photographs and, where `folder` is given, those below it; not those that the
+    list `excluded` names, see `without`.
+
+    Raises:
+        PhotographError: photographs or the list are missing or cannot be read.
+        MissingExtraError: a wheel is not installed.
+    """
+    pool = builtin_photographs() + (folder_photographs(folder) if folder else [])
+    return pool if excluded is None else without(pool, excluded)
 
 
 def without(pool: Sequence[Photograph], listing: str) -> list[Photograph]:
