@@ -15,6 +15,7 @@ from vqa_jax.errors import VqaError
 ATTENTION_KINDS = ("auto", "xla", "cudnn", "splash", "splash_interpreted")
 DTYPES = ("float32", "bfloat16", "float16")  # of weights and of arithmetic
 SCORING_DTYPES = (*DTYPES, "int8")  # in which a student is loaded; int8: layers, see models.int8
+CACHE_DTYPES = ("int8",)  # in which anchors' keys and values are kept, other than as computed
 
 VIDEOS_A_RANGE = 64  # of a job's work; a restart repeats at most one range a process
 
