@@ -31,12 +31,12 @@ def _logits(student, params):
     return jax.jit(lambda p, *a: student.bind(p)(*a))(params, *[batch[n] for n in names])
 
 
-def _train(params, shape):
+def _train(params, shape, student=TRAINED):
     """State and metrics after three steps on a mesh."""
     mesh = sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
     state = train_step.state_of_params(params, CONFIG)
-    state = jax.device_put(state, train_step.state_shardings(TRAINED, CONFIG, mesh))
-    step = train_step.make_train_step(TRAINED, CONFIG, mesh)
+    state = jax.device_put(state, train_step.state_shardings(student, CONFIG, mesh))
+    step = train_step.make_train_step(student, CONFIG, mesh)
     for t in range(3):
         state, values = step(state, sharding.put_batch(micro_student.batch(t), mesh))
     return state, values
@@ -63,6 +63,14 @@ def test_additions_train_on_a_mesh_as_on_one_device(attached, single):
     _, eight = _train(attached, (1, 2, 4))
     for name in ("train/loss", "train/grad_norm"):
         np.testing.assert_allclose(eight[name], single[1][name], **TOLERANCES["sharded_loss"])
+
+
+@pytest.mark.slow
+def test_a_decoder_in_int8_trains_on_a_mesh_as_on_one_device(attached):
+    kept = FunctionalStudent(with_additions(micro_student.CONFIG, 4, "int8"))
+    alone, eight = (_train(_in_int8(attached, True), m, kept)[1] for m in ((1, 1, 1), (1, 2, 4)))
+    for name in ("train/loss", "train/grad_norm"):
+        np.testing.assert_allclose(eight[name], alone[name], **TOLERANCES["sharded_loss"])
 
 
 def test_additions_start_as_nothing_and_merge_into_what_was_trained(plain, attached, single):
