@@ -29,7 +29,7 @@ from vqa_jax.scoring import placement
 from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.scoring.predictor import Path, Predictor, Video
 from vqa_jax.scoring.results import PairResult, Result
-from vqa_jax.settings import CACHE_DTYPES, SCORING_DTYPES, ScoreConfig, SettingsError
+from vqa_jax.settings import KEPT_DTYPES, SCORING_DTYPES, ScoreConfig, SettingsError
 from vqa_jax.weights import bundle, companions
 
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
@@ -83,8 +83,8 @@ def load(
     programs.keep()
     if dtype not in (None, *SCORING_DTYPES):
         raise SettingsError(f"dtype {dtype!r}: one of {', '.join(SCORING_DTYPES)}")
-    if cache_dtype not in (None, *CACHE_DTYPES):
-        raise SettingsError(f"cache_dtype {cache_dtype!r}: one of {', '.join(CACHE_DTYPES)}")
+    if cache_dtype not in (None, *KEPT_DTYPES):
+        raise SettingsError(f"cache_dtype {cache_dtype!r}: one of {', '.join(KEPT_DTYPES)}")
     if batch_size is not None and batch_size < 1:
         raise SettingsError(f"batch_size {batch_size} starts at 1")
     found = _find(path)

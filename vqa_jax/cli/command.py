@@ -22,7 +22,7 @@ from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs, places
 from vqa_jax.settings import (
     ATTENTION_KINDS,
-    CACHE_DTYPES,
+    KEPT_DTYPES,
     SCORING_DTYPES,
     DecodeLimits,
     SettingsError,
@@ -211,7 +211,7 @@ def add_devices(command: Parser) -> None:
         help="of weights and arithmetic (default: the student's); int8 for its layers",
     )
     text = "of the anchors' keys and values (default: the arithmetic's)"
-    command.add_argument("--cache_dtype", choices=CACHE_DTYPES, help=text)
+    command.add_argument("--cache_dtype", choices=KEPT_DTYPES, help=text)
     text = "groups of frames, or pairs, in one call of all devices (default: 32)"
     command.add_argument("--batch_size", type=int, help=text)
 

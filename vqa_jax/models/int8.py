@@ -11,7 +11,7 @@ norms, projectors, the levels' rows and softmax stay as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,11 @@ def steps_of(weight: str) -> str:
 def is_steps(name: str) -> bool:
     """Whether a parameter's name is that of some weight's steps."""
     return name.endswith(_STEPS)
+
+
+def is_part(name: str, leaf: Any) -> bool:
+    """Whether a parameter holds codes or steps."""
+    return leaf.dtype == jnp.int8 or is_steps(name)
 
 
 def quantized(values: jax.Array, axes: Sequence[int]) -> tuple[jax.Array, jax.Array]:

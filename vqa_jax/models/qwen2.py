@@ -35,6 +35,7 @@ class Qwen2Config:
     otherwise Qwen2's and Qwen2.5's, with biases on queries, keys and values.
     lora_rank: of the low-rank additions to every layer's matrices (`models.lora`); 0: none.
     lora_alpha: the additions are scaled by lora_alpha / lora_rank.
+    lora_base: "int8": the matrices below the additions are kept in it; "": as all parameters.
     unroll: layers per scan step: more is faster and compiles longer.
     """
 
@@ -51,6 +52,7 @@ class Qwen2Config:
     unroll: int = 1
     lora_rank: int = 0
     lora_alpha: float = 16.0
+    lora_base: str = ""
     qk_norm: bool = False
 
     @property

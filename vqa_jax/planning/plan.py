@@ -150,7 +150,9 @@ def plan_run(
         raise ValueError(f"{pairs} pairs do not divide over {ways} devices")
     text, config = step_of_run(settings, spec)
     shape = pair_shape(spec, text, pairs, settings.input.answer, tokens)
-    trained = FunctionalStudent(with_additions(spec.student, settings.lora_rank))
+    trained = FunctionalStudent(
+        with_additions(spec.student, settings.lora_rank, settings.lora_base)
+    )
     plain = FunctionalStudent(scoring_config(spec.student, dtype))
     plans = []
     if steps != "score":

@@ -111,7 +111,7 @@ class Search:
         """A run's search; `pairs` instead of its batch."""
         prompt, config = plan.step_of_run(settings, spec)
         return cls(
-            FunctionalStudent(with_additions(spec.student, settings.lora_rank)),
+            FunctionalStudent(with_additions(spec.student, settings.lora_rank, settings.lora_base)),
             config,
             spec,
             prompt,
