@@ -7,7 +7,7 @@ from vqa_jax.planning import flops, hlo
 
 
 def bounds(count: flops.Count, traffic: hlo.Traffic | None, topology: Topology) -> dict[str, float]:
-    """Lower bounds in seconds, as `plan.StepPlan.seconds` names them.
+    """Lower bounds in seconds, as `compiled.StepPlan.seconds` names them.
 
     Args:
       count: operations of all chips.
