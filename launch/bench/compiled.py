@@ -85,11 +85,11 @@ def differences(found: Any, wanted: Any, tolerance: float, place: str = "") -> l
 
 def measure(only: Sequence[str]) -> dict[str, Any]:
     """The table with the rows `only` made anew; all of them where none is named."""
+    made = {name: compiled(name) for name in only or names()}
     old = json.loads(TABLE.read_text()) if TABLE.is_file() else {}
-    kept = old.get("steps", {}) if old.get("made_with") == versions() else {}
-    wanted = list(only) or names()
-    steps = {name: kept[name] for name in names() if name in kept and name not in wanted}
-    return {"made_with": versions(), "steps": steps | {name: compiled(name) for name in wanted}}
+    kept = old["steps"] if old.get("made_with") == versions() else {}
+    steps = {name: (kept | made)[name] for name in names() if name in kept or name in made}
+    return {"made_with": versions(), "steps": steps}
 
 
 def table(found: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ def test_what_is_said_and_what_is_refused():
     spec = micro_spec()
     found, chips = _estimates(spec, "a100:8"), topology.open_topology("a100:8")
     said = scoring_search.render(found, chips)
-    assert "relabelling of 200,000 videos" in said and said.count("\n") == 3 + 12
+    assert "relabelling of 200,000 videos" in said and said.count("\n") == 4 + 12
     rows = scoring_search.as_dict(found, chips)["estimates"]
     assert rows[0]["fits"] and len(rows) == len(found)
     small = dataclasses.replace(chips, chip=dataclasses.replace(CHIPS["v5e"], memory=1.0))

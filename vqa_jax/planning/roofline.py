@@ -5,6 +5,13 @@ from __future__ import annotations
 from vqa_jax.devices.topology import Topology
 from vqa_jax.planning import flops, hlo
 
+# What really ran took so many times as long as bounds say if nothing overlaps: README.md.
+REAL = (1.5, 1.8)
+REAL_IN_WORDS = (
+    f"what really ran took {REAL[0]} to {REAL[1]} times as long as if nothing overlapped "
+    "(vqa_jax/planning/README.md)"
+)
+
 
 def bounds(count: flops.Count, traffic: hlo.Traffic | None, topology: Topology) -> dict[str, float]:
     """Lower bounds in seconds, as `compiled.StepPlan.seconds` names them.

@@ -16,7 +16,7 @@ from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.devices.topology import Topology
 from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
-from vqa_jax.planning import flops, scoring_cost
+from vqa_jax.planning import flops, roofline, scoring_cost
 from vqa_jax.planning.scoring import NUM_ANCHORS
 from vqa_jax.planning.search import meshes, require_peaks, with_paces
 from vqa_jax.planning.shapes import prompt_size
@@ -108,7 +108,8 @@ def estimates(cfg: StudentConfig, spec: StudentSpec, topology: Topology) -> list
     stride, vision, llm = spec.bank.stride, cfg.vision, cfg.llm
     with executing(_Elsewhere(attention="splash")):  # keeps no scores, as any platform's kernel
         one, two = (scoring_cost.counts(cfg, spec.num_frames, clips, text, rows) for rows in (1, 2))
-    patches, prefix, suffix = spec.num_frames * vision.grid**2, stride + text // 2, stride + text
+    patches, prefix = spec.num_frames * vision.grid**2, stride + text // 2
+    suffix = stride + text - text // 2
     # Two sums of its outputs a layer.
     deep = 2 * llm.num_layers * llm.embed_dim * _HALF
     summed = (
@@ -173,7 +174,8 @@ def as_dict(found: Sequence[Estimate], topology: Topology) -> dict[str, Any]:
         told = {"fits": fits, "videos_a_chip_hour": rate, "relabel_chip_hours": hours}
         rows.append(dataclasses.asdict(one) | told)
     chip = dataclasses.asdict(topology.chip)
-    return {"topology": topology.name, "chip": chip, "estimated": True, "estimates": rows}
+    real = roofline.REAL
+    return {"topology": topology.name, "chip": chip, "estimates": rows, "real_over_apart": real}
 
 
 def render(found: Sequence[Estimate], topology: Topology) -> str:
@@ -195,4 +197,4 @@ def render(found: Sequence[Estimate], topology: Topology) -> str:
             f"  {','.join(map(str, one.mesh)):<16}  {one.videos:>6}  {one.memory / 1e9:>6.1f}  "
             f"{rate[0]:>8,.0f} to {rate[1]:,.0f}  {hours[0]:,.0f} to {hours[1]:,.0f}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, roofline.REAL_IN_WORDS])

@@ -21,7 +21,7 @@ from vqa_jax.devices import sharding as parallel
 from vqa_jax.devices.execution import REMAT_POLICIES
 from vqa_jax.devices.topology import Topology
 from vqa_jax.models.functional import FunctionalStudent, with_additions
-from vqa_jax.planning import flops, plan, text
+from vqa_jax.planning import flops, plan, roofline, text
 from vqa_jax.planning.compiled import StepPlan
 from vqa_jax.planning.shapes import PromptSize, abstract_batch, pair_shape, shard_bytes
 from vqa_jax.settings import SettingsError, TrainConfig
@@ -313,6 +313,7 @@ def as_dict(found: Found, topology: Topology) -> dict[str, Any]:
         "chip": dataclasses.asdict(topology.chip),
         "estimates": list(map(dataclasses.asdict, found.estimates)),
         "compiled": compiled,
+        "real_over_apart": roofline.REAL,
     }
 
 
@@ -334,6 +335,7 @@ def render(found: Found, topology: Topology) -> str:
             f"{paces['hbm'] * 1e3:>6.1f}  {sent * 1e3:>4.0f}  "
             f"{paces['step'] * 1e3:.1f} to {paces['apart'] * 1e3:.1f}"
         )
+    lines += ["", roofline.REAL_IN_WORDS] if not found.plans else []
     for estimate, one in zip(found.estimates, found.plans, strict=False):
         choice = estimate.choice
         head = f"remat {choice.remat}, accumulate {choice.accumulate}"

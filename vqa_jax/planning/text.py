@@ -9,6 +9,7 @@ from typing import Any
 from vqa_jax.devices.sharding import CONTEXT, MESH_AXES
 from vqa_jax.devices.topology import Topology
 from vqa_jax.models.flops import FORMULA
+from vqa_jax.planning import roofline
 from vqa_jax.planning.compiled import StepPlan
 
 STAGE_PAIRS = 500_000  # of the first stage (method 3.3)
@@ -60,6 +61,7 @@ def as_dict(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) 
         "videos_a_chip_hour": videos_an_hour(plans, topology),
         "videos_a_chip_hour_apart": videos_an_hour(plans, topology, "apart"),
         "formula": FORMULA,
+        "real_over_apart": roofline.REAL,
         "steps": steps,
     }
 
@@ -86,7 +88,7 @@ def render(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) -
             f"scoring: at most {videos:,.0f} videos a chip hour, each against all anchors; "
             f"{videos_an_hour(plans, topology, 'apart'):,.0f} if nothing overlaps",
         ]
-    return "\n".join([*lines, "", FORMULA])
+    return "\n".join([*lines, "", FORMULA, roofline.REAL_IN_WORDS])
 
 
 def _gb(size: float | None) -> str:
