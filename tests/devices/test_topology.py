@@ -2,10 +2,17 @@
 
 import types
 
+import jax
 import pytest
 
 from vqa_jax.devices import topology as topology_lib
 from vqa_jax.devices.topology import TopologyError
+
+
+@pytest.fixture(autouse=True)
+def made():
+    """The suite's eight devices; a topology asked for first would make as many as it needs."""
+    assert jax.device_count() == 8
 
 
 @pytest.mark.parametrize(
