@@ -1,6 +1,7 @@
 """Choices of a run on chips: all that divide, what each takes by estimate, the best first."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import pytest
 
 from tests.fixtures.planned_step import SPEC, micro_spec
 from tests.fixtures.planned_step import config as config_of
-from vqa_jax.devices import topology
+from vqa_jax.devices import sharding, topology
 from vqa_jax.devices.topology import CHIPS, GPUS, Topology
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.planning import search, shapes
@@ -107,6 +108,19 @@ def test_what_does_not_fit_comes_last_and_it_is_told(found):
     said = search.render(search.Found(order, []), chips)
     assert f"{len(found)} choices, of which {sum(fits)} fit" in said
     assert len(search.as_dict(search.Found(order, []), chips)["estimates"]) == len(found)
+
+
+def test_meshes_that_training_refuses_are_left_out(monkeypatch):
+    def refuse(state, mesh, most=4):
+        if mesh.shape["fsdp"] > most:
+            raise sharding.ReplicationError(f"over {most}")
+
+    monkeypatch.setattr(sharding, "check_replication", refuse)
+    found = _search(CHIPS["v5e"]).estimates()
+    assert {e.choice.mesh[1] for e in found} == {1, 2, 4}
+    monkeypatch.setattr(sharding, "check_replication", functools.partial(refuse, most=0))
+    with pytest.raises(sharding.ReplicationError, match="over 0"):
+        _search(CHIPS["v5e"]).estimates()
 
 
 def test_weights_move_once_a_part_and_rows_once(found):

@@ -18,7 +18,7 @@ from vqa_jax.models.siglip import SiglipConfig
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.planning import flops, roofline, scoring_cost
 from vqa_jax.planning.scoring import NUM_ANCHORS
-from vqa_jax.planning.search import meshes, require_peaks, with_paces
+from vqa_jax.planning.search import meshes, require_peaks
 from vqa_jax.planning.shapes import prompt_size
 from vqa_jax.scoring import placement
 from vqa_jax.settings import SettingsError
@@ -148,14 +148,14 @@ def _seconds(
     """Bounds of steps with so many rows a device."""
     chip, (_, fsdp, tensor) = topology.chip, mesh
     weights = sum(one.weights for one, _ in work) / tensor
-    plain = sum(rows * (one.total - one.int8) for one, rows in work)
-    whole = sum(rows * one.int8 for one, rows in work)
+    total = sum(rows * one.total for one, rows in work)
+    int8 = sum(rows * one.int8 for one, rows in work)
     moved = sum(rows * one.moved for one, rows in work)
     summed = sum(rows * one.summed for one, rows in work)
     sent = (weights * (fsdp - 1) / fsdp, fsdp), (summed * 2 * (tensor - 1) / tensor, tensor)
-    return with_paces(
+    return roofline.with_paces(
         {
-            "arithmetic": (plain / chip.peak + whole / chip.int8_peak) / tensor,
+            "arithmetic": roofline.arithmetic(total, int8, chip) / tensor,
             "hbm": (weights + moved / tensor) / chip.bandwidth,
             "interconnect": sum(
                 size / (chip.links * topology.link_share(group)) for size, group in sent

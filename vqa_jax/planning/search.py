@@ -78,11 +78,12 @@ class Found:
 class _Pair:
     """Of one pair on one device.
 
-    executed: operations. saved: bytes that the backward pass reads. moved: bytes over HBM of each
-    pair; weights: those of the weights, whatever the number of pairs.
+    executed: operations; int8: those on whole numbers. saved: bytes that the backward pass reads.
+    moved: bytes over HBM of each pair; weights: those of the weights, however many pairs.
     """
 
     executed: float
+    int8: float
     saved: float
     moved: float
     weights: float
@@ -149,20 +150,28 @@ class Search:
 
         Raises:
           SettingsError: nothing is known of the chips, or the batch divides over no mesh.
+          ReplicationError: training would refuse every mesh.
         """
         require_peaks(self.topology)
-        meshes = list(self._meshes())
-        if not meshes:
+        possible = list(self._meshes())
+        if not possible:
             raise SettingsError(
                 f"{self.pairs} pairs divide over {len(self.topology.devices)} devices in no way: "
                 "give --pairs"
             )
         by_remat = {remat: self._pair(remat) for remat in REMAT_POLICIES}
-        found = []
-        for sizes in meshes:
+        found, refused = [], None
+        for sizes in possible:
             mesh = parallel.make_mesh(sizes, self.topology.devices, self.context)
             state = step_lib.abstract_state(self.student, self.config, mesh)
+            try:
+                parallel.check_replication(state, mesh)
+            except parallel.ReplicationError as error:  # as training would be
+                refused = error
+                continue
             found += [self._estimate(c, by_remat[c.remat], state) for c in self._choices(sizes)]
+        if refused and not found:
+            raise refused
         return ranked(found, self.topology.chip.memory)
 
     def compiled(self, choice: Choice) -> StepPlan:
@@ -191,7 +200,7 @@ class Search:
         one, two = (self._jaxpr(remat, pairs) for pairs in (1, 2))
         count = flops.count_jaxpr(one)
         moved = flops.count_jaxpr(two).moved - count.moved
-        return _Pair(count.total, saved_bytes(one.jaxpr), moved, count.moved - moved)
+        return _Pair(count.total, count.int8, saved_bytes(one.jaxpr), moved, count.moved - moved)
 
     def _jaxpr(self, remat: str, pairs: int) -> Any:
         """Of the step of so many pairs on one of the devices."""
@@ -209,7 +218,7 @@ class Search:
         chip, (data, fsdp, tensor) = self.topology.chip, choice.mesh
         sharers = fsdp * self.context  # devices over which a weight's width lies
         trained, _ = optim.split(state["params"], self.config.trainable)
-        rows = self.pairs // (data * fsdp)
+        rows, share = self.pairs // (data * fsdp), self.pairs / len(self.topology.devices)
         cfg, layers = self.student.cfg.llm, self.student.cfg.llm.num_layers
         shape = pair_shape(self.spec, self.prompt, 1, self.answer, self.tokens)
         weights = sum(x.size for x in jax.tree.leaves(state["params"]))
@@ -222,7 +231,9 @@ class Search:
             # Logits and their gradient, in float32.
             + 8 * rows / choice.accumulate * shape.answers * cfg.vocab_size / tensor
         )
-        moved = pair.moved * rows / self.context + pair.weights * choice.accumulate
+        moved = (pair.moved * rows / self.context + pair.weights * choice.accumulate) / tensor
+        # The optimizer reads and writes its state and what is trained.
+        moved += 2 * (shard_bytes(state["opt_state"]) + shard_bytes(trained))
         # A layer's weights are gathered for both passes of every part; gradients are scattered in
         # halves, and summed over `data` in full.
         gathered = 2 * choice.accumulate * _HALF * weights / tensor * (sharers - 1) / sharers
@@ -236,19 +247,17 @@ class Search:
         weights_sent = gathered + scattered, sharers
         sent = weights_sent, (summed, data), (sums, tensor), (shared, self.context)
         seconds = {
-            "arithmetic": pair.executed * self.pairs / len(self.topology.devices) / chip.peak,
-            # The optimizer reads and writes its state and what is trained.
-            "hbm": (moved / tensor + 2 * (shard_bytes(state["opt_state"]) + shard_bytes(trained)))
-            / chip.bandwidth,
+            "arithmetic": roofline.arithmetic(pair.executed, pair.int8, chip) * share,
+            "hbm": moved / chip.bandwidth,
             "interconnect": sum(
                 size / (chip.links * self.topology.link_share(group)) for size, group in sent
             ),
         }
         if self.topology.slices > 1:
             # Each device's share of what a slice has summed, once there and once back.
-            share = 2 * (self.topology.slices - 1) / data
-            seconds["network"] = share * shard_bytes(trained) / chip.network
-        return Estimate(choice, memory, with_paces(seconds))
+            crossing = 2 * (self.topology.slices - 1) / data * shard_bytes(trained)
+            seconds["network"] = crossing / chip.network
+        return Estimate(choice, memory, roofline.with_paces(seconds))
 
 
 def require_peaks(topology: Topology) -> None:
@@ -267,11 +276,6 @@ def meshes(topology: Topology, heads: int, context: int = 1) -> Iterator[tuple[i
         for data in range(1, ways + 1):
             if ways % data == 0 and data % topology.slices == 0:
                 yield data, ways // data, tensor
-
-
-def with_paces(seconds: dict[str, float]) -> dict[str, float]:
-    """With `step`, if all went on at once, and `apart`, if nothing did."""
-    return seconds | {"step": max(seconds.values()), "apart": sum(seconds.values())}
 
 
 def ranked(found: Sequence[Estimate], memory: float) -> list[Estimate]:
