@@ -67,7 +67,7 @@ def test_scores_are_means_over_seconds(shared, folder):
     assert found == job.TeacherOutcome(1, 0, 0)
     (row,) = read_scores(folder / "out" / "scores.csv").scores
     look, _ = views.read_views(
-        probe(path), lambda info: {"frames": views.sampled_view(info, looks.UVQ_FRAME)}
+        probe(path), lambda info: {"sampled": views.sampled_view(info, looks.UVQ_FRAME)}
     )
     (((name,), network),) = teacher.networks
     wanted = network(look[name])
