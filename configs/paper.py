@@ -5,6 +5,17 @@
 After the colon comes the iteration. LISTING names the selected videos: 280,000 for training, and as
 many held-out ones on top as wanted. One corpus serves all iterations: later ones look for hard
 pairs in as many of its segments as the paper has videos then.
+
+`--config.prep.teacher_views="('fast_vqa','dover')"` keeps what these look at in every version, so
+that they vote on versions too (beyond the paper): `vqa_jax teachers score --data CORPUS`. For
+launch/stage.sh a file of your own sets it:
+
+    from configs import paper
+
+    def get_config(iteration="1"):
+        config = paper.get_config(iteration)
+        config.prep.teacher_views = ("fast_vqa", "dover")
+        return config
 """
 
 import dataclasses

@@ -20,7 +20,8 @@
 #   --processes N     processes that share a job of vqa_jax but training (default: 1)
 #   --target TABLE, --num N, --quotas Q    N videos of the listing are selected, see
 #                     data_prep/README.md, "Choosing what to prepare"
-#   --teachers A,B    teachers that score the files; light ones the records, if their view is kept
+#   --teachers A,B    teachers that score the files or, where these keep what they look at, the
+#                     records: light ones in one viewing size, others by prep.teacher_views
 #   --scores TABLES   of further teachers, with commas between
 #   --extractor FILE  motion weights (default: the shipped ones)
 #   --start STUDENT   where training starts (default: as the configuration says)
@@ -101,7 +102,7 @@ add_scores() {
 
 # prepare CONFIG: stage 1 up to its pairs.
 prepare() {
-  local config=$1 light='' others='' teacher more=() table tables
+  local config=$1 votes='' others='' teacher more=() table tables
   local extractor=()
   if [[ -n $EXTRACTOR ]]; then extractor=(--extractor "$EXTRACTOR"); fi
   if [[ -n $TARGET ]]; then
@@ -113,14 +114,14 @@ prepare() {
   step motion job "$PROCESSES" motion --data "$DATA" "${extractor[@]}"
   if has tokens; then step tokens job "$PROCESSES" tokens "--config=$config" --data "$DATA"; fi
   for teacher in ${TEACHERS//,/ }; do
-    if [[ $teacher == light_* ]] && has votes; then
-      light+=${light:+,}$teacher
+    if grep -q "^| votes |.* $teacher[, ]" <<<"$TABLE"; then
+      votes+=${votes:+,}$teacher
     else
       others+=${others:+,}$teacher
     fi
   done
   add_scores teachers "$others" --videos "$LISTING"
-  add_scores votes "$light" --data "$DATA"
+  add_scores votes "$votes" --data "$DATA"
   IFS=, read -ra tables <<<"$SCORES"
   for table in "${tables[@]}"; do more+=(--scores "$table"); done
   step pairs data_prep pairs "--config=$config" --data "$DATA" "${more[@]}"

@@ -32,6 +32,22 @@ TOKENS = 33_000  # of a frame behind the frozen tower
 METRICS_ROW, LISTING_ROW, SCORES_ROW, PAIR_ROW = 100, 60, 60, 120
 
 
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What keeping a neural teacher's view of a version takes: CPU seconds and bytes."""
+
+    seconds: float
+    num_bytes: float
+
+
+# Of any length; those that grow with it nobody has measured.
+VIEWS: Mapping[str, View] = {
+    "fragments_4": View(0.54, 4.95e6),
+    "fragments_3": View(0.48, 3.72e6),
+    "aesthetic": View(0.39, 1.69e6),
+}
+
+
 # --- networks -------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class Student:

@@ -15,6 +15,7 @@ from vqa_jax.media import view
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.pairs.table import TOTAL
 from vqa_jax.settings import RelabelConfig, TrainConfig
+from vqa_jax.teachers import looks
 
 _LIGHT = "light_"  # what the names of light teachers begin with
 _CANDIDATES = 30  # that `anchors` chooses from: every two of them are compared
@@ -127,8 +128,13 @@ def _corpus(run: Run) -> list[Cost]:
     num_bytes = measured.PICTURES * pictures * side**2 * 3
     num_bytes += measured.CLIPS * counts.mean(shown, run.segments) * pre.motion_size**2 * 3
     files = f"{run.amounts.inputs:,.0f} files, {told}"
-    seconds = None if made is None else probed + made
-    costs = [Cost("build", files, seconds, records * num_bytes)]
+    kept = [measured.VIEWS.get(name) for name in looks.needed(run.prep.teacher_views)]
+    seconds = written = None
+    if None not in kept:
+        written = records * (num_bytes + sum(view.num_bytes for view in kept))
+        if made is not None:
+            seconds = probed + made + records * sum(view.seconds for view in kept)
+    costs = [Cost("build", files, seconds, written)]
     moving = records * clips
     if student.motion is None or student.motion_dim is None:
         costs.append(Cost("motion", told, None, None))
@@ -163,32 +169,35 @@ def _version(name: str, run: Run) -> float | None:
 
 
 def _teachers(run: Run) -> list[Cost]:
-    """Scores of the files, and by light ones of the records where their view is kept."""
-    on_records = run.prep.preprocess.view == "fit"
-    light = [name for name in run.teachers if on_records and name.startswith(_LIGHT)]
-    others = [name for name in run.teachers if name not in light]
+    """Scores of the files and, by those whose view is kept, of the records."""
+    fit = run.prep.preprocess.view == "fit"
+    light = [name for name in run.teachers if fit and name.startswith(_LIGHT)]
+    neural = [name for name in run.teachers if name in run.prep.teacher_views]
+    others = [name for name in run.teachers if name not in (*light, *neural)]
     costs = []
-    if others:
-        known = [measured.TEACHERS.get(name) for name in others]
-        seconds = None
-        if all(known):
-            each = sum(teacher.video for teacher in known)
-            a_second = sum(teacher.second for teacher in known)
-
-            def of(clip: Clip) -> float:
-                decoded = measured.PROBE * counts.megapixels(clip)
-                return each + a_second * clip.num_frames / clip.fps + decoded
-
-            seconds = run.amounts.inputs * counts.mean(of, run.sample)
-        told = f"{run.amounts.inputs:,.0f} files by {', '.join(others)}"
-        written = run.amounts.inputs * measured.SCORES_ROW
-        costs.append(Cost("teachers", told, seconds, written))
-    if light:
-        records = run.amounts.videos()
-        told = f"{records:,.0f} records by {', '.join(light)}"
-        written = records * measured.SCORES_ROW
-        costs.append(Cost("votes", told, records * measured.LIGHT, written))
+    for step, names, number, what, clips in (
+        ("teachers", others, run.amounts.inputs, "files", run.sample),
+        ("votes", [*light, *neural], run.amounts.videos(), "records", run.segments),
+    ):
+        if not names:
+            continue
+        seconds = _by_teachers([name for name in names if name not in light], clips)
+        if seconds is not None:
+            decoded = measured.PROBE * counts.mean(counts.megapixels, clips)
+            seconds += decoded if what == "files" else measured.LIGHT * bool(light)
+        told = f"{number:,.0f} {what} by {', '.join(names)}"
+        scored = None if seconds is None else number * seconds
+        costs.append(Cost(step, told, scored, number * measured.SCORES_ROW))
     return costs
+
+
+def _by_teachers(names: Sequence[str], clips: Sequence[Clip]) -> float | None:
+    """CPU seconds of a video by neural teachers, decoding left out."""
+    known = [measured.TEACHERS.get(name) for name in names]
+    if None in known:
+        return None
+    length = counts.mean(lambda clip: clip.num_frames / clip.fps, clips)
+    return sum(teacher.video + teacher.second * length for teacher in known)
 
 
 # --- labels ---------------------------------------------------------------------------------------

@@ -30,8 +30,6 @@ from vqa_jax.media import sources as media_sources
 from vqa_jax.media.container import MediaError
 from vqa_jax.media.probe import VideoInfo
 
-KINDS = ("vqa_videos", "vqa_clips")
-
 Bucket = tuple[str, list[Source]]
 
 
@@ -39,9 +37,9 @@ class _PartlyWrittenError(Exception):
     """A source failed after some of its records were written: the shards must be begun again."""
 
 
-def shard_path(work: str, bucket: str, kind: str) -> str:
-    """A bucket's shard of a kind of record."""
-    return os.path.join(work, f"{bucket}.{kind}.array_record")
+def shard_path(work: str, bucket: str, dataset: str) -> str:
+    """A bucket's shard of a dataset."""
+    return os.path.join(work, f"{bucket}.{dataset}.array_record")
 
 
 def _summary_path(work: str, bucket: str) -> str:
@@ -128,7 +126,7 @@ def bucket_rows(work: str, name: str) -> Iterator[dict[str, Any]]:
 
 
 def build_bucket(bucket: Bucket, work: str, config: PrepConfig) -> dict[str, Any]:
-    """Writes the video and clip shards of one bucket of sources, and their rows; idempotent.
+    """Writes the shards of one bucket of sources, one a dataset, and their rows; idempotent.
 
     Returns:
       The summary that is also written as JSON: {"fingerprint", "sources" and "videos" (numbers of
@@ -138,7 +136,7 @@ def build_bucket(bucket: Bucket, work: str, config: PrepConfig) -> dict[str, Any
     done = finished_bucket(work, bucket, config)
     if done is not None and (
         not done["videos"]
-        or all(shards.finished_shard(shard_path(work, name, kind)) for kind in KINDS)
+        or all(shards.finished_shard(shard_path(work, name, k)) for k in config.datasets())
     ):
         return done
     rejected: dict[str, Rejected] = {}
@@ -165,11 +163,12 @@ def _write_shards(
     """
     name, sources = bucket
     num_sources = num_videos = 0
-    with (
-        files.written(_rows_path(work, name)) as rows,
-        shards.ShardWriter(shard_path(work, name, "vqa_videos"), "vqa_videos") as videos,
-        shards.ShardWriter(shard_path(work, name, "vqa_clips"), "vqa_clips") as clips,
-    ):
+    with contextlib.ExitStack() as stack:
+        rows = stack.enter_context(files.written(_rows_path(work, name)))
+        writers = {
+            dataset: stack.enter_context(shards.ShardWriter(shard_path(work, name, dataset), kind))
+            for dataset, kind in config.datasets().items()
+        }
         for source in sources:
             if source.source_id in rejected:
                 continue
@@ -180,8 +179,10 @@ def _write_shards(
                     _check_unchanged(entry, source, path)
                     made = isolated(config, source.location, prepare_source, path, source, config)
                     for video, coded in gathered(made):
-                        videos.write(video.video)
-                        clips.write_serialized(video.video["video_id"], coded)
+                        writers["vqa_videos"].write(video.video)
+                        writers["vqa_clips"].write_serialized(video.video["video_id"], coded)
+                        for dataset, record in video.views.items():
+                            writers[dataset].write(record)
                         rows.write(json.dumps(video.row) + "\n")
                         num_videos += 1
             except (MediaError, EncodeError) as e:
@@ -191,8 +192,8 @@ def _write_shards(
                     raise _PartlyWrittenError from e
             else:
                 num_sources += 1
-    videos.finish()
-    clips.finish()
+    for writer in writers.values():
+        writer.finish()
     return num_sources, num_videos
 
 

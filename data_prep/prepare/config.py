@@ -13,7 +13,7 @@ from data_prep.simulators import SIMULATORS, expand
 from data_prep.simulators.encode import PRESETS
 from vqa_jax.media.preprocess import Preprocess
 from vqa_jax.settings import DecodeLimits, SettingsError
-from vqa_jax.teachers import measures
+from vqa_jax.teachers import looks, measures
 
 HDR_RULES = ("tone_map", "refuse")
 TRUNCATED_RULES = ("use", "refuse")
@@ -56,6 +56,8 @@ class PrepConfig:
       teachers: names of the built-in teachers that score every video.
       vmaf: versions by compression and scaling get VMAF against their source, in a column of the
         video table; needs FFmpeg with libvmaf (the extra `vmaf`).
+      teacher_views: names of neural teachers (`looks.LOOKS`) that can score every version by
+        `teachers score --data`: what they look at is kept, megabytes a version.
       num_buckets: shards are formed from this many hash buckets of sources, or more, see below.
       preprocess: how the student sees a video (preprocess.Preprocess fields).
       sources_per_bucket: there are as many more buckets as this many sources in each ask for.
@@ -91,6 +93,7 @@ class PrepConfig:
         "temporal_smoothness",
     )
     vmaf: bool = False
+    teacher_views: tuple[str, ...] = ()
     num_buckets: int = 16
     preprocess: Preprocess = TINY_VIEW
     sources_per_bucket: int = 64
@@ -129,6 +132,7 @@ class PrepConfig:
             ("simulator", self.simulators, SIMULATORS),
             *(("simulator", pool.simulators, SIMULATORS) for pool in self.pools),
             ("teacher", self.teachers, measures.names()),
+            ("teacher_view", self.teacher_views, looks.LOOKS),
         ):
             unknown = sorted(set(names) - set(known))
             if unknown or len(set(names)) != len(names):
@@ -144,6 +148,7 @@ class PrepConfig:
             "preprocess": lambda part: Preprocess(**part),
             "window": tuple,
             "teachers": tuple,
+            "teacher_views": tuple,
             "simulators": expand,
             "pools": lambda pools: tuple(map(_pool, pools)),
         }
@@ -156,6 +161,11 @@ class PrepConfig:
         """Plain values, as configs/ hold them; the inverse of `from_dict`."""
         return dataclasses.asdict(self)
 
+    def datasets(self) -> dict[str, str]:
+        """Datasets of a corpus's shards: name -> kind of record."""
+        kept = {looks.dataset(name): "vqa_views" for name in looks.needed(self.teacher_views)}
+        return {"vqa_videos": "vqa_videos", "vqa_clips": "vqa_clips", **kept}
+
     def fingerprint(self) -> str:
         """Short hash of every setting; equal fingerprints and inputs give equal shards.
 
@@ -165,8 +175,9 @@ class PrepConfig:
         told = self.to_dict()
         if told["truncated"] == "use":
             del told["truncated"]
-        if not told["vmaf"]:
-            del told["vmaf"]
+        for name in ("vmaf", "teacher_views"):
+            if not told[name]:
+                del told[name]
         text = json.dumps(told, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

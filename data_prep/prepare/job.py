@@ -20,7 +20,6 @@ from absl import logging
 from data_prep.inputs import listing, source
 from data_prep.inputs.deduplicate import Duplicate, Fingerprint, find_duplicates
 from data_prep.prepare.buckets import (
-    KINDS,
     bucket_rows,
     finished_bucket,
     num_buckets,
@@ -194,7 +193,8 @@ def _finish(
     identity: Mapping[str, str],
 ) -> dict[str, Any]:
     """Publishes the buckets' shards and writes table, what is left out and the manifest, last."""
-    shards: dict[str, dict[str, list[str]]] = {kind: {} for kind in KINDS}
+    kinds = config.datasets()
+    shards: dict[str, dict[str, list[str]]] = {dataset: {} for dataset in kinds}
     num_sources = num_videos = 0
     rejected, duplicates = list(left_out.rejected), left_out.duplicates
     for name in names:
@@ -206,8 +206,8 @@ def _finish(
         num_sources += summary["sources"]
         num_videos += summary["videos"]
         if summary["videos"]:
-            for kind, splits in shards.items():
-                splits.setdefault(bucket[1][0].split, []).append(shard_path(work, name, kind))
+            for dataset, splits in shards.items():
+                splits.setdefault(bucket[1][0].split, []).append(shard_path(work, name, dataset))
     _write_left_out(data, rejected, duplicates)
     if num_inputs != num_sources + len(rejected) + len(duplicates):
         raise files.CorpusError(
@@ -216,7 +216,10 @@ def _finish(
         )
     if not num_sources:
         raise files.CorpusError(f"none of {num_inputs} inputs is usable: see {data}/{QUARANTINE}")
-    entries = {kind: records.publish(data, kind, kind, splits) for kind, splits in shards.items()}
+    entries = {
+        dataset: records.publish(data, dataset, kinds[dataset], splits)
+        for dataset, splits in shards.items()
+    }
     rows = itertools.chain.from_iterable(bucket_rows(work, name) for name in names)
     table_digest = write_video_table(data, rows)
     manifest = {

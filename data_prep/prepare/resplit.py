@@ -78,7 +78,8 @@ def resplit(
             f"held out of {len(table)}: does it name pictures of {data}, in folds {heldout}?"
         )
     os.makedirs(out, exist_ok=True)
-    for name in filter(lambda name: os.path.exists(os.path.join(data, name)), _KEPT):
+    views = [name for name, entry in whole["datasets"].items() if entry["kind"] == "vqa_views"]
+    for name in filter(lambda name: os.path.exists(os.path.join(data, name)), [*_KEPT, *views]):
         link = os.path.join(out, name)
         if not os.path.lexists(link):
             os.symlink(os.path.abspath(os.path.join(data, name)), link)

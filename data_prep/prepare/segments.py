@@ -105,7 +105,7 @@ def _segments(
 
 def _prepare_segment(segment: Segment, config: PrepConfig) -> Iterator[bytes | PreparedVideo]:
     source, clip = segment.source, segment.clip
-    every, some = range(clip.num_frames), looked_at(clip, config)
+    every, some = range(clip.num_frames), looked_at(segment, config)
     described = _described(segment, SOURCE, 0, {})
     base = yield from prepare_version(segment.frames(some), some, segment, described, config, ())
     for name in segment_simulators(source, segment.index, config):

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.footage import Segment
-from data_prep.simulators import Clip
+from data_prep.prepare.teacher_views import TeacherViews
 from vqa_jax.corpus import clip_coding
 from vqa_jax.media import view
 from vqa_jax.teachers import measures, vmaf
@@ -29,18 +29,21 @@ class PreparedVideo:
       row: of the video table.
       clip_order: int32 [M, K], see `clip_coding`.
       clip_shape: of the residuals of its clips [U, 3, s, s].
+      views: dataset -> its record `vqa_views`.
     """
 
     video: dict[str, Any]
     row: dict[str, Any]
     clip_order: np.ndarray
     clip_shape: tuple[int, ...]
+    views: dict[str, dict[str, Any]]
 
 
-def looked_at(clip: Clip, config: PrepConfig) -> list[int]:
+def looked_at(segment: Segment, config: PrepConfig) -> list[int]:
     """Numbers of the frames that anything of a version is made of, ascending."""
+    clip = segment.clip
     seen = view.InputCollector(clip.num_frames, clip.fps, config.preprocess)
-    numbers = seen.keys.keys() | seen.moving
+    numbers = seen.keys.keys() | seen.moving | TeacherViews(segment, config).numbers
     for name in config.teachers:
         numbers |= set(_chosen(measures.get(name), clip.num_frames))
     return sorted(numbers)
@@ -75,7 +78,7 @@ def prepare_version(
     clip, pre = segment.clip, config.preprocess
     pictures = view.InputCollector(clip.num_frames, clip.fps, pre)
     clips = _Clips(pictures.moving)
-    scores = _Scores(config.teachers, clip.num_frames)
+    scores, kept = _Scores(config.teachers, clip.num_frames), TeacherViews(segment, config)
     with contextlib.ExitStack() as stack:
         comparison = None
         if with_vmaf:
@@ -89,6 +92,7 @@ def prepare_version(
                 # A frame that is shown again is the same array: it is looked at once.
                 clips.add(number, None if frame is before else view.motion_picture(frame, pre))
             scores.add(number, frame)
+            kept.add(number, frame)
             if comparison is not None:
                 comparison.add(frame)
             before = frame if number in pictures.moving else None
@@ -115,7 +119,8 @@ def prepare_version(
     if clips.waiting:
         yield clips.taken()
     shape = (clips.coder.count, 3, pre.motion_size, pre.motion_size)
-    yield PreparedVideo(video, row | measured, clips.order(pictures.clip_indices), shape)
+    order, views = clips.order(pictures.clip_indices), kept.records(described["video_id"])
+    yield PreparedVideo(video, row | measured, order, shape, views)
     return digest.digest()
 
 

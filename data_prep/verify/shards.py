@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vqa_jax.corpus import store
+from vqa_jax.corpus import store, view_coding
 from vqa_jax.jobs import files
 from vqa_jax.media.preprocess import Preprocess
 
@@ -31,6 +31,7 @@ _KEPT = {
         "parameter",
     ),
     "vqa_clips": ("video_id",),
+    "vqa_views": ("video_id", "view"),
     "vqa_motion": ("video_id", "extractor"),
     "vqa_tokens": ("video_id", "tower"),
     "vqa_pairs": ("pair_id", "first_id", "second_id", "label", "label_source", "iteration"),
@@ -118,10 +119,11 @@ def _content(kind: str, record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(kind of problem, message) of what a record itself shows to be wrong."""
     if kind == "vqa_videos":
         return _video(record)
-    if kind == "vqa_clips":
-        clips = record["clips"]
-        if clips.ndim != 5 or not clips.size or clips.dtype != np.uint8:
-            return [("schema", f"clips are {clips.dtype} {clips.shape}")]
+    if kind in ("vqa_clips", "vqa_views"):
+        name, axes = ("clips", 5) if kind == "vqa_clips" else ("pictures", 4)
+        found = record["clips"] if kind == "vqa_clips" else view_coding.decode(record)
+        if found.ndim != axes or not found.size or found.dtype != np.uint8:
+            return [("schema", f"{name} are {found.dtype} {found.shape}")]
     if kind in ("vqa_motion", "vqa_tokens"):
         name = "features" if kind == "vqa_motion" else "frames"
         numbers = record[name]

@@ -193,6 +193,9 @@ class _Verifier:
             if entry["kind"] == "vqa_clips" and gone and os.path.exists(self.path(MOTION_MANIFEST)):
                 logging.info("%s: motion clips were deleted, their features exist", self.data)
                 continue
+            if entry["kind"] == "vqa_views" and gone:
+                logging.info("%s: %s was deleted", self.data, name)
+                continue
             self.keyed(name, entry)
 
     def keyed(
@@ -316,7 +319,7 @@ def _classes(features: Any) -> set[str]:
 
 
 def _record(place: Place) -> dict[str, Any]:
-    return store.shard_record(place[0], "vqa_videos", place[1])
+    return store.ShardReader(place[0], "vqa_videos")[place[1]]
 
 
 def _pair(

@@ -6,6 +6,7 @@ figures hold on a busy machine too, as far as caches and hyper-threads allow.
 
 from __future__ import annotations
 
+import contextlib
 import cProfile
 import os
 import platform
@@ -129,20 +130,24 @@ def _prepare(infos: list[probe.VideoInfo], folder: str, config: PrepConfig) -> d
         ingest.Source(f"{k:08d}", os.path.basename(info.path), "train", info, (0, 0))
         for k, info in enumerate(infos)
     ]
-    paths = {kind: os.path.join(folder, kind) for kind in ("vqa_videos", "vqa_clips")}
+    kinds = config.datasets()
+    paths = {dataset: os.path.join(folder, dataset) for dataset in kinds}
     profile = cProfile.Profile(time.process_time)
     start, count, megapixels = time.process_time(), 0, 0.0
     by_simulator: dict[str, list[float]] = {}
     profile.enable()
-    with (
-        shards.ShardWriter(paths["vqa_videos"], "vqa_videos") as videos,
-        shards.ShardWriter(paths["vqa_clips"], "vqa_clips") as clips,
-    ):
+    with contextlib.ExitStack() as stack:
+        writers = {
+            dataset: stack.enter_context(shards.ShardWriter(path, kinds[dataset]))
+            for dataset, path in paths.items()
+        }
         for info, source in zip(infos, sources, strict=True):
             before = time.process_time()
             for video, coded in buckets.gathered(prepare_source(info.path, source, config)):
-                videos.write(video.video)
-                clips.write_serialized(video.video["video_id"], coded)
+                writers["vqa_videos"].write(video.video)
+                writers["vqa_clips"].write_serialized(video.video["video_id"], coded)
+                for dataset, record in video.views.items():
+                    writers[dataset].write(record)
                 now, row = time.process_time(), video.row
                 by_simulator.setdefault(row["simulator"], []).append(now - before)
                 before = now
@@ -150,8 +155,8 @@ def _prepare(infos: list[probe.VideoInfo], folder: str, config: PrepConfig) -> d
                 if not row["level"]:
                     pixels = video.video["width"] * video.video["height"]
                     megapixels += row["num_frames"] * pixels / 1e6
-    videos.finish()
-    clips.finish()
+    for writer in writers.values():
+        writer.finish()
     profile.disable()
     total = time.process_time() - start
     return {

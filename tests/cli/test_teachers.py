@@ -3,9 +3,12 @@
 import json
 
 import numpy as np
+import pytest
 
 from vqa_jax.cli import main
 from vqa_jax.teachers import cards
+
+DATASET = {"kind": "vqa_videos", "splits": {}}
 
 
 def test_list_tells_of_every_teacher(tmp_path, capsys):
@@ -33,3 +36,30 @@ def test_agreement_of_score_files_names_the_odd_one(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "odd" in said
     assert {path.name for path in out.iterdir()} >= {"teachers.html", "ensemble.json"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["noise"], "prep.teachers"),
+        (["level_prompt"], "cannot keep what they look at"),
+        (["dover", "--draws", "2"], "leave out --seed and --draws"),
+        (["dover", "--seed", "0"], "leave out --seed and --draws"),
+        (["dover"], "does not hold vqa_views_aesthetic"),
+    ],
+)
+def test_what_a_corpus_cannot_have_scored_is_told_before_weights_are_read(
+    asked, said, tmp_path, capsys
+):
+    for name in ("dover", "level_prompt/student"):
+        path = tmp_path / "weights" / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no tensors")
+    for name in ("student", "tokenizer"):
+        (tmp_path / "weights" / "level_prompt" / f"{name}.json").write_text("{}")
+    manifest = {"video_table_sha256": "0" * 64, "datasets": {"vqa_videos": DATASET}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    command = ["teachers", "score", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    command += ["--weights", str(tmp_path / "weights"), "--teachers", *asked]
+    assert main.main(command) == 1
+    assert said in capsys.readouterr().err

@@ -106,6 +106,14 @@ def test_steps_follow_from_listing_teachers_and_tower(needs_environment, tmp_pat
     scored = [line for line in small.splitlines() if "teachers score" in line]
     assert "--teachers fast_vqa --videos" in scored[0]
     assert "--teachers light_lite0_all --data" in scored[1]
+    keeping = tmp_path / "keeping.py"  # neural teachers look at records, too, if these keep that
+    keeping.write_text(
+        "from configs import small\n\ndef get_config():\n    config = small.get_config()\n"
+        "    config.prep.teacher_views = ('fast_vqa',)\n    return config\n"
+    )
+    told = _stage(*asked, "--config", keeping).stdout.replace("\\", "")
+    (scored,) = [line for line in told.splitlines() if "teachers score" in line]
+    assert "--teachers fast_vqa,light_lite0_all --data" in scored
     pairs = next(line for line in small.splitlines() if "data_prep pairs" in line)
     assert re.findall(r"--scores (\S+)", pairs) == [
         f"{tmp_path}/{name}/scores.parquet" for name in ("teachers", "votes")

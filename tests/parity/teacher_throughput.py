@@ -27,6 +27,7 @@ from launch import convert_uvq
 from tests.fixtures import torch_teachers, torch_uvq
 from tests.fixtures.tolerances import TOLERANCES
 from tests.parity.test_teachers_swin2d import _official, _reference, _with_head
+from vqa_jax.teachers import looks
 from vqa_jax.teachers.neural import minimalistic, uvq
 from vqa_jax.teachers.neural import weights as teachers
 from vqa_jax.teachers.neural.dover import Dover, DoverConfig
@@ -109,7 +110,7 @@ def networks() -> dict[str, tuple[Callable[[], tuple[Call, Call]], tuple[int, ..
             lambda: minimalistic_vii(minimalistic.VII, 384),
             frames,
         ),
-        "UVQ 1.5, a frame": (lambda: uvq_frames(uvq.UvqConfig()), (1, *uvq.FRAME, 3)),
+        "UVQ 1.5, a frame": (lambda: uvq_frames(uvq.UvqConfig()), (1, *looks.UVQ_FRAME, 3)),
     }
 
 

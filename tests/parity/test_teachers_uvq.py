@@ -10,6 +10,7 @@ from launch import convert_uvq
 from tests.fixtures import torch_uvq
 from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.models.efficientnet_lite import BlockConfig
+from vqa_jax.teachers import looks
 from vqa_jax.teachers.neural import uvq, weights
 from vqa_jax.teachers.neural.uvq import UvqConfig
 
@@ -45,7 +46,7 @@ def converted(tmp_path, monkeypatch):
     ("cfg", "size"),
     [
         pytest.param(SMALL, (3 * 19, 3 * 31), id="small"),
-        pytest.param(UvqConfig(), uvq.FRAME, id="published", marks=pytest.mark.slow),
+        pytest.param(UvqConfig(), looks.UVQ_FRAME, id="published", marks=pytest.mark.slow),
     ],
 )
 def test_maps_and_scores(cfg, size, converted):

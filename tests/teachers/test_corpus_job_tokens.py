@@ -70,7 +70,7 @@ def test_tokens_of_the_same_tower_are_taken_and_of_another_are_not(data, tmp_pat
         told = FirstNumber()
         with pytest.MonkeyPatch.context() as patch:
             if not others:
-                patch.setattr(store, "shard_records", _only_tokens)
+                patch.setattr(store, "ShardReader", _only_tokens)
             found = _scores(data, tmp_path / f"beside_{len(others)}", told, *others)
         assert told.looked == {"tokens"} and len(found) == 12
         assert all(other.looked == {"frames"} for other in others)
@@ -90,7 +90,7 @@ def _named(name, family):
 
 def _only_tokens(path, kind):
     assert kind == "vqa_tokens"
-    return _SHARD_RECORDS(path, kind)
+    return _SHARD_READER(path, kind)
 
 
-_SHARD_RECORDS = store.shard_records
+_SHARD_READER = store.ShardReader

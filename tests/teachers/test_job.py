@@ -139,7 +139,7 @@ def test_draws_are_averaged_and_seeds_are_the_videos_own(folder, tmp_path):
     assert all(whole[key] == score for key, score in part.items())
     assert scores("seed", videos, seed=1)["0.mp4"] != whole["0.mp4"]
     drawn = scores("draws", videos[:1], draws=3)["0.mp4"]
-    seeds = [views.video_seed(0, f"{k}:0.mp4") % 1000 for k in range(3)]
+    seeds = [views.video_seed(0, "0.mp4", k) % 1000 for k in range(3)]
     assert whole["0.mp4"] == seeds[0] and drawn == pytest.approx(np.mean(seeds))
 
 

@@ -33,14 +33,15 @@ def add(commands: Any) -> None:
     sub.add_argument("--teachers", required=True, help="names, with commas between")
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--videos", nargs="+", help="files, folders, globs, tables")
-    text = "prepared corpus, whose stored key frames light teachers score"
+    text = "prepared corpus: light teachers score its key frames, others the views that it keeps"
     command.add_input(sub, "--data", text, what, metavar="DIR")
     text = "of `teachers fit`: versions of its pictures are scored out of fold (with --data)"
     command.add_input(sub, "--folds", text, default="", metavar="OOF_CSV")
     command.add_output(sub, "--out", "folder", "folder to write", required=True)
     sub.add_argument("--weights", help=weights)
-    sub.add_argument("--seed", type=int, default=0, help="of what is drawn at random")
-    sub.add_argument("--draws", type=int, default=1, help="mean over so many draws")
+    text = "of what is drawn at random (default: 0; a corpus has its own)"
+    sub.add_argument("--seed", type=int, help=text)
+    sub.add_argument("--draws", type=int, default=1, help="mean over so many draws (of files)")
     sub.add_argument("--unit", type=int, default=64, help="videos that a restart repeats at most")
     sub.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="decoding threads")
     command.add_shares(sub)
@@ -151,7 +152,7 @@ def _score(args: argparse.Namespace) -> command.Result:
     cards = teacher_registry.check(names, folder)
     with command.told_as_settings():
         limits = command.limits_of(args)
-        config = job.JobConfig(args.seed, args.draws, args.unit, args.workers, limits=limits)
+        config = job.JobConfig(args.seed or 0, args.draws, args.unit, args.workers, limits=limits)
     shares = (args.process, args.processes)
     if args.data is not None:
         found = _score_corpus(args, names, folder, shares)
@@ -178,19 +179,30 @@ def _score_corpus(
     args: argparse.Namespace, names: Sequence[str], folder: str, shares: tuple[int, int]
 ) -> TeacherOutcome:
     from vqa_jax.teachers import cards as teacher_registry
-    from vqa_jax.teachers import corpus_job
-    from vqa_jax.teachers.known import LIGHT
+    from vqa_jax.teachers import corpus_job, looks
+    from vqa_jax.teachers.known import BUILT_IN, LIGHT
     from vqa_jax.teachers.neural import load
 
     cards = teacher_registry.check(names, folder)
-    others = [card.name for card in cards if card.kind != LIGHT]
+    if built_in := [card.name for card in cards if card.kind == BUILT_IN]:
+        raise teacher_registry.TeacherError(
+            f"{', '.join(built_in)}: built-in teachers score a corpus while it is prepared"
+            " (prep.teachers), in columns of its videos.parquet"
+        )
+    others = [c.name for c in cards if c.kind != LIGHT and c.name not in looks.LOOKS]
     if others:
         raise teacher_registry.TeacherError(
-            f"{', '.join(others)}: a corpus keeps key frames in one viewing size, which light"
-            " teachers look at; score the original files with --videos"
+            f"{', '.join(others)}: a corpus cannot keep what they look at; score the original"
+            " files with --videos"
         )
+    if args.seed is not None or args.draws != 1:
+        raise teacher_registry.TeacherError(
+            "a corpus keeps one draw, of the seed that it was prepared with: leave out --seed and"
+            " --draws"
+        )
+    corpus_job.check(args.data, names)  # before the weights are read
     teachers = load.load_teachers(names, folder)
-    return corpus_job.run(args.data, teachers, args.out, args.folds, *shares)
+    return corpus_job.run(args.data, teachers, args.out, args.folds, *shares, args.workers)
 
 
 def _fit(args: argparse.Namespace) -> command.Result:

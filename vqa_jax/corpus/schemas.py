@@ -68,6 +68,16 @@ FEATURES: dict[str, _F.FeaturesDict] = {
             "residuals": _array((None, 3, None, None), np.uint8),
         }
     ),
+    "vqa_views": _F.FeaturesDict(
+        {  # pictures as of `view_coding`, which decodes them
+            "video_id": _F.Text(),
+            "view": _F.Text(),  # its name in teachers.looks
+            "order": _array((None,), np.int32),
+            "shape": _array((None,), np.int32),
+            "sizes": _array((None,), np.int32),
+            "coded": _array((None,), np.uint8),
+        }
+    ),
     "vqa_motion": _F.FeaturesDict(
         {
             "video_id": _F.Text(),
@@ -108,6 +118,7 @@ DESCRIPTIONS = {
         " there if the source's file is cut off."
     ),
     "vqa_clips": "Temporary motion clips; may be deleted once motion features exist.",
+    "vqa_views": "What a neural teacher looks at, losslessly; may be deleted once it has scored.",
     "vqa_tokens": "What a frozen tower makes of the videos' key frames.",
     "vqa_motion": "Motion features of the videos, keyed by video id and extractor fingerprint.",
     "vqa_pairs": (

@@ -43,6 +43,8 @@ QUARANTINE = "quarantine.csv"
 # What is relied on in a manifest's entry of a dataset, and of several; see `files.read_json`.
 DATASET = {"kind": str, "splits": {str: [{"name": is_name, "records": int}]}}
 DATASETS = {str: DATASET}
+# Kinds that nobody needs once networks have seen them.
+TEMPORARY = ("vqa_clips", "vqa_views")
 RESTORE = "restore it, or run the step that writes its dataset again"
 _SHARD = {"name": str, "records": int, "sha256": str, "ids": [str]}
 _SHARD_OPTIONS = "group_size:1,zstd:1"  # one record a chunk: constant-time random reads
@@ -261,14 +263,14 @@ def _link(path: str, target: str) -> None:
 def check_present(root: str, datasets: Mapping[str, Any]) -> None:
     """Checks, by names alone, that the shards of a manifest's `datasets` still exist.
 
-    Motion clips may have been deleted as a whole; they are temporary.
+    Datasets of a temporary kind may have been deleted as a whole.
 
     Raises:
       CorpusError: names the first missing shard.
     """
     for name, entry in datasets.items():
         folder = builder_dir(root, name)
-        if entry["kind"] == "vqa_clips" and not os.path.isdir(folder):
+        if entry["kind"] in TEMPORARY and not os.path.isdir(folder):
             continue
         for row in (row for rows in entry["splits"].values() for row in rows):
             path = os.path.join(folder, row["name"])

@@ -243,24 +243,27 @@ def _opened(paths: Sequence[str]) -> array_record_data_source.ArrayRecordDataSou
         raise
 
 
-def shard_records(path: str, kind: str) -> Iterator[dict[str, Any]]:
-    """All records of one shard in stored order, one in memory at a time.
+class ShardReader:
+    """The records of one shard, by their places in it (any thread).
 
     Raises:
-      CorpusError: the shard is damaged.
+      CorpusError: the shard, or a record that is read, is damaged.
     """
-    source = _opened([path])
-    for i in range(len(source)):
-        yield _record_of(source, path, kind, i)
+
+    def __init__(self, path: str, kind: str):
+        self._path, self._kind = path, kind
+        self._source = _opened([path])
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        with _naming(self._path):
+            return deserialize(self._kind, self._source[number])
 
 
-def shard_record(path: str, kind: str, number: int) -> dict[str, Any]:
-    """One record of a shard, by its place in it; errors as `shard_records`."""
-    return _record_of(_opened([path]), path, kind, number)
-
-
-def _record_of(
-    source: array_record_data_source.ArrayRecordDataSource, path: str, kind: str, number: int
-) -> dict[str, Any]:
-    with _naming(path):
-        return deserialize(kind, source[number])
+def shard_records(path: str, kind: str) -> Iterator[dict[str, Any]]:
+    """All records of one shard in stored order, one in memory at a time; errors as ShardReader."""
+    reader = ShardReader(path, kind)
+    for number in range(len(reader)):
+        yield reader[number]

@@ -39,8 +39,8 @@ class TeacherError(VqaError):
     """A teacher cannot be used; the message says why and what to do."""
 
 
-class VideoTeacher(Protocol):
-    """A teacher that can score video files, as the teacher job uses it.
+class Scorer(Protocol):
+    """What becomes a column of a score table.
 
     Attributes:
       name: column of the score table.
@@ -52,16 +52,20 @@ class VideoTeacher(Protocol):
     higher_is_better: bool
     fingerprint: str
 
+    def score(self, kept: Sequence[Any]) -> np.ndarray:
+        """Finite scores float64 [n] of n videos, each independent of the others."""
+        ...
+
+
+class VideoTeacher(Scorer, Protocol):
+    """A teacher that can score video files, as the teacher job uses it."""
+
     def views(self, info: VideoInfo, seed: int) -> Mapping[str, View]:
         """What it looks at in a video; `seed` decides what the official program draws at random."""
         ...
 
     def reduce(self, cuts: Mapping[str, np.ndarray]) -> Any:
         """What it keeps of a video's views; called in the thread that decodes."""
-        ...
-
-    def score(self, kept: Sequence[Any]) -> np.ndarray:
-        """Finite scores float64 [n] of n videos, each independent of the others."""
         ...
 
 

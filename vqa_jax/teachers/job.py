@@ -40,7 +40,7 @@ from vqa_jax.media.container import MediaError
 from vqa_jax.media.find import find_videos
 from vqa_jax.media.probe import VideoInfo, probe
 from vqa_jax.settings import DEFAULT_LIMITS, DecodeLimits
-from vqa_jax.teachers.cards import VideoTeacher
+from vqa_jax.teachers.cards import Scorer, VideoTeacher
 from vqa_jax.teachers.views import View, read_views, video_seed
 
 MANIFEST = "teachers.json"
@@ -152,7 +152,9 @@ def run(
     units = [videos[k : k + config.unit] for k in range(0, len(videos), config.unit)]
 
     def rows(k: int, bar: tqdm) -> pa.Table:
-        return _rows(units[k], teachers, config, bar)
+        keys = [video.key for video in units[k]]
+        look = lambda n: _looked_at(units[k][n], teachers, config)  # noqa: E731
+        return scored_rows(keys, look, teachers, config.at_once, config.workers, bar)
 
     sizes = [len(unit) for unit in units]
     return write_ranges(out, identity, sizes, rows, teachers, Share(process, processes))
@@ -163,7 +165,7 @@ def write_ranges(
     identity: Mapping[str, Any],
     sizes: Sequence[int],
     rows: Callable[[int, tqdm], pa.Table],
-    teachers: Sequence[VideoTeacher],
+    teachers: Sequence[Scorer],
     share: Share,
 ) -> TeacherOutcome:
     """Writes a score table from ranges of videos; what is there of this very table is kept.
@@ -172,7 +174,7 @@ def write_ranges(
       out: folder to write.
       identity: what the scores follow from, beside the teachers.
       sizes: videos of each range.
-      rows: scores of range k, as `table_of` makes them; tells the bar of every video.
+      rows: scores of range k, as `scored_rows` makes them; tells the bar of every video.
       teachers: each name once.
       share: of this process.
 
@@ -206,64 +208,73 @@ def write_ranges(
     return TeacherOutcome(manifest["scored"], manifest["failed"], 0)
 
 
-def _rows(
-    videos: Sequence[Video], teachers: Sequence[VideoTeacher], config: JobConfig, bar: tqdm
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What teachers keep of a video.
+
+    Attributes:
+      kept: [draws][teachers].
+      notes: on its file.
+      error: why some of the teachers cannot score it.
+    """
+
+    kept: Sequence[Sequence[Any]]
+    notes: str = ""
+    error: str | None = None
+
+
+def scored_rows(
+    keys: Sequence[str],
+    look: Callable[[int], Look | str],
+    teachers: Sequence[Scorer],
+    at_once: int,
+    workers: int,
+    bar: tqdm,
 ) -> pa.Table:
-    """Scores of one range; decoding runs one group of videos ahead of scoring."""
-    groups = (videos[k : k + config.at_once] for k in range(0, len(videos), config.at_once))
+    """Rows of a score table of one range; looking runs one group of videos ahead of scoring.
+
+    Args:
+      keys: of the videos.
+      look: number of a video -> what is kept of it, or why nothing can be had; called in threads.
+      teachers: each name once.
+      at_once, workers: see JobConfig.
+      bar: told of every video.
+    """
+    groups = (range(k, min(k + at_once, len(keys))) for k in range(0, len(keys), at_once))
     scores: list[np.ndarray] = []
     errors: list[str | None] = []
     notes: list[str] = []
-    with concurrent.futures.ThreadPoolExecutor(config.workers) as pool:
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         ahead: collections.deque[list[concurrent.futures.Future]] = collections.deque()
 
         def look_ahead() -> None:
             group = next(groups, None)
             if group is not None:
-                ahead.append([pool.submit(_looked_at, v, teachers, config) for v in group])
+                ahead.append([pool.submit(look, k) for k in group])
 
         look_ahead()
         while ahead:
             look_ahead()
             looks = [future.result() for future in ahead.popleft()]
-            notes += ["" if isinstance(look, str) else look.notes for look in looks]
+            notes += ["" if isinstance(found, str) else found.notes for found in looks]
             for row, error in _scored(looks, teachers):
                 scores.append(row)
                 errors.append(error)
             bar.update(len(looks))
-    return table_of([video.key for video in videos], teachers, np.stack(scores), errors, notes)
-
-
-def table_of(
-    keys: Sequence[str],
-    teachers: Sequence[VideoTeacher],
-    scores: np.ndarray,
-    errors: Sequence[str | None],
-    notes: Sequence[str],
-) -> pa.Table:
-    """Rows of a score table: scores [videos, teachers], NaN where there is none."""
-    columns = {t.name: column for t, column in zip(teachers, scores.T, strict=True)}
+    columns = zip(teachers, np.stack(scores).T, strict=True)
     return pa.table(
         {
             "video": pa.array([printable(key) for key in keys], pa.string()),
-            **{name: pa.array(column, from_pandas=True) for name, column in columns.items()},
+            **{teacher.name: pa.array(column, from_pandas=True) for teacher, column in columns},
             "error": pa.array([e and printable(e) for e in errors], pa.string()),
             "notes": pa.array(notes, pa.string()),
         }
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Look:
-    """What each teacher keeps of a video, [draws][teachers], and the notes on its file."""
-
-    kept: list[list[Any]]
-    notes: str
-
-
-def _looked_at(video: Video, teachers: Sequence[VideoTeacher], config: JobConfig) -> _Look | str:
+def _looked_at(video: Video, teachers: Sequence[VideoTeacher], config: JobConfig) -> Look | str:
     """What the teachers keep of a video, or why nothing can be had."""
-    seeds = [video_seed(config.seed, f"{draw}:{video.key}") for draw in range(config.draws)]
+    seeds = [video_seed(config.seed, video.key, draw) for draw in range(config.draws)]
 
     def plan(info: VideoInfo) -> dict[str, View]:
         return {
@@ -282,7 +293,7 @@ def _looked_at(video: Video, teachers: Sequence[VideoTeacher], config: JobConfig
             draw, j, name = key.split("/", 2)
             cuts[int(draw)][int(j)][name] = cut
         kept = [[t.reduce(c) for t, c in zip(teachers, of, strict=True)] for of in cuts]
-        return _Look(kept, info.notes)
+        return Look(kept, info.notes)
     except MediaError as error:
         return f"{error.reason} [{error.stage}]"
     except (MemoryError, ValueError) as error:  # one odd file must not end the job
@@ -291,7 +302,7 @@ def _looked_at(video: Video, teachers: Sequence[VideoTeacher], config: JobConfig
 
 
 def _scored(
-    looks: Sequence[_Look | str], teachers: Sequence[VideoTeacher]
+    looks: Sequence[Look | str], teachers: Sequence[Scorer]
 ) -> Iterator[tuple[np.ndarray, str | None]]:
     """Scores [teachers] and error of each video of a group."""
     good = [look for look in looks if not isinstance(look, str)]
@@ -308,7 +319,7 @@ def _scored(
         row = next(rows)
         bad = [t.name for t, x in zip(teachers, row, strict=True) if not np.isfinite(x)]
         row = np.where(np.isfinite(row), row, np.nan)
-        yield row, f"no finite score by {', '.join(bad)}" if bad else None
+        yield row, look.error or (f"no finite score by {', '.join(bad)}" if bad else None)
 
 
 def _is_same(out: str, found: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
@@ -336,7 +347,7 @@ def _counts(paths: Sequence[str]) -> tuple[int, int]:
 def _publish(
     out: str,
     paths: Sequence[str],
-    teachers: Sequence[VideoTeacher],
+    teachers: Sequence[Scorer],
     identity: Mapping[str, Any],
 ) -> dict[str, Any]:
     """One table of all ranges, in the order of the videos; the manifest last."""

@@ -5,10 +5,9 @@ of the seed decides. All arithmetic is on integers, with operators that NumPy an
 NumPy arrays a function works on the host, given JAX arrays (traced ones too; this module does not
 import JAX) on the device, and both give the same bits. `jax.jit(views.fragments)` is the device's.
 
-Fragments need native resolution. They are cut while a file is decoded (`read_views`): a clip of
-DOVER's is 4.8 MB whatever the video's size. Corpus records hold key frames at the student's size,
-from which fragments cannot be had again: videos that exist in a corpus only (the distorted
-versions) can be scored by teachers of whole frames, not by FAST-VQA or DOVER's technical branch.
+Fragments need native resolution. They are cut while a file is decoded (`read_views`) or, of the
+distorted versions, which are no files, while a corpus is prepared: a clip of DOVER's is 4.8 MB
+whatever the video's size. From the key frames of a corpus they cannot be had again.
 """
 
 from __future__ import annotations
@@ -61,9 +60,9 @@ class View:
     cut: Callable[[int, np.ndarray], np.ndarray]
 
 
-def video_seed(seed: int, key: str) -> int:
-    """Seed of one video, 0 <= seed < 2^32: it does not depend on which others are scored."""
-    return key_hash(f"{seed}:{key}") & 0xFFFFFFFF
+def video_seed(seed: int, key: str, draw: int = 0) -> int:
+    """Seed of a draw of one video, 0 <= seed < 2^32: whichever others are scored."""
+    return key_hash(f"{seed}:{draw}:{key}") & 0xFFFFFFFF
 
 
 def fragment_corners(

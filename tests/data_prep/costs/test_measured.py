@@ -51,6 +51,8 @@ def _figures():
     found["VERIFY"] = measured.VERIFY * 1e9  # a gigabyte
     others = "PICTURES CLIPS TOKENS METRICS_ROW LISTING_ROW SCORES_ROW PAIR_ROW LIGHT"
     found |= {name: getattr(measured, name) for name in others.split()}
+    for name, view in measured.VIEWS.items():
+        found |= {f"{name}.seconds": view.seconds, f"{name}.bytes": view.num_bytes}
     for name, student in measured.STUDENTS.items():
         fields = dataclasses.asdict(student)
         for field in ("pair", "look", "compare", "motion", "tokens"):

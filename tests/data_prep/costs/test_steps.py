@@ -9,6 +9,7 @@ from data_prep.simulators import Clip
 from vqa_jax.settings import RelabelConfig, TrainConfig
 
 HOUR = 3600
+_AMOUNTS = ("core_seconds", "num_bytes")
 
 
 def _run(config, found, sample=(amounts.TYPICAL,), **more):
@@ -48,6 +49,7 @@ def round_numbers(monkeypatch):
         "STUDENTS": {"small": student},
         "TEACHERS": {"uvq": measured.Teacher(5.0, 2.0)},
         "LIGHT": 0.02,
+        "VIEWS": {"sampled": measured.View(3.0, 7000.0)},
     }
     for name, value in figures.items():
         monkeypatch.setattr(measured, name, value)
@@ -108,6 +110,24 @@ def test_stage_1_by_hand(round_numbers):
     read += held["teachers"] + held["votes"] + held["pairs"]
     assert seconds["verify"] == pytest.approx(read * 1e-6)
     assert held["train_1"] is None
+
+
+def test_what_neural_teachers_look_at_is_kept_and_scored_of_all_records(round_numbers):
+    config = small.get_config()
+    config.prep.segment_seconds, config.prep.h265_preset = 1.28, "fast"
+    asked = {"listed": 0, "teachers": ["light_a", "uvq"]}
+    plain = {c.step: c for c in steps.of_stage(_run(config, CORPUS, [CLIP], **asked), 1)}
+    config.prep.teacher_views = ("uvq",)
+    found = {c.step: c for c in steps.of_stage(_run(config, CORPUS, [CLIP], **asked), 1)}
+    assert plain.keys() - found.keys() == {"teachers"}
+    more = {k: getattr(found["build"], k) - getattr(plain["build"], k) for k in _AMOUNTS}
+    assert more == pytest.approx({"core_seconds": 44 * 3, "num_bytes": 44 * 7000})
+    # A view of 1.28 seconds, which is not decoded again.
+    assert found["votes"].core_seconds == pytest.approx(44 * (0.02 + 5 + 1.28 * 2))
+    assert found["votes"].amount == "44 records by light_a, uvq"
+    config.prep.teacher_views = ("dover",)  # of which the figures above say nothing
+    unknown = steps.of_stage(_run(config, CORPUS, [CLIP], **asked), 1)[0]
+    assert (unknown.step, *(getattr(unknown, k) for k in _AMOUNTS)) == ("build", None, None)
 
 
 def test_a_later_stage_looks_at_its_share_of_the_segments(round_numbers):

@@ -52,10 +52,22 @@ def test_settings_take_kinds_and_known_presets():
 
 
 def test_fingerprints_of_earlier_corpora_stay():
-    # As version 0.1 computed it, before cut files had a rule and VMAF was known.
-    config = PrepConfig()
-    fields = {k: v for k, v in config.to_dict().items() if k not in ("truncated", "vmaf")}
+    # As version 0.1 computed it, before cut files had a rule, VMAF was known and views were kept.
+    config, later = PrepConfig(), ("truncated", "vmaf", "teacher_views")
+    fields = {k: v for k, v in config.to_dict().items() if k not in later}
     text = json.dumps(fields, sort_keys=True)
     assert config.fingerprint() == hashlib.sha256(text.encode()).hexdigest()[:16]
     refusing = dataclasses.replace(config, truncated="refuse")
     assert refusing.fingerprint() != config.fingerprint()
+    keeping = dataclasses.replace(config, teacher_views=("dover",))
+    assert keeping.fingerprint() != config.fingerprint()
+
+
+def test_views_of_teachers_are_datasets_each_once():
+    names = ("dover", "dover_aesthetic", "fast_vqa")
+    kept = (
+        prep_corpus.config(teacher_views=names).datasets().keys() - PrepConfig().datasets().keys()
+    )
+    assert kept == {"vqa_views_aesthetic", "vqa_views_fragments_3", "vqa_views_fragments_4"}
+    with pytest.raises(ValueError, match=r"teacher_views: .*level_prompt"):
+        prep_corpus.config(teacher_views=("level_prompt",))

@@ -19,7 +19,10 @@ def corpus(tmp_path):
     """Sources "clip 0" to "clip 5" and the table of their folds, which lacks the last one."""
     data = cell_student.write_corpus(str(tmp_path / "corpus"), num_train=5, num_heldout=1)
     manifest = read_json(f"{data}/manifest.json")
-    write_json(f"{data}/manifest.json", {**manifest, "counts": {"videos": 24}})
+    views = {"vqa_views_aesthetic": {"kind": "vqa_views", "splits": {}}}
+    (tmp_path / "corpus" / "vqa_views_aesthetic").mkdir()
+    changes = {"counts": {"videos": 24}, "datasets": manifest["datasets"] | views}
+    write_json(f"{data}/manifest.json", manifest | changes)
     identity = {"identity": {"corpus": table_sha256(data)}}
     write_json(f"{data}/motion.json", identity)
     rows = [f"kind/clip {k}.jpg,{k % 3}" for k in range(5)]
@@ -43,6 +46,7 @@ def test_sources_of_chosen_folds_are_held_out_and_records_are_the_same(corpus):
     assert named <= {"s00", "s03"}
     store = VideoStore(out, tiny_corpus.EXTRACTOR)  # takes motion features of the whole
     assert store["s01-000-source-0"][0]["video_id"] == "s01-000-source-0"
+    assert os.path.islink(f"{out}/vqa_views_aesthetic")  # what teachers look at serves as it is
     before = os.stat(f"{out}/manifest.json").st_mtime_ns
     resplit(data, out, folds, [2, 1])
     assert os.stat(f"{out}/manifest.json").st_mtime_ns == before

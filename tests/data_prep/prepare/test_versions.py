@@ -43,7 +43,7 @@ def test_a_version_is_what_all_its_frames_make(segment, monkeypatch):
 
 def test_frames_that_nobody_looks_at_are_not_needed(segment):
     config = prep_corpus.config(teachers=("sharpness",))
-    numbers = versions.looked_at(segment.clip, config)
+    numbers = versions.looked_at(segment, config)
     assert len(numbers) < 24
     parts = [
         list(versions.prepare_version(segment.frames(n), n, segment, {"video_id": "v"}, config, ()))

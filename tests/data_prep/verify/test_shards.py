@@ -7,6 +7,7 @@ import pytest
 
 from data_prep.verify import shards
 from tests.fixtures import cell_student, tiny_records
+from vqa_jax.corpus import view_coding
 from vqa_jax.corpus.shards import write_shard
 from vqa_jax.jobs import files
 
@@ -77,3 +78,14 @@ def test_tokens_are_numbers_and_tell_their_tower(tmp_path):
     broken = record["frames"].copy()
     broken[0, 0, 0] = np.inf
     assert _kinds(_of_kind(tmp_path, "vqa_tokens", [{**record, "frames": broken}])) == ["schema"]
+
+
+def test_views_are_decoded(tmp_path):
+    coder, picture = view_coding.Encoder(), np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+    order = np.array([coder.add(picture)], np.int32)
+    record = {"video_id": "v", "view": "aesthetic", "order": order, **coder.coded()}
+    report = shards.check_shard(_of_kind(tmp_path, "vqa_views", [record]))
+    assert report == shards.ShardReport((), ({"video_id": "v", "view": "aesthetic"},))
+    for broken in ({"coded": record["coded"][:-9]}, {"order": order + 1}):
+        (tmp_path / "vqa_views").unlink()
+        assert _kinds(_of_kind(tmp_path, "vqa_views", [{**record, **broken}])) == ["schema"]

@@ -142,7 +142,7 @@ def test_scores_are_those_of_the_networks_on_the_views(names, shared, networks, 
     scores = dict(zip(table.teachers, table.scores.T, strict=True))
     row = list(table.videos).index(clips[0])
 
-    info, seed = probe(videos[0].path), views.video_seed(5, f"0:{clips[0]}")
+    info, seed = probe(videos[0].path), views.video_seed(5, clips[0])
     looks, _ = views.read_views(
         info,
         lambda info: {

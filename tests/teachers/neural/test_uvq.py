@@ -12,7 +12,7 @@ from tests.fixtures.tolerances import TOLERANCES
 from vqa_jax.benchmarks.score_tables import read_scores
 from vqa_jax.media.probe import probe
 from vqa_jax.models.efficientnet_lite import BlockConfig
-from vqa_jax.teachers import job, views
+from vqa_jax.teachers import job, looks, views
 from vqa_jax.teachers.neural import load, uvq, weights
 from vqa_jax.teachers.neural.uvq import Uvq, UvqConfig
 from vqa_jax.weights.named import parameters
@@ -30,7 +30,7 @@ def test_published_towers_and_their_maps():
         *(16, 24, 24, 40, 40, 80, 80, 80),
         *(112, 112, 112, 192, 192, 192, 192, 320),
     ]
-    frames = jax.ShapeDtypeStruct((2, *uvq.FRAME, 3), np.uint8)
+    frames = jax.ShapeDtypeStruct((2, *looks.UVQ_FRAME, 3), np.uint8)
     content, distortion = nnx.eval_shape(lambda x: Uvq(TINY, nnx.Rngs(0)).maps(x), frames)
     assert content.shape == (2, 8, 8, 2) and distortion.shape == (2, 24, 24, 2)
 
@@ -67,7 +67,7 @@ def test_scores_are_means_over_seconds(shared, folder):
     assert found == job.TeacherOutcome(1, 0, 0)
     (row,) = read_scores(folder / "out" / "scores.csv").scores
     look, _ = views.read_views(
-        probe(path), lambda info: {"frames": views.sampled_view(info, uvq.FRAME)}
+        probe(path), lambda info: {"sampled": views.sampled_view(info, looks.UVQ_FRAME)}
     )
     (((name,), network),) = teacher.networks
     wanted = network(look[name])

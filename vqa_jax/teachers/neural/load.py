@@ -22,18 +22,18 @@ from vqa_jax.devices import programs
 from vqa_jax.jobs.files import file_sha256
 from vqa_jax.media.probe import VideoInfo
 from vqa_jax.motion import weights as slowfast
-from vqa_jax.teachers import views
+from vqa_jax.teachers import looks
 from vqa_jax.teachers.cards import VideoTeacher, built_in, check
 from vqa_jax.teachers.known import BUILT_IN, LIGHT
 from vqa_jax.teachers.light import features
 from vqa_jax.teachers.light import teacher as light_teacher
-from vqa_jax.teachers.neural import dover, fast_vqa, minimalistic, uvq, weights
+from vqa_jax.teachers.neural import dover, fast_vqa, minimalistic, weights
 from vqa_jax.teachers.neural.level_prompt import LevelPromptTeacher
 from vqa_jax.teachers.views import View
 
 _VERSION = "2"  # part of fingerprints: raise it when the same files give other scores
 _CLIP_FRAMES = 32
-_FAST_VQA_CLIPS, _DOVER_CLIPS = 4, 3
+_OF_CLIPS = ("fragments_4", "fragments_3", "aesthetic", "motion")  # views
 
 
 class Batched:
@@ -68,28 +68,25 @@ class NeuralTeacher:
 
     Attributes:
       name, fingerprint, higher_is_better: see `cards.VideoTeacher`.
-      looks: (info, seed) -> views by name.
-      networks: (names of views, network) each; a network maps their arrays [n, ...] to scores [n].
-      clips: names of the views whose frames are clips of 32; a network gets them as clips.
+      networks: (names of views in `looks.VIEWS`, network) each; a network maps their arrays
+        [n, ...] to scores [n].
       combine: means of the networks' outputs over a video -> its score.
     """
 
     name: str
     fingerprint: str
-    looks: Callable[[VideoInfo, int], Mapping[str, View]]
     networks: tuple[tuple[tuple[str, ...], Callable[..., np.ndarray]], ...]
-    clips: tuple[str, ...] = ()
     combine: Callable[..., float] = float
     higher_is_better: bool = True
 
     def views(self, info: VideoInfo, seed: int) -> Mapping[str, View]:
         """As `VideoTeacher.views`."""
-        return self.looks(info, seed)
+        return {name: looks.VIEWS[name](info, seed) for name in looks.LOOKS[self.name]}
 
     def reduce(self, cuts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The views, those of clips as uint8 [clips, 32, h, w, 3]."""
         return {
-            name: cut.reshape(-1, _CLIP_FRAMES, *cut.shape[1:]) if name in self.clips else cut
+            name: cut.reshape(-1, _CLIP_FRAMES, *cut.shape[1:]) if name in _OF_CLIPS else cut
             for name, cut in cuts.items()
         }
 
@@ -144,39 +141,25 @@ def load_teachers(
 
 
 def _fast_vqa(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -> NeuralTeacher:
-    def looks(info: VideoInfo, seed: int) -> Mapping[str, View]:
-        return {"technical": views.fragment_view(info, seed, _FAST_VQA_CLIPS)}
-
-    network = batched(weights.load_fast_vqa(paths[0]))
+    networks = ((looks.LOOKS[name], batched(weights.load_fast_vqa(paths[0]))),)
     return NeuralTeacher(
-        name,
-        fingerprint,
-        looks,
-        ((("technical",), network),),
-        ("technical",),
-        lambda score: float(fast_vqa.unit_score(score)),
+        name, fingerprint, networks, lambda score: float(fast_vqa.unit_score(score))
     )
 
 
 _FUSIONS = {"dover": dover.FUSION_BY_BRANCH, "dover_script": dover.FUSION_BY_SCRIPT}
+_BRANCHES = {"fragments_3": "technical", "aesthetic": "aesthetic"}  # by the view that it takes
 
 
 def _dover(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -> NeuralTeacher:
-    """DOVER by one of its fusions, or the branch that the name ends with."""
+    """DOVER by one of its fusions, or one branch of it."""
     fusion = _FUSIONS.get(name)
-    branches = [b for b in ("technical", "aesthetic") if fusion or name == f"dover_{b}"]
-
-    def looks(info: VideoInfo, seed: int) -> Mapping[str, View]:
-        found = {
-            "technical": views.fragment_view(info, seed, _DOVER_CLIPS),
-            "aesthetic": views.aesthetic_view(info, seed),
-        }
-        return {branch: found[branch] for branch in branches}
-
     model = weights.load_dover(paths[0])
-    networks = tuple(((branch,), batched(getattr(model, branch))) for branch in branches)
+    networks = tuple(
+        ((view,), batched(getattr(model, _BRANCHES[view]))) for view in looks.LOOKS[name]
+    )
     combine = (lambda *scores: float(fusion(*scores))) if fusion else float
-    return NeuralTeacher(name, fingerprint, looks, networks, ("technical", "aesthetic"), combine)
+    return NeuralTeacher(name, fingerprint, networks, combine)
 
 
 def _minimalistic(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -> NeuralTeacher:
@@ -184,32 +167,15 @@ def _minimalistic(name: str, fingerprint: str, paths: Sequence[str], batched: An
     config = minimalistic.IX if len(paths) > 1 else minimalistic.VII
     network = batched(weights.load_minimalistic(paths[0], config))
     if len(paths) == 1:
-        return NeuralTeacher(
-            name,
-            fingerprint,
-            lambda info, seed: {"frames": views.key_frame_view(info)},
-            ((("frames",), network),),
-        )
+        return NeuralTeacher(name, fingerprint, ((looks.LOOKS[name], network),))
     motion = batched(slowfast.load_features(paths[1]).model)
-    return NeuralTeacher(
-        name,
-        fingerprint,
-        lambda info, seed: {
-            "frames": views.key_frame_view(info),
-            "motion": views.motion_view(info),
-        },
-        ((("frames", "motion"), lambda frames, clips: network(frames, motion(clips))),),
-        ("motion",),
-    )
+    both = ((looks.LOOKS[name], lambda frames, clips: network(frames, motion(clips))),)
+    return NeuralTeacher(name, fingerprint, both)
 
 
 def _uvq(name: str, fingerprint: str, paths: Sequence[str], batched: Any) -> NeuralTeacher:
-    return NeuralTeacher(
-        name,
-        fingerprint,
-        lambda info, seed: {"frames": views.sampled_view(info, uvq.FRAME)},
-        ((("frames",), batched(weights.load_uvq(paths[0]))),),
-    )
+    networks = ((looks.LOOKS[name], batched(weights.load_uvq(paths[0]))),)
+    return NeuralTeacher(name, fingerprint, networks)
 
 
 def _level_prompt(

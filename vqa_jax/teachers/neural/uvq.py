@@ -20,7 +20,6 @@ from flax import nnx
 from vqa_jax.models.efficientnet_lite import Block, BlockConfig, Conv, EfficientNetLiteConfig
 from vqa_jax.models.layers import ones, param, zeros
 
-FRAME = (1080, 1920)  # height and width that every frame is brought to
 SCORE_RANGE = (1.0, 5.0)
 _DTYPE = "float32"
 _NORM_EPSILON = 1e-3
