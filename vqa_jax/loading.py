@@ -29,7 +29,7 @@ from vqa_jax.scoring import placement
 from vqa_jax.scoring.anchors import AnchorSet
 from vqa_jax.scoring.predictor import Path, Predictor, Video
 from vqa_jax.scoring.results import PairResult, Result
-from vqa_jax.settings import SCORING_DTYPES, ScoreConfig, SettingsError
+from vqa_jax.settings import KEPT_DTYPES, SCORING_DTYPES, ScoreConfig, SettingsError
 from vqa_jax.weights import bundle, companions
 
 PUBLISHED_NUM_FRAMES = 10  # key frames of a video that an official checkpoint is given at most
@@ -51,6 +51,7 @@ def load(
     attention: str = "auto",
     dtype: str | None = None,
     batch_size: int | None = None,
+    cache_dtype: str | None = None,
 ) -> Predictor:
     """Loads a student; its weights are streamed to the devices that hold them.
 
@@ -68,6 +69,8 @@ def load(
         and `Result.model` says so.
       batch_size: groups of frames, or pairs, in one call of all devices; None: 32, or the next
         number that they can share.
+      cache_dtype: of the anchors' keys and values, "int8" or None, the arithmetic's; scores differ
+        and say so, as with `dtype`.
 
     Raises:
       anchors.AnchorError: `anchors` cannot be used.
@@ -80,6 +83,8 @@ def load(
     programs.keep()
     if dtype not in (None, *SCORING_DTYPES):
         raise SettingsError(f"dtype {dtype!r}: one of {', '.join(SCORING_DTYPES)}")
+    if cache_dtype not in (None, *KEPT_DTYPES):
+        raise SettingsError(f"cache_dtype {cache_dtype!r}: one of {', '.join(KEPT_DTYPES)}")
     if batch_size is not None and batch_size < 1:
         raise SettingsError(f"batch_size {batch_size} starts at 1")
     found = _find(path)
@@ -89,7 +94,9 @@ def load(
         cfg = dataclasses.replace(cfg, param_dtype=dtype, compute_dtype=compute)
         spec = dataclasses.replace(spec, student=cfg) if spec else None
         fingerprint = f"{fingerprint}-{dtype}"
-    wanted = placement.need(cfg, spec, found.tokenizer, found.anchors)
+    if cache_dtype:
+        fingerprint = f"{fingerprint}-cache_{cache_dtype}"
+    wanted = placement.need(cfg, spec, found.tokenizer, found.anchors, cache_dtype)
     run = placement.execution(mesh, attention, wanted, batch_size or 0)
     student = FunctionalStudent(cfg)
     predictor = Predictor(
@@ -102,6 +109,7 @@ def load(
         found.folder,
         run,
         batch_size,
+        cache_dtype,
     )
     if anchors is not None:
         predictor.use_anchors(anchors)

@@ -15,6 +15,8 @@ from vqa_jax.errors import VqaError
 ATTENTION_KINDS = ("auto", "xla", "cudnn", "splash", "splash_interpreted")
 DTYPES = ("float32", "bfloat16", "float16")  # of weights and of arithmetic
 SCORING_DTYPES = (*DTYPES, "int8")  # in which a student is loaded; int8: layers, see models.int8
+# In which anchors' keys and values, or matrices below additions, are kept, other than as computed.
+KEPT_DTYPES = ("int8",)
 
 VIDEOS_A_RANGE = 64  # of a job's work; a restart repeats at most one range a process
 
@@ -320,6 +322,8 @@ class TrainConfig:
         memory; the step is the same. A device's rows must divide into them.
       lora_rank: rank of low-rank additions to the decoder, 0 for none; they are merged into the
         student that is written.
+      lora_base: "int8": in which the matrices below the additions are kept, see `models.lora`; "":
+        in the step's `frozen_dtype`.
     """
 
     pair_datasets: tuple[str, ...] = ("vqa_pairs_1",)
@@ -339,6 +343,7 @@ class TrainConfig:
     remat: str = "none"
     unroll: int = 0
     lora_rank: int = 0
+    lora_base: str = ""
     accumulate: int = 1
     keep_best: int = 0
     keep_every: int = 0
@@ -358,6 +363,11 @@ class TrainConfig:
             )
         if not 0 <= self.token_dropout < 1:
             raise SettingsError(f"token_dropout {self.token_dropout} is not in [0, 1)")
+        if self.lora_base not in ("", *KEPT_DTYPES) or (self.lora_base and not self.lora_rank):
+            raise SettingsError(
+                f"lora_base {self.lora_base!r}: int8, which stands below additions (lora_rank"
+                f" {self.lora_rank}), or none"
+            )
         if self.keep_best and not self.heldout_pairs:
             raise SettingsError(
                 f"keep_best {self.keep_best}: the best are known by held-out pairs, which "

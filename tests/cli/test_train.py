@@ -17,7 +17,7 @@ from vqa_jax.exchange import student_io
 from vqa_jax.models import presets, prompt
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.motion import extractor
-from vqa_jax.planning import plan
+from vqa_jax.planning import compiled, plan
 from vqa_jax.weights import bundle, companions
 
 
@@ -39,14 +39,30 @@ def test_command_refuses_batches_and_lengths_that_do_not_fit(capsys):
     assert "5 tokens" in capsys.readouterr().err
 
 
+def test_gpus_and_scoring_are_estimated(capsys):
+    start = ["plan", "--config=tiny", "--topology", "h100:8"]
+    assert main.main([*start, "--mesh=1,8,1"]) == 1
+    assert "add --search" in capsys.readouterr().err
+    assert main.main([*start, "--search", "--steps=score"]) == 0
+    said = capsys.readouterr().out
+    assert "h100:8: estimates, nothing was compiled" in said and "200,000 videos" in said
+    assert main.main([*start, "--search", "--steps=score", "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["estimates"][0]
+    assert best["fits"] and best["relabel_chip_hours"]["step"] < best["relabel_chip_hours"]["apart"]
+    assert main.main([*start, "--search", "--mesh=1,8,1"]) == 1
+    assert "leave --mesh out" in capsys.readouterr().err
+
+
 def test_command_prints_what_was_planned(monkeypatch, capsys):
     seen = {}
 
     def pretend(settings, spec, chips, mesh, steps, pairs, tokens, dtype):
         seen.update(mesh=dict(mesh.shape), steps=steps, preset=spec.preset, dtype=dtype)
-        memory = plan.Memory(1, 2, 3, 4, 5, 17_000_000_000, -1e9)
+        memory = compiled.Memory(1, 2, 3, 4, 5, 17_000_000_000, -1e9)
         return [
-            plan.StepPlan("train", 8, 99, memory, 2.0, 0, 0, 1.0, None, None, {}, (), {}, None, 1)
+            compiled.StepPlan(
+                "train", 8, 99, memory, 2.0, 0, 0, 1.0, None, None, {}, (), {}, None, 1
+            )
         ]
 
     monkeypatch.setattr(plan, "plan_run", pretend)

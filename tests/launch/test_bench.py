@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from launch.bench import __main__
+from launch.bench import __main__, published
 from tests.fixtures import broken_files
+from vqa_jax.devices.topology import CHIPS, Topology
+from vqa_jax.models import flops
+from vqa_jax.planning import shapes
 
 _WITH_TEACHERS = """
 from configs import quickstart
@@ -103,3 +106,22 @@ def test_adaptive_reports_every_number_of_anchors(known, corpus, tmp_path, capsy
     assert found["rows"][4]["srcc"] > ordered - 1e-9
     assert found["rows"][5]["flops_7b"] <= found["rows"][4]["flops_7b"]
     assert "SRCC with all anchors" in capsys.readouterr().out
+
+
+def test_a_published_utilisation_is_what_our_formula_gives(monkeypatch):
+    chips = Topology("v6e-256", (16, 16), tuple(range(256)), CHIPS["v6e"])
+    monkeypatch.setattr(published.topology, "open_topology", lambda name: chips)
+    wanted, llm = published.planner(), published.LLAMA_3_1_8B
+    shape = shapes.pair_shape(wanted.spec, wanted.prompt, wanted.pairs, "sentence", 8192)
+    model = flops.training_flops(wanted.student.cfg, shape, lambda _: True).total
+    # Theirs counts attention in full: its two products, forward and twice backward, by half more.
+    half = 3 * 2 * 2 * 8192**2 / 2 * llm.num_heads * llm.head_dim * llm.num_layers
+    peak = 256 * CHIPS["v6e"].peak
+    ours = (model + wanted.pairs * half) / published.SECONDS / peak
+    assert ours == pytest.approx(published.MFU, rel=0.005)
+    seconds = {"arithmetic": 2.0, "step": 2.0, "apart": 3.0}
+    estimated = {"seconds": seconds, "gigabytes": 52.0, "mfu": 0.8, "mfu_apart": 0.6}
+    said = published.table(
+        {"published": {"seconds": 4.5, "mfu": 0.45, "mfu_by_ours": 0.4}, "estimated": estimated}
+    )
+    assert "halved 0.400" in said and "0.800 if all overlaps, 0.600 if nothing does" in said

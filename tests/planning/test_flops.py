@@ -50,6 +50,16 @@ def test_convolution_by_hand():
     assert found.total == 2 * (2 * 8 * 6 * 4) * 3 * 3 * 3
 
 
+def test_bytes_of_products_by_hand():
+    def loop(x, w):
+        return jax.lax.scan(lambda c, _: (jnp.sin(c @ w), None), x, length=11)[0]
+
+    assert flops.count(loop, shape(3, 5), shape(5, 5)).moved == 11 * 4 * (3 * 5 + 5 * 5 + 3 * 5)
+    halves = shape(3, 5, dtype=jnp.bfloat16), shape(5, 7, dtype=jnp.bfloat16)
+    assert flops.count(lambda a, b: a @ b, *halves).moved == 2 * (3 * 5 + 5 * 7 + 3 * 7)
+    assert flops.count(lambda a: a + a, shape(9, 9)).moved == 0
+
+
 def test_loops_count_as_often_as_they_run_and_dead_code_does_not():
     def loop(x, w):
         unused = w @ w
@@ -111,6 +121,10 @@ def test_kernel_counts_the_blocks_that_its_mask_leaves():
     found = flops.count(kernel, *[shape(3, heads, length, width)] * 3)
     blocks = (length // block) * (length // block + 1) // 2
     assert found.total == found.kernels == 3 * heads * blocks * 2 * 2 * block * block * width
+    # Queries, keys, values and the result: what happens inside stays on the chip. Block numbers and
+    # what the kernel keeps between blocks are small.
+    arrays = 4 * 3 * heads * length * width * 4
+    assert arrays <= found.moved < 1.15 * arrays
 
 
 def _student(width):

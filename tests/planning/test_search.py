@@ -1,6 +1,7 @@
 """Choices of a run on chips: all that divide, what each takes by estimate, the best first."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import pytest
 
 from tests.fixtures.planned_step import SPEC, micro_spec
 from tests.fixtures.planned_step import config as config_of
-from vqa_jax.devices.topology import CHIPS, Topology
+from vqa_jax.devices import sharding, topology
+from vqa_jax.devices.topology import CHIPS, GPUS, Topology
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.planning import search, shapes
 from vqa_jax.settings import SettingsError
@@ -106,6 +108,52 @@ def test_what_does_not_fit_comes_last_and_it_is_told(found):
     said = search.render(search.Found(order, []), chips)
     assert f"{len(found)} choices, of which {sum(fits)} fit" in said
     assert len(search.as_dict(search.Found(order, []), chips)["estimates"]) == len(found)
+
+
+def test_meshes_that_training_refuses_are_left_out(monkeypatch):
+    def refuse(state, mesh, most=4):
+        if mesh.shape["fsdp"] > most:
+            raise sharding.ReplicationError(f"over {most}")
+
+    monkeypatch.setattr(sharding, "check_replication", refuse)
+    found = _search(CHIPS["v5e"]).estimates()
+    assert {e.choice.mesh[1] for e in found} == {1, 2, 4}
+    monkeypatch.setattr(sharding, "check_replication", functools.partial(refuse, most=0))
+    with pytest.raises(sharding.ReplicationError, match="over 0"):
+        _search(CHIPS["v5e"]).estimates()
+
+
+def test_weights_move_once_a_part_and_rows_once(found):
+    by = {(e.choice.mesh, e.choice.remat, e.choice.accumulate): e.seconds["hbm"] for e in found}
+    # Half of a device's rows, in half as many parts, move half of everything but the optimizer.
+    whole, parts = by[(1, 8, 1), "none", 1], by[(1, 8, 1), "none", 2]
+    pair = _search(CHIPS["v5e"])._pair("none")
+    assert parts - whole == pytest.approx(pair.weights / CHIPS["v5e"].bandwidth)
+    # Every weight matrix is read for the forward pass, and twice for the backward pass.
+    matrices = sum(
+        x.size for x in jax.tree.leaves(micro_student().abstract()["llm"]["layers"]) if x.ndim > 2
+    )
+    assert pair.weights > 3 * 4 * matrices and pair.moved > 0
+
+
+def micro_student():
+    return FunctionalStudent(micro_spec().student)
+
+
+def test_nodes_of_gpus_are_estimated_with_a_kernel_that_keeps_no_scores():
+    wanted = dataclasses.replace(
+        _search(GPUS["h100"], slices=2), topology=topology.open_topology("h100:4*2"), tokens=1024
+    )
+    found = wanted.best()
+    assert found.plans == [] and found.fits(wanted.topology)
+    assert {e.choice.mesh[0] % 2 for e in found.estimates} == {0}
+    assert all(e.seconds["network"] > 0 for e in found.estimates)
+    by_xla = dataclasses.replace(wanted.config, attention="xla")
+    stored = dataclasses.replace(wanted, config=by_xla)._pair("none").saved
+    scores = 2 * 4 * 1024**2 * 4  # of two layers of four heads, in float32
+    assert stored - wanted._pair("none").saved > scores
+    said = search.render(found, wanted.topology)
+    assert "h100:4*2: estimates, nothing was compiled" in said and "nvidia.com" in said
 
 
 def test_chips_of_which_nothing_is_known_and_odd_batches_are_refused():

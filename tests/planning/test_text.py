@@ -7,7 +7,7 @@ import pytest
 
 from vqa_jax.devices.topology import CHIPS, Topology
 from vqa_jax.planning import text
-from vqa_jax.planning.plan import STAGE_PAIRS, Memory, StepPlan
+from vqa_jax.planning.compiled import Memory, StepPlan
 
 CHIPS_OF = Topology("v5e:2x2", (2, 2), tuple(range(4)), CHIPS["v5e"])
 
@@ -19,7 +19,7 @@ def _plan(step="train", spare=1e9, seconds=0.5):
 
 
 def test_hours_are_those_of_all_chips_for_all_pairs():
-    wanted = STAGE_PAIRS / 8 * 0.5 * 4 / 3600
+    wanted = text.STAGE_PAIRS / 8 * 0.5 * 4 / 3600
     assert text.chip_hours(_plan(), CHIPS_OF) == pytest.approx(wanted)
     assert text.chip_hours(_plan("encode"), CHIPS_OF) is None
     plain = json.loads(json.dumps(text.as_dict([_plan()], CHIPS_OF, (1, 4, 1))))
@@ -30,6 +30,7 @@ def test_hours_are_those_of_all_chips_for_all_pairs():
     said = text.render([_plan()], CHIPS_OF, (1, 4, 1))
     assert "500 ms a step if all overlaps, 600 if nothing does" in said
     assert "0.250; 0.200 if nothing overlaps" in said
+    assert "1.5 to 1.8 times" in said and plain["real_over_apart"] == [1.5, 1.8]
 
 
 def test_a_batch_that_was_rounded_up_is_said():
@@ -48,7 +49,11 @@ def test_videos_of_a_chip_hour_are_encoded_and_compared():
     scoring = [_plan("encode"), _plan("suffix", seconds=1.5)]
     assert text.videos_an_hour(scoring, CHIPS_OF) == pytest.approx(3600 * 8 / 2.0 / 4)
     assert text.videos_an_hour(scoring[:1], CHIPS_OF) is None
-    assert "at most 3,600 videos a chip hour" in text.render(scoring, CHIPS_OF, (1, 4, 1))
+    apart = 3600 * 8 / 2.2 / 4
+    said = text.render(scoring, CHIPS_OF, (1, 4, 1))
+    assert "at most 3,600 videos a chip hour" in said and "3,273 if nothing overlaps" in said
+    plain = text.as_dict(scoring, CHIPS_OF, (1, 4, 1))
+    assert plain["videos_a_chip_hour_apart"] == pytest.approx(apart)
 
 
 @pytest.mark.parametrize(

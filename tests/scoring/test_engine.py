@@ -170,6 +170,33 @@ def test_many_videos_on_a_mesh_equal_each_alone(fixture, videos, encoded):
     np.testing.assert_allclose(engine.against(pairs)[:2], expected, **EXACT)
 
 
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 1, 2)])
+def test_anchors_in_int8_answer_as_their_rounded_keys_and_values(fixture, encoded, sizes):
+    mesh = sharding.make_mesh(sizes, jax.devices()[: np.prod(sizes)])
+    kept = scoring.Engine(
+        fixture.student, fixture.params, SPEC, fixture.tokenizer, 2, Execution(mesh), "int8"
+    )
+    kept.set_anchors(encoded)
+    assert kept._cache.keys.codes.dtype == kept._cache.values.codes.dtype == np.int8
+    plain = fixture.engine
+    plain.set_anchors(encoded)
+    before = [plain.against_anchors(video) for video in encoded]
+    plain._cache = plain._cache._replace(
+        keys=_rounded(plain._cache.keys), values=_rounded(plain._cache.values)
+    )
+    for video, exact in zip(encoded, before, strict=True):
+        found = kept.against_anchors(video)
+        np.testing.assert_allclose(found, plain.against_anchors(video), **EXACT)
+        assert 0 < np.abs(found - exact).max() < 0.1 * np.ptp(exact)
+
+
+def _rounded(values):
+    """To the nearest of 255 whole steps of a head's largest number."""
+    values = np.asarray(values)
+    steps = np.abs(values).max(-1, keepdims=True) / 127
+    return np.rint(values / np.where(steps > 0, steps, 1)) * steps
+
+
 def test_a_batch_that_the_devices_cannot_share_is_refused(fixture):
     mesh = sharding.make_mesh((2, 1, 1), jax.devices()[:2])
     with pytest.raises(ValueError, match="batch of 3"):

@@ -44,13 +44,16 @@ def test_a_published_student_splits_over_v5e_and_not_over_v6e():
     assert placement.sizes_by_rule(wanted, 8, 32e9) == (8, 1, 1)
 
 
-def test_need_counts_weights_and_the_anchors_keys_and_values(known):
-    student = loading.load(known)
+@pytest.mark.parametrize("cache_dtype", [None, "int8"])
+def test_need_counts_weights_and_the_anchors_keys_and_values(known, cache_dtype):
+    student = loading.load(known, cache_dtype=cache_dtype)
     engine = student.judge.engine
     spec, tokenizer = student.spec, student.tokenizer
-    wanted = placement.need(spec.student, spec, tokenizer, student.judge.anchors)
+    wanted = placement.need(spec.student, spec, tokenizer, student.judge.anchors, cache_dtype)
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(engine._params))
-    cached = engine._cache.keys.nbytes + engine._cache.values.nbytes
+    kept = engine._cache.keys, engine._cache.values
+    cached = sum(leaf.nbytes for leaf in jax.tree.leaves(kept))
+    assert len(jax.tree.leaves(kept)) == (4 if cache_dtype else 2)
     assert wanted.weights == held
     # A bound: of a video of the most tokens and all of the text, which is long for this student.
     assert cached <= wanted.cache <= 3 * cached
@@ -111,7 +114,13 @@ def test_another_dtype_is_told_by_the_fingerprint_and_wrong_settings_are_refused
     assert student.fingerprint == f"{bundle.fingerprint(known)}-bfloat16"
     assert student.engine.batch_size == 4
     assert loading.load(known, dtype="float32").fingerprint == bundle.fingerprint(known)
-    for wrong in ({"dtype": "int4"}, {"batch_size": 0}, {"mesh": (9, 1, 1)}, {"attention": "x"}):
+    for wrong in (
+        {"dtype": "int4"},
+        {"batch_size": 0},
+        {"mesh": (9, 1, 1)},
+        {"attention": "x"},
+        {"cache_dtype": "int4"},
+    ):
         with pytest.raises(SettingsError):
             loading.load(known, **wrong)
 
@@ -125,7 +134,11 @@ def test_int8_scores_like_the_student_itself(known, tmp_path, monkeypatch):
         wanted = int8.quantized_weight(plain._params[part]["layers"][weight], inputs)
         np.testing.assert_array_equal(own[weight], wanted[0])
         np.testing.assert_allclose(own[int8.steps_of(weight)], wanted[1], rtol=1e-6)
+    cached = loading.load(known, cache_dtype="int8")
+    assert cached.fingerprint == f"{plain.fingerprint}-cache_int8"
     levels = [tiny_corpus.write_video(str(tmp_path / f"{k}.mp4"), k) for k in (0, 1, 2)]
-    found, wanted = ([r.score for r in s.score_many(levels)] for s in (student, plain))
-    print(found, wanted)
+    found, in_cache, wanted = (
+        [r.score for r in s.score_many(levels)] for s in (student, cached, plain)
+    )
     np.testing.assert_allclose(found, wanted, **TOLERANCES["int8_score"])
+    np.testing.assert_allclose(in_cache, wanted, **TOLERANCES["int8_score"])

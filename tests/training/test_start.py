@@ -10,6 +10,7 @@ import pytest
 from tests.fixtures.tiny_run import CONFIG, SPEC
 from vqa_jax.corpus import store
 from vqa_jax.devices import sharding
+from vqa_jax.models import int8, lora
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.planning.shapes import shard_bytes
 from vqa_jax.training import checkpoint, start
@@ -34,7 +35,7 @@ def given(tmp_path_factory) -> str:
 
 def _start(corpus, mesh, spec=SPEC, **changes) -> start.Start:
     config = dataclasses.replace(CONFIG, **changes)
-    student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
+    student = FunctionalStudent(with_additions(spec.student, config.lora_rank, config.lora_base))
     step_config = step_lib.StepConfig.of(config, (3, 4, 5, 6, 7), 0)
     pairs = store.PairCorpus(corpus, ("vqa_pairs_1",), "train", spec.extractor)
     return start.Start(config, spec, student, step_config, sharding.make_mesh(mesh), pairs)
@@ -105,6 +106,33 @@ def test_frozen_weights_are_not_saved_and_come_back(corpus, given, tmp_path):
     frozen = sum(x.nbytes for x in jax.tree.leaves(wanted["params"]))
     frozen -= sum(x.nbytes for x in jax.tree.leaves(kept["params"]))
     assert sizes[1] - sizes[0] > frozen / 2  # compressed
+
+
+def test_a_decoder_in_int8_is_read_into_its_shards_and_comes_back(corpus, given, tmp_path):
+    rules = (("llm/layers/lora_*", 1.0), *PROJECTORS)
+    changes = {"init_from": given, "lora_rank": 4, "lora_base": "int8", "trainable": rules}
+    begun = _start(corpus, (2, 4, 1), **changes)
+    state = _begun(begun, tmp_path)
+    layers = jax.device_get(state["params"]["llm"]["layers"])
+    read = bundle.load_params(given, FunctionalStudent(SPEC.student))["llm"]["layers"]
+    for weight, inputs in lora.TARGETS.items():
+        codes, steps = int8.quantized_weight(read[weight], inputs)
+        np.testing.assert_array_equal(layers[weight], codes)
+        assert layers[int8.steps_of(weight)].dtype == np.float32
+        np.testing.assert_allclose(layers[int8.steps_of(weight)], steps, rtol=1e-6)
+    assert layers["norm1_scale"].dtype == "bfloat16"
+    with checkpoint.Checkpointer(str(tmp_path), {"of": "a test"}) as checkpoints:
+        checkpoints.save(3, step_lib.kept(state, rules))
+    again = _begun(_start(corpus, (1, 8, 1), **changes), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), jax.device_get(state))
+    written = str(tmp_path / "student")
+    bundle.save_trained(written, SPEC, begun.student, state["params"], (begun.mesh, ()), {})
+    spec = bundle.load_spec(written)
+    merged = bundle.load_params(written, FunctionalStudent(spec.student))["llm"]["layers"]
+    assert merged.keys() == read.keys()
+    for weight in lora.TARGETS:  # fresh additions are nothing: at most half a step of 127
+        largest = np.abs(read[weight]).max()
+        np.testing.assert_allclose(merged[weight], read[weight], rtol=0, atol=0.5 * largest / 127)
 
 
 def test_a_student_of_another_size_is_named(corpus, given, tmp_path):

@@ -20,7 +20,13 @@ from vqa_jax import extras, terminal
 from vqa_jax.cli import config, urls
 from vqa_jax.errors import VqaError
 from vqa_jax.jobs import outputs, places
-from vqa_jax.settings import ATTENTION_KINDS, SCORING_DTYPES, DecodeLimits, SettingsError
+from vqa_jax.settings import (
+    ATTENTION_KINDS,
+    KEPT_DTYPES,
+    SCORING_DTYPES,
+    DecodeLimits,
+    SettingsError,
+)
 
 LEFT = "this process has done its part; the rest is left to other processes"
 RESUMES = "what is finished is kept; the same command goes on from there"
@@ -204,6 +210,8 @@ def add_devices(command: Parser) -> None:
         choices=SCORING_DTYPES,
         help="of weights and arithmetic (default: the student's); int8 for its layers",
     )
+    text = "of the anchors' keys and values (default: the arithmetic's)"
+    command.add_argument("--cache_dtype", choices=KEPT_DTYPES, help=text)
     text = "groups of frames, or pairs, in one call of all devices (default: 32)"
     command.add_argument("--batch_size", type=int, help=text)
 
@@ -222,6 +230,7 @@ def devices_of(args: argparse.Namespace) -> dict[str, Any]:
         "attention": args.attention,
         "dtype": args.dtype,
         "batch_size": args.batch_size,
+        "cache_dtype": args.cache_dtype,
     }
 
 

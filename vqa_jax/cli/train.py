@@ -57,7 +57,7 @@ def add(commands: Any) -> None:
     sub = command.add(
         commands, "plan", _plan, "What a run takes on chips not at hand.", takes_config=True
     )
-    sub.add_argument("--topology", required=True, help="the chips, as v5e:4x4")
+    sub.add_argument("--topology", required=True, help="the chips, as v5e:4x4, v6e-256 or h100:8*4")
     text = (
         "data,fsdp,tensor; -1 takes what is left (default: config's; of --steps score, scoring's)"
     )
@@ -68,7 +68,10 @@ def add(commands: Any) -> None:
     sub.add_argument("--steps", choices=("train", "score", "all"), default="all")
     sub.add_argument("--pairs", type=int, help="global batch (default: config's, rounded up)")
     sub.add_argument("--tokens", type=int, help="pad sequences to this length")
-    text = "estimate all meshes, recomputations and parts of a batch, and compile the best three"
+    text = (
+        "estimate all meshes, recomputations and parts of a batch, and compile the best three; of "
+        "GPUs and of --steps score there are estimates alone"
+    )
     sub.add_argument("--search", action="store_true", help=text)
     text = "plain values instead of text; to the terminal without FILE"
     command.add_output(sub, "--json", "text", text, nargs="?", const="-", metavar="FILE")
@@ -160,8 +163,7 @@ def _span_of(steps: str | None) -> tuple[int, int] | None:
 
 def _plan(args: argparse.Namespace) -> command.Result:
     from vqa_jax.devices import sharding, topology
-    from vqa_jax.jobs.files import write_json
-    from vqa_jax.planning import plan
+    from vqa_jax.planning import plan, scoring
     from vqa_jax.planning import text as plan_text
 
     chips = topology.open_topology(args.topology)
@@ -173,27 +175,34 @@ def _plan(args: argparse.Namespace) -> command.Result:
             sizes = [int(size) for size in args.mesh.split(",")] if args.mesh else settings.mesh
             mesh = sharding.make_mesh(sizes, chips.devices, settings.context)
         else:
-            mesh = plan.scoring_mesh(spec, chips, args.dtype)
+            mesh = scoring.scoring_mesh(spec, chips, args.dtype)
         asked = args.steps, args.pairs, args.tokens, args.dtype
         plans = plan.plan_run(settings, spec, chips, mesh, *asked)
-    shape = tuple(mesh.shape.values())
     fits = all(p.memory.spare is None or p.memory.spare >= 0 for p in plans)
-    if args.json:
-        write_json(args.json, plan_text.as_dict(plans, chips, shape))
-        return 0 if fits else 1
-    return plan_text.render(plans, chips, shape), 0 if fits else 1
+    return _told(args, plan_text, (plans, chips, tuple(mesh.shape.values())), fits)
 
 
 def _search(args: argparse.Namespace, chips: Any, settings: Any, spec: Any) -> command.Result:
-    from vqa_jax.jobs.files import write_json
-    from vqa_jax.planning import search
+    from vqa_jax.planning import scoring, scoring_search, search
 
-    if args.mesh or args.steps == "score":
-        raise command.SettingsError("--search chooses the mesh of training: leave --mesh out")
+    if args.mesh:
+        raise command.SettingsError("--search chooses the mesh: leave --mesh out")
+    if args.steps == "score":
+        student = scoring.scoring_config(spec.student, args.dtype)
+        rates = scoring_search.estimates(student, spec, chips)
+        return _told(args, scoring_search, (rates, chips), rates[0].memory <= chips.chip.memory)
     with command.told_as_settings():
         found = search.Search.of(settings, spec, chips, args.pairs, args.tokens).best()
-    fits = any(p.memory.spare is not None and p.memory.spare >= 0 for p in found.plans)
-    if args.json:
-        write_json(args.json, search.as_dict(found, chips))
-        return 0 if fits else 1
-    return search.render(found, chips), 0 if fits else 1
+    return _told(args, search, (found, chips), found.fits(chips))
+
+
+def _told(
+    args: argparse.Namespace, page: Any, found: tuple[Any, ...], fits: bool
+) -> command.Result:
+    """What a module of the planner says of its findings, as text or as values in a file."""
+    from vqa_jax.jobs.files import write_json
+
+    if not args.json:
+        return page.render(*found), 0 if fits else 1
+    write_json(args.json, page.as_dict(*found))
+    return 0 if fits else 1

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,11 @@ class Chip:
         return dataclasses.replace(self, **shares)
 
 
-_DOCS = "https://cloud.google.com/tpu/docs/"
+def _dims(shape: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape.split("x"))
+
+
+_DOCS, _NVIDIA = "https://cloud.google.com/tpu/docs/", "https://www.nvidia.com/en-us/data-center/"
 _GIGABIT = 1e9 / 8
 
 # The documents state the interconnect's two directions together; `links` is one direction. Of v4
@@ -65,15 +70,35 @@ CHIPS: dict[str, Chip] = {
         *(2307e12, 2307e12, 192 * 2**30, 7380e9, 1200e9 / 2, 100 * _GIGABIT, _DOCS + "tpu7x", 2)
     ),
 }
+# NVIDIA's data sheets of the SXM forms, without sparsity. `links`: NVLink in one direction, between
+# the eight GPUs of a node; `network`: a GPU's share of what leaves a DGX, an InfiniBand port of
+# 400 Gbit/s (A100: 200, of which DGX A100's guide lists eight for computing).
+GPUS: dict[str, Chip] = {
+    "a100": Chip(312e12, 624e12, 80e9, 2039e9, 300e9, 200 * _GIGABIT, _NVIDIA + "a100"),
+    "a100-40gb": Chip(312e12, 624e12, 40e9, 1555e9, 300e9, 200 * _GIGABIT, _NVIDIA + "a100"),
+    "h100": Chip(989.4e12, 1979e12, 80e9, 3350e9, 450e9, 400 * _GIGABIT, _NVIDIA + "h100"),
+    "h200": Chip(989.4e12, 1979e12, 141e9, 4800e9, 450e9, 400 * _GIGABIT, _NVIDIA + "h200"),
+}
+_NODE = 8  # GPUs that NVLink connects
+
 # As people and other tools write them.
 _NAMES = {
     **dict.fromkeys(("v5litepod", "v5lite"), "v5e"),
     **dict.fromkeys(("trillium", "v6"), "v6e"),
     **dict.fromkeys(("ironwood", "v7x", "v7"), "tpu7x"),
+    "a100-80gb": "a100",
+}
+# Cloud TPU's accelerator types, as v6e-256 or v5p-512, by chips; of 3D generations their number
+# counts cores, two a chip.
+_SQUARES = "1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16"
+_CUBES = "2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16"
+_SHAPES = {
+    kind: {cores * math.prod(_dims(shape)): shape for shape in shapes.split()}
+    for kinds, cores, shapes in (("v5e v6e", 1, _SQUARES), ("v4 v5p tpu7x", 2, _CUBES))
+    for kind in kinds.split()
 }
 
-# What devices call themselves -> bf16 operations a second, without sparsity. GPUs: NVIDIA's data
-# sheets of the SXM forms.
+# What devices call themselves -> bf16 operations a second, without sparsity.
 _PEAKS: dict[str, float] = {
     "TPU v5 lite": CHIPS["v5e"].peak,
     "TPU v5e": CHIPS["v5e"].peak,
@@ -83,10 +108,10 @@ _PEAKS: dict[str, float] = {
     "TPU v6e": CHIPS["v6e"].peak,
     "TPU v4": CHIPS["v4"].peak,
     "TPU7x": CHIPS["tpu7x"].of_device().peak,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989.4e12,
-    "NVIDIA H200": 989.4e12,
+    "NVIDIA A100-SXM4-40GB": GPUS["a100-40gb"].peak,
+    "NVIDIA A100-SXM4-80GB": GPUS["a100"].peak,
+    "NVIDIA H100 80GB HBM3": GPUS["h100"].peak,
+    "NVIDIA H200": GPUS["h200"].peak,
 }
 
 
@@ -101,11 +126,12 @@ class Topology:
     """Chips to compile for.
 
     Attributes:
-      name: as given, "v5e:8x8", "v5e:16x16*2" or "cpu:8".
-      dims: chips along each axis of a slice's torus.
+      name: as given, "v5e:8x8", "v6e-256*2", "h100:8*4" or "cpu:8".
+      dims: chips along each axis of a slice's torus; of GPUs those of a node, all connected.
       devices: JAX devices, described or real, slice after slice.
       chip: facts of a device, or None for CPUs.
-      slices: how many there are.
+      slices: how many slices, or nodes of GPUs, there are.
+      stand_ins: the devices are CPUs that stand for GPUs: steps are traced, but not compiled.
     """
 
     name: str
@@ -113,6 +139,7 @@ class Topology:
     devices: tuple[Any, ...]
     chip: Chip | None
     slices: int = 1
+    stand_ins: bool = False
 
     @property
     def chips(self) -> int:
@@ -131,26 +158,21 @@ def open_topology(name: str) -> Topology:
     """Describes the chips of a topology; call it before anything else asks JAX for devices.
 
     Args:
-      name: "GENERATION:AxB[xC][*SLICES]" with a generation of CHIPS, or "cpu:N" for N pretended
-        devices.
+      name: "GENERATION:AxB[xC][*SLICES]" with a generation of CHIPS, or Cloud TPU's own name
+        ("v6e-256"); "GPU:N[*NODES]" with one of GPUS, up to eight a node; or "cpu:N" for N
+        pretended devices.
 
     Raises:
       TopologyError: unknown or impossible, or libtpu is not installed.
     """
-    kind, _, size = name.lower().partition(":")
-    kind = _NAMES.get(kind, kind)
-    shape, _, count = size.partition("*")
-    known = kind in (*CHIPS, "cpu") and (not count or (count.isdigit() and int(count) > 0))
-    if not known or not all(d.isdigit() for d in shape.split("x")):
-        raise TopologyError(
-            f"topology {name!r}: write GENERATION:AxB (v5e:8x8, v5p:4x4x4, two slices: "
-            f"v5e:16x16*2) or cpu:N; generations: {', '.join(CHIPS)}"
-        )
-    dims, slices = tuple(int(d) for d in shape.split("x")), int(count or 1)
+    kind, dims, slices = _parsed(name)
     # Without this a process that finds libtpu installed looks for a TPU of its own.
     jax.config.update("jax_platforms", "cpu")
     if kind == "cpu":
         return Topology(name, dims, _cpu_devices(math.prod(dims)), None)
+    if kind in GPUS:
+        found = _cpu_devices(slices * math.prod(dims))
+        return Topology(name, dims, found, GPUS[kind], slices, stand_ins=True)
     # libtpu asks the cloud who it is, at length, and allows one process unless told otherwise.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
@@ -158,6 +180,7 @@ def open_topology(name: str) -> Topology:
     # As machines of v4 show their chips: both cores as one device.
     options: dict[str, Any] = {"chip_config_name": "megacore"} if kind == "v4" else {}
     options |= {"num_slices": slices} if slices > 1 else {}
+    shape = "x".join(map(str, dims))
     try:
         described = topologies.get_topology_desc(f"{kind}:{shape}", platform="tpu", **options)
     except (NotImplementedError, RuntimeError, ValueError) as error:
@@ -169,6 +192,27 @@ def open_topology(name: str) -> Topology:
             ) from error
         raise TopologyError(f"topology {name}: {error}") from error
     return Topology(name, dims, tuple(described.devices), CHIPS[kind].of_device(), slices)
+
+
+def _parsed(name: str) -> tuple[str, tuple[int, ...], int]:
+    """Generation, chips along each axis, slices."""
+    found = re.fullmatch(r"([a-z0-9-]+?)(?::([\dx]+)|-(\d+))(?:\*([1-9]\d*))?", name.lower())
+    if found:
+        kind, shape, count, slices = found.groups()
+        kind = _NAMES.get(kind, kind)
+        shape = shape or _SHAPES.get(kind, {}).get(int(count), "")
+        known = kind in CHIPS or kind == "cpu" or (kind in GPUS and shape.isdigit())
+        if known and re.fullmatch(r"\d+(x\d+)*", shape) and 0 not in _dims(shape):
+            if kind in GPUS and int(shape) > _NODE:
+                raise TopologyError(
+                    f"topology {name!r}: NVLink connects {_NODE} GPUs; write {kind}:{_NODE}*NODES"
+                )
+            return kind, _dims(shape), int(slices or 1)
+    raise TopologyError(
+        f"topology {name!r}: write GENERATION:AxB (v5e:8x8, v5p:4x4x4, two slices: v5e:16x16*2), "
+        f"Cloud TPU's name (v6e-256), GPU:N*NODES (h100:8*4) or cpu:N; generations: "
+        f"{', '.join(CHIPS)}; GPUs: {', '.join(GPUS)}"
+    )
 
 
 def _cpu_devices(count: int) -> tuple[Any, ...]:

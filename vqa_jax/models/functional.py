@@ -21,9 +21,10 @@ Params = dict[str, Any]
 HEAD = "severity_"  # what the names of the auxiliary head's parameters begin with
 
 
-def with_additions(cfg: StudentConfig, lora_rank: int) -> StudentConfig:
-    """The config with low-rank additions to the decoder; rank 0 has none."""
-    return dataclasses.replace(cfg, llm=dataclasses.replace(cfg.llm, lora_rank=lora_rank))
+def with_additions(cfg: StudentConfig, lora_rank: int, lora_base: str = "") -> StudentConfig:
+    """The config with low-rank additions to the decoder, see `Qwen2Config`; rank 0 has none."""
+    llm = dataclasses.replace(cfg.llm, lora_rank=lora_rank, lora_base=lora_base)
+    return dataclasses.replace(cfg, llm=llm)
 
 
 @functools.lru_cache(maxsize=16)
@@ -111,7 +112,8 @@ class FunctionalStudent:
         llm = self.cfg.llm
         if not llm.lora_rank:
             return params
-        summed = functools.partial(lora.merge, scale=llm.lora_scale)
+        dtype = self.cfg.compute_dtype
+        summed = functools.partial(lora.merge, scale=llm.lora_scale, dtype=dtype)
         return jax.jit(summed, out_shardings=places)(params) if places else summed(params)
 
     def bind(self, params: Params) -> Student:

@@ -1,4 +1,6 @@
-"""Dense layers in int8: weights and activations are whole numbers times a step, sums are int32.
+"""int8: weights, activations and cached keys and values are whole numbers times a step.
+
+In dense layers, whose sums are int32,
 
 W[i, o] = codes[i, o] * steps[o], one step an output channel, chosen once when weights are loaded;
 x[t, i] = codes[t, i] * steps[t], one step a token, chosen as it comes. A step is the largest
@@ -9,6 +11,7 @@ norms, projectors, the levels' rows and softmax stay as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +34,37 @@ def is_steps(name: str) -> bool:
     return name.endswith(_STEPS)
 
 
+def is_part(name: str, leaf: Any) -> bool:
+    """Whether a parameter holds codes or steps."""
+    return leaf.dtype == jnp.int8 or is_steps(name)
+
+
 def quantized(values: jax.Array, axes: Sequence[int]) -> tuple[jax.Array, jax.Array]:
     """Codes int8 of the shape of `values`, and steps float32 without `axes`, which share one."""
     values = values.astype(jnp.float32)
     largest = jnp.abs(values).max(axes, keepdims=True)
     steps = jnp.maximum(largest, jnp.finfo(jnp.float32).tiny * _MOST) / _MOST
     return jnp.round(values / steps).astype(jnp.int8), jnp.squeeze(steps, axes)
+
+
+class Quantized(NamedTuple):
+    """Values [..., E] as codes int8 [..., E] and steps float32 [..., 1], one a last axis."""
+
+    codes: jax.Array
+    steps: jax.Array
+
+    @classmethod
+    def of(cls, values: jax.Array) -> Quantized:
+        """What `restored` gives back to within half a step."""
+        codes, steps = quantized(values, (-1,))
+        return cls(codes, steps[..., None])
+
+
+def restored(values: jax.Array | Quantized, dtype: jnp.dtype) -> jax.Array:
+    """The values, as they are or out of their codes, in `dtype`."""
+    if isinstance(values, Quantized):
+        return (values.codes.astype(jnp.float32) * values.steps).astype(dtype)
+    return values.astype(dtype)
 
 
 def quantized_weight(weight: jax.Array, inputs: int) -> tuple[jax.Array, jax.Array]:

@@ -94,7 +94,7 @@ def stacked(module: nnx.Module, dtype: jnp.dtype) -> dict[str, jax.Array]:
     """
     own = {name: value[...] for name, value in vars(module).items() if isinstance(value, nnx.Param)}
     return {
-        name: value if value.dtype == jnp.int8 or int8.is_steps(name) else value.astype(dtype)
+        name: value if int8.is_part(name, value) else value.astype(dtype)
         for name, value in own.items()
     }
 

@@ -1,7 +1,9 @@
 """Low-rank additions to the decoder's matrices (LoRA; Hu et al. 2021): W + (alpha / r) A B.
 
 A starts random and B at zero, so a student with fresh additions computes what it did without. Both
-are trained while W is not; `merge` adds them into W at the end.
+are trained while W is not; `merge` adds them into W at the end. W may be kept in int8 meanwhile (as
+QLoRA does in four bits; Dettmers et al. 2023): it is multiplied as what its codes and steps stand
+for, and inputs stay as they are, since gradients go through them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vqa_jax.models import int8
 from vqa_jax.models.layers import dense as plain_dense
 from vqa_jax.models.layers import fan_in, zeros
 
@@ -62,10 +65,12 @@ def dense(
         p: one layer's parameters.
         scale: alpha / r.
     """
-    out = plain_dense(equation, x, p, weight)
     first, second = names_of(weight)
     if first not in p:
-        return out
+        return plain_dense(equation, x, p, weight)
+    out = jnp.einsum(equation, x, p[weight].astype(x.dtype))
+    if (steps := p.get(int8.steps_of(weight))) is not None:
+        out = (out.astype(jnp.float32) * steps).astype(x.dtype)
     operands, result = equation.split("->")
     left, right = operands.split(",")
     contracted = "".join(c for c in right if c not in result)
@@ -75,22 +80,27 @@ def dense(
     return out + scale * jnp.einsum(f"{rows}r,r{kept}->{result}", low, p[second])
 
 
-def merge(params: Mapping[str, Any], scale: float) -> dict[str, Any]:
+def merge(params: Mapping[str, Any], scale: float, dtype: str) -> dict[str, Any]:
     """Adds the additions into their weights: a plain student that computes the same.
 
     Args:
         params: tree of a student with additions.
         scale: alpha / r of its config.
+        dtype: of the weights that were kept in int8.
 
     Returns:
-        Tree without additions; weights keep their dtype and are summed in float32.
+        Tree without additions; other weights keep their dtype. Sums are in float32.
     """
     layers = dict(params["llm"]["layers"])
     for weight in TARGETS:
         a, b = (layers.pop(name).astype(jnp.float32) for name in names_of(weight))
         L, rank = a.shape[0], a.shape[-1]
         delta = jnp.einsum("lir,lro->lio", a.reshape(L, -1, rank), b.reshape(L, rank, -1))
-        base = layers[weight]
-        total = base.astype(jnp.float32) + scale * delta.reshape(base.shape)
-        layers[weight] = total.astype(base.dtype)
+        base, steps = layers[weight], layers.pop(int8.steps_of(weight), None)
+        total = base.astype(jnp.float32)
+        if steps is not None:
+            inputs = range(1, 1 + TARGETS[weight])
+            total = total * jnp.expand_dims(steps, inputs)
+        total = total + scale * delta.reshape(base.shape)
+        layers[weight] = total.astype(base.dtype if steps is None else dtype)
     return {**params, "llm": {**params["llm"], "layers": layers}}

@@ -1,5 +1,7 @@
 """Qwen2 and Qwen3 decoders with a reusable key/value prefix (method 4; Yang et al. 2024, 2025)."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from typing import NamedTuple
@@ -12,6 +14,7 @@ from vqa_jax.devices import context
 from vqa_jax.devices.execution import current, lookup, on_shards, own_part, recomputed, total
 from vqa_jax.models import lora
 from vqa_jax.models.attention import PAD_POSITION, Causal, SharedPrefix, attention
+from vqa_jax.models.int8 import Quantized, restored
 from vqa_jax.models.layers import (
     axis_names,
     fan_in,
@@ -32,6 +35,7 @@ class Qwen2Config:
     otherwise Qwen2's and Qwen2.5's, with biases on queries, keys and values.
     lora_rank: of the low-rank additions to every layer's matrices (`models.lora`); 0: none.
     lora_alpha: the additions are scaled by lora_alpha / lora_rank.
+    lora_base: "int8": the matrices below the additions are kept in it; "": as all parameters.
     unroll: layers per scan step: more is faster and compiles longer.
     """
 
@@ -48,6 +52,7 @@ class Qwen2Config:
     unroll: int = 1
     lora_rank: int = 0
     lora_alpha: float = 16.0
+    lora_base: str = ""
     qk_norm: bool = False
 
     @property
@@ -68,12 +73,22 @@ class Qwen2Config:
 class KVCache(NamedTuple):
     """Rotated keys and values of every layer for a prefix.
 
-    keys, values: [layers, B, S, G, E]; positions: int32 [B, S], PAD_POSITION where padded.
+    keys, values: [layers, B, S, G, E], or in int8; positions: int32 [B, S], PAD_POSITION where
+    padded.
     """
 
-    keys: jax.Array
-    values: jax.Array
+    keys: jax.Array | Quantized
+    values: jax.Array | Quantized
     positions: jax.Array
+
+    def quantized(self) -> KVCache:
+        """In int8, a step a token and head: little more than half of what bfloat16 takes."""
+        return self._replace(keys=Quantized.of(self.keys), values=Quantized.of(self.values))
+
+    def rows(self, rows: jax.Array) -> KVCache:
+        """Of the rows int32 [N] of its batch, in this order."""
+        keys, values = jax.tree.map(lambda x: x[:, rows], (self.keys, self.values))
+        return KVCache(keys, values, self.positions[rows])
 
 
 class DecoderLayers(nnx.Module):
@@ -175,8 +190,9 @@ def _layer(p, x, positions, key_positions, prefix, cfg, shared):
     query, key, value = _heads(p, h, dense, cfg)
     query, key = (rotate(heads, positions, cfg.rope_theta) for heads in (query, key))
     if prefix is not None:
-        key = jnp.concatenate([prefix[0], key], axis=1)
-        value = jnp.concatenate([prefix[1], value], axis=1)
+        before = [restored(heads, key.dtype) for heads in prefix]
+        key = jnp.concatenate([before[0], key], axis=1)
+        value = jnp.concatenate([before[1], value], axis=1)
     key, value = context.whole(key), context.whole(value)
     queries = query.shape[2]
     own_key, own_value = (_own_heads(heads, queries, cfg) for heads in (key, value))

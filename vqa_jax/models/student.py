@@ -130,10 +130,10 @@ class Student(nnx.Module):
                 rngs, fan_in(width), (width, classes), ("embed", None), dtype
             )
             self.severity_bias = param(rngs, zeros, (classes,), (None,), dtype)
-        if cfg.is_int8:
+        if cfg.is_int8 or cfg.llm.lora_base == int8.DTYPE:
             int8.quantize(self.llm.layers, lora.TARGETS)
-            if isinstance(self.vision, Siglip):
-                int8.quantize(self.vision.layers, siglip.INPUT_AXES)
+        if cfg.is_int8 and isinstance(self.vision, Siglip):
+            int8.quantize(self.vision.layers, siglip.INPUT_AXES)
 
     def tower_tokens(self, frames: jax.Array) -> jax.Array:
         """Tower tokens before projection and pooling: uint8 [..., F, H, W, 3] -> [..., F, P0, W].

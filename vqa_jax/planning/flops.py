@@ -3,7 +3,8 @@
 XLA's `cost_analysis` counts the body of a scan once and a Pallas kernel not at all. Here a scan's
 body counts as often as it runs, recomputation under `jax.checkpoint` is counted because it is
 executed, and a Pallas kernel counts once a grid step. Only matrix products and convolutions count,
-two operations a multiply-add: everything else is bandwidth, not arithmetic.
+two operations a multiply-add: everything else is bandwidth, not arithmetic. Of that too there is an
+estimate, what products are given and give.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _PASSING = (
     "broadcast_in_dim",
     "squeeze",
 )
+_MOVING = ("dot_general", "conv_general_dilated", "pallas_call")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +44,15 @@ class Count:
       kernels: those inside Pallas kernels and registered custom calls.
       unknown_loops: `while` loops whose number of rounds the jaxpr does not tell; counted once.
       int8: those of products of int8, additions of int32 among them.
+      moved: bytes that products, convolutions and kernels are given and give, as if all else were
+        done in passing. A compiler keeps some of it on the chip, and moves some more.
     """
 
     total: float
     kernels: float
     unknown_loops: int
     int8: float = 0.0
+    moved: float = 0.0
 
 
 def _attention_forward(equation: Any) -> float:
@@ -118,6 +123,7 @@ class _Counter:
     def __init__(self) -> None:
         self.kernels = 0.0
         self.int8 = 0.0
+        self.moved = 0.0
         self.unknown_loops = 0
         self._outputs: list[Any] = []  # of the jaxpr that was walked last, or None each
 
@@ -146,6 +152,9 @@ class _Counter:
     def equation(self, equation: Any, known: Sequence[Any], times: float) -> float:
         """Operations of one equation, all its inner jaxprs included."""
         name, params = equation.primitive.name, equation.params
+        if name in _MOVING or name in PRIMITIVE_COSTS:
+            arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
+            self.moved += times * sum(a.size * a.dtype.itemsize for a in arrays)
         if name == "dot_general":
             cost = times * _dot_general(equation)
             self.int8 += cost * all(v.aval.dtype == np.int8 for v in equation.invars[:2])
@@ -182,7 +191,9 @@ class _Counter:
         """A Pallas kernel: its body once a grid step, less the steps that its mask leaves out."""
         params = equation.params
         steps = math.prod(int(size) for size in params["grid_mapping"].grid)
+        moved = self.moved  # what the body moves stays on the chip
         cost = self.jaxpr(params["jaxpr"], [], times * steps)
+        self.moved = moved
         label = str(params.get("name") or params.get("name_and_src_info", ""))
         if label.startswith(tuple(_KERNEL_MASKS)):
             # Scalar operands come first: data_next, block_mask (0 = nothing to do), mask_next.
@@ -209,7 +220,7 @@ def count_jaxpr(closed: Any) -> Count:
     else:
         closed = type(closed)(jaxpr, [])
     total = counter.jaxpr(closed, [None] * sum(used), 1.0)
-    return Count(total, counter.kernels, counter.unknown_loops, counter.int8)
+    return Count(total, counter.kernels, counter.unknown_loops, counter.int8, counter.moved)
 
 
 def count(function: Callable[..., Any], *args: Any) -> Count:

@@ -43,13 +43,21 @@ class ScoringCost:
 
 
 def count(cfg: StudentConfig, frames: int, clips: int, text: int) -> ScoringCost:
-    """Counts at any size; nothing is allocated or computed.
+    """Counts at any size; nothing is allocated or computed. Arguments: see `counts`."""
+    return ScoringCost(*(step.total for step in counts(cfg, frames, clips, text)))
+
+
+def counts(
+    cfg: StudentConfig, frames: int, clips: int, text: int, rows: int = 1
+) -> tuple[flops.Count, flops.Count, flops.Count]:
+    """Of `rows` videos encoded, as many whole pairs, and as many suffixes.
 
     Args:
       cfg: the student.
       frames: key frames of each video.
       clips: motion clips of each video.
       text: tokens of the prompt that are no video.
+      rows: in a batch.
     """
     student = FunctionalStudent(cfg)
     params, shape = student.abstract(), jax.ShapeDtypeStruct
@@ -60,17 +68,17 @@ def count(cfg: StudentConfig, frames: int, clips: int, text: int) -> ScoringCost
     encode = flops.count(
         steps.encode,
         params,
-        shape((1, frames, size, size, 3), jnp.uint8),
-        shape((1, clips, cfg.motion_dim), jnp.float32),
+        shape((rows, frames, size, size, 3), jnp.uint8),
+        shape((rows, clips, cfg.motion_dim), jnp.float32),
     )
-    visual = shape((1, video, cfg.embed_dim), dtype)
+    visual = shape((rows, video, cfg.embed_dim), dtype)
 
     def ids(length: int) -> jax.ShapeDtypeStruct:
-        return shape((1, length), jnp.int32)
+        return shape((rows, length), jnp.int32)
 
     pair = flops.count(steps.compare, params, visual, visual, ids(prefix + suffix), ids(1))
     llm = cfg.llm
-    keys = shape((llm.num_layers, 1, prefix, llm.num_kv_heads, llm.head_dim), dtype)
+    keys = shape((llm.num_layers, rows, prefix, llm.num_kv_heads, llm.head_dim), dtype)
     cache = KVCache(keys, keys, ids(prefix))
     after = flops.count(steps.suffix, params, cache, visual, ids(suffix), ids(suffix), ids(1))
-    return ScoringCost(encode.total, pair.total, after.total)
+    return encode, pair, after

@@ -9,7 +9,10 @@ from typing import Any
 from vqa_jax.devices.sharding import CONTEXT, MESH_AXES
 from vqa_jax.devices.topology import Topology
 from vqa_jax.models.flops import FORMULA
-from vqa_jax.planning.plan import STAGE_PAIRS, StepPlan
+from vqa_jax.planning import roofline
+from vqa_jax.planning.compiled import StepPlan
+
+STAGE_PAIRS = 500_000  # of the first stage (method 3.3)
 
 
 def chip_hours(plan: StepPlan, topology: Topology, pace: str = "step") -> float | None:
@@ -25,12 +28,14 @@ def chip_hours(plan: StepPlan, topology: Topology, pace: str = "step") -> float 
     return STAGE_PAIRS / plan.pairs * plan.seconds[pace] * topology.chips / 3600
 
 
-def videos_an_hour(plans: Sequence[StepPlan], topology: Topology) -> float | None:
-    """Videos that a chip scores in an hour at the roofline's pace; None without one."""
+def videos_an_hour(
+    plans: Sequence[StepPlan], topology: Topology, pace: str = "step"
+) -> float | None:
+    """Videos that a chip scores in an hour at the roofline's pace (see `chip_hours`)."""
     steps = {plan.step: plan for plan in plans}
     if not {"encode", "suffix"} <= steps.keys() or not all(plan.seconds for plan in plans):
         return None
-    seconds = steps["encode"].seconds["step"] + steps["suffix"].seconds["step"]
+    seconds = steps["encode"].seconds[pace] + steps["suffix"].seconds[pace]
     return 3600 * steps["encode"].pairs / seconds / topology.chips
 
 
@@ -54,7 +59,9 @@ def as_dict(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) 
         "chip": chip,
         "mesh": list(mesh),
         "videos_a_chip_hour": videos_an_hour(plans, topology),
+        "videos_a_chip_hour_apart": videos_an_hour(plans, topology, "apart"),
         "formula": FORMULA,
+        "real_over_apart": roofline.REAL,
         "steps": steps,
     }
 
@@ -78,9 +85,10 @@ def render(plans: Sequence[StepPlan], topology: Topology, mesh: Sequence[int]) -
     if videos is not None:
         lines += [
             "",
-            f"scoring: at most {videos:,.0f} videos a chip hour, each against all anchors",
+            f"scoring: at most {videos:,.0f} videos a chip hour, each against all anchors; "
+            f"{videos_an_hour(plans, topology, 'apart'):,.0f} if nothing overlaps",
         ]
-    return "\n".join([*lines, "", FORMULA])
+    return "\n".join([*lines, "", FORMULA, roofline.REAL_IN_WORDS])
 
 
 def _gb(size: float | None) -> str:

@@ -22,7 +22,7 @@ from jax.sharding import NamedSharding
 from vqa_jax.devices import sharding
 from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.media.crops import scoring_groups
-from vqa_jax.models import prompt
+from vqa_jax.models import int8, prompt
 from vqa_jax.models.cell_tower import program_dtype
 from vqa_jax.models.frozen_tower import FrozenTower
 from vqa_jax.models.functional import FunctionalStudent, Params
@@ -86,6 +86,7 @@ class Engine:
       tokenizer: its tokenizer.
       batch_size: most pairs (or groups of frames) in one call of the devices.
       execution: mesh of this process's devices and kernels; default: one device.
+      cache_dtype: in which the anchors' keys and values are kept: "int8", or None, as computed.
 
     Raises:
       ValueError: the batch does not divide over the mesh.
@@ -99,6 +100,7 @@ class Engine:
         tokenizer: Tokenizer,
         batch_size: int = 32,
         execution: Execution | None = None,
+        cache_dtype: str | None = None,
     ):
         self.spec, self.batch_size = spec, batch_size
         self._run = execution or Execution()
@@ -122,15 +124,18 @@ class Engine:
         steps = make_steps(student, prompt.level_ids(tokenizer))
 
         def suffix(params, cache, rows, *inputs):
-            picked = KVCache(cache.keys[:, rows], cache.values[:, rows], cache.positions[rows])
-            return steps.suffix(params, picked, *inputs)
+            return steps.suffix(params, cache.rows(rows), *inputs)
+
+        def prefix(params, *inputs):
+            cache = steps.prefix(params, *inputs)
+            return cache.quantized() if cache_dtype == int8.DTYPE else cache
 
         # A frozen tower's programs are apart: there is one for every shape of frames.
         self._tower = (
             FrozenTower.of_student(student, self._params, self._run) if spec.tower else None
         )
         self._encode, self._compare = self._jit(steps.encode), self._jit(steps.compare)
-        self._prefix, self._suffix = self._jit(steps.prefix, told=False), self._jit(suffix)
+        self._prefix, self._suffix = self._jit(prefix, told=False), self._jit(suffix)
 
     def _jit(self, function: Callable[..., Any], told: bool = True) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -301,7 +306,8 @@ class Engine:
         cache = self._prefix(self._params, *self._run.rows(first, tokens, lengths))
         if mesh := self._run.mesh:
             names = (None, None, None, "kv_heads", None)
-            heads = NamedSharding(mesh, self._run.spec(names, cache.keys.shape))
+            sizes = jax.tree.leaves(cache.keys)[0].shape
+            heads = NamedSharding(mesh, self._run.spec(names, sizes))
             whole = sharding.replicated(mesh)
             cache = jax.device_put(cache, KVCache(heads, heads, whole))
         self._cache = cache

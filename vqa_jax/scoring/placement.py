@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from vqa_jax.devices import sharding
 from vqa_jax.devices.execution import Execution
-from vqa_jax.models import prompt
+from vqa_jax.models import int8, prompt
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.models.tokenizer import Tokenizer
@@ -48,14 +48,18 @@ def need(
     spec: StudentSpec | None,
     tokenizer: Tokenizer | None,
     anchors: AnchorSet | None,
+    cache_dtype: str | None = None,
 ) -> Need:
-    """What a student and its anchors take; without prompt or anchors only the weights count."""
+    """What a student and its anchors take; without prompt or anchors only the weights count.
+
+    `cache_dtype`: as for `vqa_jax.load`.
+    """
     weights = weight_bytes(cfg)
     if spec is None or tokenizer is None or anchors is None:
         return Need(weights)
     tokens = len(prompt.scoring_ids(tokenizer)) + spec.bank.stride  # of a prefix, at most
     rows = sum(len(video.frames) for video in anchors.inputs)
-    return Need(weights, cache_bytes(cfg, rows * tokens))
+    return Need(weights, cache_bytes(cfg, rows * tokens, cache_dtype))
 
 
 def weight_bytes(cfg: StudentConfig) -> int:
@@ -64,10 +68,11 @@ def weight_bytes(cfg: StudentConfig) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def cache_bytes(cfg: StudentConfig, tokens: int) -> int:
-    """Bytes of the keys and values of so many tokens."""
+def cache_bytes(cfg: StudentConfig, tokens: int, cache_dtype: str | None = None) -> int:
+    """Bytes of the keys and values of so many tokens; in int8 a head has a step besides."""
     llm, width = cfg.llm, jax.numpy.dtype(cfg.compute_dtype).itemsize
-    return tokens * 2 * llm.num_layers * llm.num_kv_heads * llm.head_dim * width
+    head = llm.head_dim + 4 if cache_dtype == int8.DTYPE else llm.head_dim * width
+    return tokens * 2 * llm.num_layers * llm.num_kv_heads * head
 
 
 def sizes_by_rule(wanted: Need, devices: int, memory: float) -> tuple[int, int, int]:

@@ -73,10 +73,11 @@ class Predictor:
         folder: str = "",
         run: Execution = Execution(),
         batch_size: int | None = None,
+        cache_dtype: str | None = None,
     ):
         self.fingerprint, self.spec, self.tokenizer = fingerprint, spec, tokenizer
         self._student, self._params, self._run = student, params, run
-        self._anchors, self._folder = anchors, folder
+        self._anchors, self._folder, self._cache_dtype = anchors, folder, cache_dtype
         self.batch_size = batch_size or run.ways * math.ceil(BATCH_SIZE / run.ways)
         self._lock = threading.Lock()  # streams share the engine and its anchors
         self._judge: Judge | None = None
@@ -246,7 +247,13 @@ class Predictor:
                 "this model's folder has no student.json or tokenizer: only level_logits works"
             )
         return Engine(
-            self._student, self._params, self.spec, self.tokenizer, self.batch_size, self._run
+            self._student,
+            self._params,
+            self.spec,
+            self.tokenizer,
+            self.batch_size,
+            self._run,
+            self._cache_dtype,
         )
 
     @property

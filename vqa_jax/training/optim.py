@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from vqa_jax.errors import VqaError
@@ -47,7 +48,7 @@ def rates(params: Tree, rules: Trainable) -> Any:
     used: dict[str, int] = dict.fromkeys((pattern for pattern, _ in rules), 0)
     problems = [f"{pattern}: {rate} is not positive" for pattern, rate in rules if not rate > 0]
 
-    def one(path: tuple[Any, ...], _: Any) -> float | None:
+    def one(path: tuple[Any, ...], leaf: Any) -> float | None:
         name, found = _name(path), {}
         for pattern, rate in rules:
             if fnmatch.fnmatchcase(name, pattern):
@@ -55,6 +56,8 @@ def rates(params: Tree, rules: Trainable) -> Any:
                 found[rate] = pattern
         if len(found) > 1:
             problems.append(f"{name} has rates {sorted(found)} by {sorted(found.values())}")
+        if found and getattr(leaf, "dtype", None) == jnp.int8:
+            problems.append(f"{name} is kept in int8, in which nothing is trained")
         return next(iter(found), None)
 
     tree = jax.tree_util.tree_map_with_path(one, params)

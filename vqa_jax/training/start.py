@@ -14,7 +14,7 @@ from flax import traverse_util
 from jax.sharding import Mesh
 
 from vqa_jax.corpus import store
-from vqa_jax.models.functional import FunctionalStudent, Params
+from vqa_jax.models.functional import FunctionalStudent, Params, with_additions
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.settings import TrainConfig
 from vqa_jax.training import checkpoint, optim, tower_tokens
@@ -100,7 +100,7 @@ class Start:
         """Weights of the student in `init_from`; additions and another head are fresh."""
         folder, seed = self.config.init_from, self.config.seed
         cfg = _checked(folder, bundle.load_spec(folder), self.spec)
-        given = FunctionalStudent(cfg)
+        given = FunctionalStudent(with_additions(cfg, 0, self.config.lora_base))
         like = traverse_util.flatten_dict(given.abstract())
         places = traverse_util.flatten_dict(whole)
         fits = {path for path in like if path in places and places[path].shape == like[path].shape}

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from vqa_jax.devices import sharding as parallel
 from vqa_jax.devices.execution import Execution, executing
+from vqa_jax.models import int8
 from vqa_jax.models.functional import FunctionalStudent, Params
 from vqa_jax.models.student import Student, StudentOutput
 from vqa_jax.settings import EVERYTHING, LossConfig, OptimConfig, Trainable, TrainConfig
@@ -116,7 +117,7 @@ def state_of_params(
         device.
     """
     trained, frozen = training_optim.split(params, config.trainable)
-    frozen = jax.tree.map(lambda x: x.astype(config.frozen_dtype), frozen)
+    frozen = _narrowed(frozen, config.frozen_dtype)
     optimizer = make_optimizer(config.optim)
 
     def rest(trained: Params) -> TrainState:
@@ -127,6 +128,15 @@ def state_of_params(
         places = {name: place for name, place in shardings.items() if name != "params"}
         rest = jax.jit(rest, out_shardings=places)
     return {**rest(trained), "params": training_optim.join(trained, frozen)}
+
+
+def _narrowed(frozen: Params, dtype: str) -> Params:
+    """Frozen weights in `dtype`, but for codes and steps."""
+
+    def one(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return leaf if int8.is_part(str(path[-1].key), leaf) else leaf.astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(one, frozen)
 
 
 def kept(state: TrainState, trainable: Trainable) -> TrainState:

@@ -169,7 +169,7 @@ def _opened(
     extractor: str,
 ) -> steps_lib.Run:
     """The run's parts, each of which may refuse it."""
-    student = FunctionalStudent(with_additions(spec.student, config.lora_rank))
+    student = FunctionalStudent(with_additions(spec.student, config.lora_rank, config.lora_base))
     geometry = pair_batch.PromptGeometry(
         bundle.make_tokenizer(spec, config.init_from),
         spec.student.tokens_per_frame,

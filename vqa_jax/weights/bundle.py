@@ -103,8 +103,9 @@ class StudentSpec:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; of what came later, only what this student has."""
         told = dataclasses.asdict(self)
-        if not self.student.llm.qk_norm:
-            del told["student"]["llm"]["qk_norm"]
+        for name in ("qk_norm", "lora_base"):
+            if not getattr(self.student.llm, name):
+                del told["student"]["llm"][name]
         return told if self.tower else {k: v for k, v in told.items() if k != "tower"}
 
     @classmethod
