@@ -56,7 +56,7 @@ def get_config(row: str = "III") -> ConfigDict:
         train.optim.warmup_steps //= 2
         train.optim.peak_lr /= 2
     if row == "native":
-        view = {"view": "crops", "tile_size": 384, "num_tiles": 6}
+        view = {"view": "crops", "tile_size": small.VIEW["image_size"], "num_tiles": 6}
         config.prep.preprocess.update(view)
     return config
 

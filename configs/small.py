@@ -14,7 +14,7 @@ from data_prep.simulators import SIMULATORS, expand
 
 VIEW = {
     "view": "fit",
-    "image_size": 384,
+    "image_size": 512,
     "tile_size": 0,
     "num_tiles": 0,
     "max_key_frames": 8,

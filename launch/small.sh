@@ -44,13 +44,13 @@ find -L "$PHOTOGRAPHS" -type f -name '*.jpg' | sort | awk 'NR % 6 == 3' | while 
 done
 # Clips with objects show other photographs too, which the teachers of a fold may have seen.
 "$PY" -m data_prep clips --out "$OUT/clips" --photographs "$OUT/sixth" --seconds 1 \
-  --short_side 448 --seed 3 --moves static,pan,zoom,shake --workers "$WORKERS"
+  --short_side 512 --seed 3 --moves static,pan,zoom,shake --workers "$WORKERS"
 for file in "$OUT"/clips/clip_*.mp4; do
   name=$(basename -- "$file")
   ln -sf -- "$file" "$OUT/inputs/clips/${name#clip_}" # as the photograph is called: its fold counts
 done
 "$PY" -m data_prep scenes --out "$OUT/scenes" --num 100 --seed 7 --photos "$PHOTOGRAPHS" \
-  --size 512x384 --seconds 3 --workers "$WORKERS"
+  --size 672x512 --seconds 3 --workers "$WORKERS"
 ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
 
 # --- teachers, corpus, votes ------------------------------------------------------------------------

@@ -148,11 +148,11 @@ def test_a_shared_tower_is_named_by_those_who_have_one(tmp_path):
     for wrong in ({**spec.to_dict(), "tower": ""}, {**other.to_dict(), "tower": "0123"}):
         with pytest.raises(bundle.BundleError, match=r"f: spec: tower is .* pretrained towers"):
             bundle.StudentSpec.from_dict(json.loads(json.dumps(wrong)), "f")
-    made = bundle.make_spec("small", Preprocess(view="fit", image_size=384), 1, "")
+    made = bundle.make_spec("small", Preprocess(view="fit", image_size=512), 1, "")
     assert made.tower == spec.tower and made.student.tokens_per_frame == 4
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"another network")
     made = bundle.make_spec(
-        "small", Preprocess(view="fit", image_size=384), 1, "", tower=str(other)
+        "small", Preprocess(view="fit", image_size=512), 1, "", tower=str(other)
     )
     assert made.tower == towers.fingerprint(str(other)) != spec.tower

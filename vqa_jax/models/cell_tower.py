@@ -34,7 +34,7 @@ class CellTowerConfig:
 
     lite: int = 0
     cells: int = 2
-    image_size: int = 384
+    image_size: int = 512
 
     def __post_init__(self) -> None:
         """Refuses networks that there are not."""

@@ -117,6 +117,9 @@ class Engine:
         # The anchor's cache holds the text up to the second video's frames, the third placeholder.
         third = [i for i, token in enumerate(self._ids) if token == prompt.IMAGE_PLACEHOLDER][2]
         self._text_after = len(self._ids) - third - 2
+        # Hundreds of pairs of a video have one layout.
+        make = functools.partial(prompt.layout, self._ids, bank=self._bank)
+        self._layout_of = functools.lru_cache(maxsize=256)(make)
         self._cache: KVCache | None = None
         self._cache_rows: list[int] = []
         self._anchors: list[EncodedVideo] = []
@@ -244,12 +247,8 @@ class Engine:
         ]
 
     def _layout(self, first: EncodedVideo, second: EncodedVideo) -> prompt.Layout:
-        return prompt.layout(
-            self._ids,
-            [v.num_frames * self._per_frame for v in (first, second)],
-            [v.num_motion for v in (first, second)],
-            self._bank,
-        )
+        sizes = [(v.num_frames * self._per_frame, v.num_motion) for v in (first, second)]
+        return self._layout_of(*zip(*sizes, strict=True))
 
     def _rows(self, pairs: Sequence[tuple[EncodedVideo, EncodedVideo]], both: bool) -> list[_Row]:
         """Rows of pairs; their bucket holds the frames of both videos, or of the second alone."""

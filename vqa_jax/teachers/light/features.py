@@ -25,7 +25,7 @@ from vqa_jax.weights.named import load_efficientnet_lite
 from vqa_jax.weights.towers import shipped_path
 
 VERSION = "2"  # part of fingerprints: raise it when a picture's features change
-VIEW = Preprocess(view="fit", image_size=384)
+VIEW = Preprocess(view="fit", image_size=512)
 _REMEMBERED = 256  # pictures: teachers of one tower look at the same ones, one after the other
 
 
@@ -69,7 +69,7 @@ DEFAULT = tuple(name for name, family in FAMILIES.items() if family.lite in (Non
 
 
 def seen(picture: np.ndarray) -> np.ndarray:
-    """A picture uint8 RGB [H, W, 3] in the viewing size, its short side 384."""
+    """A picture uint8 RGB [H, W, 3] in the viewing size, its short side 512."""
     if picture.shape[:2] in VIEW.fit_shapes():
         return picture  # such as the stored frames of a corpus, which were seen once
     return view_frames(picture[None], VIEW)[0]
