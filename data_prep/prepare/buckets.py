@@ -16,13 +16,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from data_prep.inputs import listing
 from data_prep.inputs.source import Rejected, Source
 from data_prep.prepare.beam import run_units
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.probing import isolated
 from data_prep.prepare.segments import prepare_source
-from data_prep.prepare.versions import PreparedVideo
+from data_prep.prepare.versions import CLIPS, Part, PreparedVideo
 from data_prep.simulators.encode import EncodeError
 from vqa_jax.corpus import schemas, shards
 from vqa_jax.jobs import files
@@ -180,7 +182,7 @@ def _write_shards(
                     made = isolated(config, source.location, prepare_source, path, source, config)
                     for video, coded in gathered(made):
                         writers["vqa_videos"].write(video.video)
-                        writers["vqa_clips"].write_serialized(video.video["video_id"], coded)
+                        writers[CLIPS].write_serialized(video.video["video_id"], coded)
                         for dataset, record in video.views.items():
                             writers[dataset].write(record)
                         rows.write(json.dumps(video.row) + "\n")
@@ -203,17 +205,20 @@ def _check_unchanged(entry: listing.Input, source: Source, path: str) -> None:
         raise MediaError(source.location, "probe", reason)
 
 
-def gathered(parts: Iterable[bytes | PreparedVideo]) -> Iterator[tuple[PreparedVideo, bytes]]:
-    """Every video with the bytes of its record `vqa_clips`.
+def gathered(parts: Iterable[Part]) -> Iterator[tuple[PreparedVideo, bytes]]:
+    """Every video, its views whole, with the bytes of its record `vqa_clips`.
 
     Args:
-      parts: the residuals of each video's clips in pieces, and then the video.
+      parts: what each video has of residuals and coded pictures in pieces, and then the video.
     """
-    pieces: collections.deque[bytes] = collections.deque()
+    pieces: dict[str, collections.deque[bytes]] = collections.defaultdict(collections.deque)
     for part in parts:
-        if isinstance(part, bytes):
-            pieces.append(part)
+        if not isinstance(part, PreparedVideo):
+            dataset, piece = part
+            pieces[dataset].append(piece)
             continue
-        key = part.video["video_id"]
-        taken = (pieces.popleft() for _ in range(len(pieces)))  # and let go: they are large
+        for dataset, record in part.views.items():
+            record["coded"] = np.frombuffer(b"".join(pieces.pop(dataset)), np.uint8)
+        key, residuals = part.video["video_id"], pieces[CLIPS]
+        taken = (residuals.popleft() for _ in range(len(residuals)))  # and let go: they are large
         yield part, schemas.serialize_clips(key, part.clip_order, part.clip_shape, taken)

@@ -17,7 +17,7 @@ from data_prep.prepare import footage
 from data_prep.prepare.config import PrepConfig
 from data_prep.prepare.footage import Segment
 from data_prep.prepare.pools import ALL
-from data_prep.prepare.versions import PreparedVideo, looked_at, prepare_version
+from data_prep.prepare.versions import Part, looked_at, prepare_version
 from data_prep.simulators import SIMULATORS, simulate
 from vqa_jax.jobs.files import key_hash, printable
 from vqa_jax.media import container
@@ -57,9 +57,7 @@ def segment_simulators(source: Source, segment: int, config: PrepConfig) -> list
     return [names[(first + k) % len(names)] for k in range(count)]
 
 
-def prepare_source(
-    path: str, source: Source, config: PrepConfig
-) -> Iterator[bytes | PreparedVideo]:
+def prepare_source(path: str, source: Source, config: PrepConfig) -> Iterator[Part]:
     """Yields every video of one source, segment by segment, the undistorted one first.
 
     The file is decoded once, before anything is yielded, and few frames are in memory at a time. If
@@ -72,7 +70,7 @@ def prepare_source(
       config: see PrepConfig.
 
     Yields:
-      Pieces of the coded clips of each video, and then the video: see `buckets.gathered`.
+      Pieces of each video's clips and views, and then the video: see `buckets.gathered`.
 
     Raises:
       container.MediaError: (before the first video) the file cannot be used.
@@ -103,7 +101,7 @@ def _segments(
     return footage.segments(path, source, starts, length, config.window, stack)
 
 
-def _prepare_segment(segment: Segment, config: PrepConfig) -> Iterator[bytes | PreparedVideo]:
+def _prepare_segment(segment: Segment, config: PrepConfig) -> Iterator[Part]:
     source, clip = segment.source, segment.clip
     every, some = range(clip.num_frames), looked_at(segment, config)
     described = _described(segment, SOURCE, 0, {})

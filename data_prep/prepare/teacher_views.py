@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,21 @@ class TeacherViews:
         for kept in self._kept.values():
             kept.add(number, frame)
 
+    def taken(self, at_least: int = 1) -> Iterator[tuple[str, bytes]]:
+        """Coded pictures that were not taken before, where so many bytes wait: dataset, bytes."""
+        for name, kept in self._kept.items():
+            if len(kept.coder.waiting) >= at_least:
+                yield looks.dataset(name), kept.coder.taken()
+
     def records(self, video_id: str) -> dict[str, dict[str, Any]]:
-        """Dataset -> its record of the version, once all frames were added."""
+        """Dataset -> its record of the version but for "coded", once all frames were added."""
         return {
-            looks.dataset(name): {"video_id": video_id, "view": name, **kept.coded()}
+            looks.dataset(name): {
+                "video_id": video_id,
+                "view": name,
+                "order": kept.order,
+                **kept.coder.fields(),
+            }
             for name, kept in self._kept.items()
         }
 
@@ -51,15 +63,12 @@ class _Kept:
 
     def __init__(self, view: views.View):
         self._cut = view.cut
-        self._order = np.zeros(len(view.numbers), np.int32)
-        self._coder = view_coding.Encoder()
+        self.order = np.zeros(len(view.numbers), np.int32)
+        self.coder = view_coding.Encoder()
         self.places: dict[int, list[int]] = {}  # of a frame's number in the view
         for place, number in enumerate(view.numbers.tolist()):
             self.places.setdefault(number, []).append(place)
 
     def add(self, number: int, frame: np.ndarray) -> None:
         for place in self.places.get(number, ()):
-            self._order[place] = self._coder.add(self._cut(place, frame))
-
-    def coded(self) -> dict[str, np.ndarray]:
-        return {"order": self._order, **self._coder.coded()}
+            self.order[place] = self.coder.add(self._cut(place, frame))

@@ -17,7 +17,8 @@ from vqa_jax.corpus import clip_coding
 from vqa_jax.media import view
 from vqa_jax.teachers import measures, vmaf
 
-_PIECE_BYTES = 1 << 20  # of coded clips, handed on as they come
+CLIPS = "vqa_clips"
+_PIECE_BYTES = 1 << 20  # of coded clips and views, handed on as they come
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class PreparedVideo:
       row: of the video table.
       clip_order: int32 [M, K], see `clip_coding`.
       clip_shape: of the residuals of its clips [U, 3, s, s].
-      views: dataset -> its record `vqa_views`.
+      views: dataset -> its record `vqa_views`, but for its coded pictures.
     """
 
     video: dict[str, Any]
@@ -37,6 +38,10 @@ class PreparedVideo:
     clip_order: np.ndarray
     clip_shape: tuple[int, ...]
     views: dict[str, dict[str, Any]]
+
+
+# A video, or before it a piece of its residuals or of its coded pictures: dataset, bytes.
+Part = tuple[str, bytes] | PreparedVideo
 
 
 def looked_at(segment: Segment, config: PrepConfig) -> list[int]:
@@ -57,7 +62,7 @@ def prepare_version(
     config: PrepConfig,
     alike: Collection[bytes],
     with_vmaf: bool = False,
-) -> Iterator[bytes | PreparedVideo]:
+) -> Iterator[Part]:
     """Makes the records of one version; what is seen of it is looked at once, frame by frame.
 
     Args:
@@ -70,7 +75,7 @@ def prepare_version(
       with_vmaf: measure it against the segment; frames are all frames then.
 
     Yields:
-      Residuals of its clips in pieces, and then the PreparedVideo.
+      Pieces of what is large, and then the PreparedVideo.
 
     Returns:
       A digest of what the student sees, to tell the version from others.
@@ -97,7 +102,8 @@ def prepare_version(
                 comparison.add(frame)
             before = frame if number in pictures.moving else None
             if len(clips.waiting) >= _PIECE_BYTES:
-                yield clips.taken()
+                yield CLIPS, clips.taken()
+            yield from kept.taken(_PIECE_BYTES)
         measured = {} if comparison is None else {"vmaf": comparison.score()}
     seen = pictures.pictures()
     digest = hashlib.sha256(repr(seen.shape).encode())
@@ -117,7 +123,8 @@ def prepare_version(
     }
     row = {**common, "split": segment.source.split, "scores": scores.all(), "notes": info.notes}
     if clips.waiting:
-        yield clips.taken()
+        yield CLIPS, clips.taken()
+    yield from kept.taken()
     shape = (clips.coder.count, 3, pre.motion_size, pre.motion_size)
     order, views = clips.order(pictures.clip_indices), kept.records(described["video_id"])
     yield PreparedVideo(video, row | measured, order, shape, views)

@@ -12,16 +12,14 @@ from unittest import mock
 from data_prep.inputs import source as inputs
 from data_prep.prepare import segments
 from data_prep.prepare.config import PrepConfig
-from data_prep.prepare.versions import PreparedVideo
+from data_prep.prepare.versions import Part
 from data_prep.simulators import SIMULATORS, Clip, Simulator, simulate
 from vqa_jax.media import decode, probe
 
 _MB = 1 << 20
 
 
-def prepare_source(
-    path: str, source: inputs.Source, config: PrepConfig
-) -> Iterator[bytes | PreparedVideo]:
+def prepare_source(path: str, source: inputs.Source, config: PrepConfig) -> Iterator[Part]:
     """As `segments.prepare_source`, with one level of every simulator."""
     few = {name: _one_level(name) for name in config.simulators}
     with mock.patch.dict(SIMULATORS, few):

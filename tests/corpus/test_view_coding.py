@@ -13,7 +13,7 @@ NOISE = RNG.integers(0, 256, (5, 24, 18, 3), np.uint8)
 def _coded(pictures):
     coder = view_coding.Encoder()
     order = np.array([coder.add(picture) for picture in pictures], np.int32)
-    return {"order": order, **coder.coded()}
+    return {"order": order, **coder.fields(), "coded": np.frombuffer(coder.taken(), np.uint8)}
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,16 @@ _PIXELS = "bgr0"
 
 
 class Encoder:
-    """Codes pictures of one size as they come; their coded bytes are all that is kept of them."""
+    """Codes pictures of one size as they come.
+
+    Attributes:
+      waiting: coded pictures that were not taken yet; each is as long as "sizes" tells.
+    """
 
     def __init__(self) -> None:
+        self.waiting = bytearray()
         self._places: dict[bytes, int] = {}
-        self._packets: list[bytes] = []
+        self._sizes: list[int] = []
         self._context: av.VideoCodecContext | None = None
         self._shape = (0, 0)
 
@@ -38,27 +43,30 @@ class Encoder:
                 self._context = _context("w", self._shape)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=_PIXELS)
             frame.pts = self._places[key]
-            self._packets += map(bytes, self._context.encode(frame))
+            (packet,) = self._context.encode(frame)  # FFV1 holds none back
+            self.waiting += bytes(packet)
+            self._sizes.append(packet.size)
         return self._places[key]
 
-    def coded(self) -> dict[str, np.ndarray]:
-        """Fields of a record `vqa_views`, once all pictures were added.
+    def taken(self) -> bytes:
+        """What is waiting, which waits no longer."""
+        taken = bytes(self.waiting)
+        self.waiting.clear()
+        return taken
 
-        "shape" int32 [2] is their height and width, "coded" uint8 [bytes] all of them one after the
-        other, and "sizes" int32 [U] the bytes of each.
-        """
-        if self._context is not None:
-            self._packets += map(bytes, self._context.encode(None))
+    def fields(self) -> dict[str, np.ndarray]:
+        """Of a record `vqa_views`: "shape" int32 [2], height and width, and "sizes" int32 [U]."""
         return {
             "shape": np.array(self._shape, np.int32),
-            "sizes": np.array([len(packet) for packet in self._packets], np.int32),
-            "coded": np.frombuffer(b"".join(self._packets), np.uint8),
+            "sizes": np.array(self._sizes, np.int32),
         }
 
 
 def decode(record: Mapping[str, Any]) -> np.ndarray:
-    """Pictures uint8 RGB [N, H, W, 3] of a record `vqa_views`, whose "order" int32 [N] names the
-    number of each among the different ones.
+    """Pictures uint8 RGB [N, H, W, 3] of a record `vqa_views`.
+
+    Its "order" int32 [N] names the number of each among the different ones, its "coded" uint8
+    [bytes] holds those one after the other.
 
     Raises:
       ValueError: bytes are missing, which the decoder would not tell.

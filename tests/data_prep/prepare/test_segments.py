@@ -128,7 +128,7 @@ def _resident():
 def _videos(source, config):
     """All videos of a source, without their clips."""
     parts = segments.prepare_source(source.location, source, config)
-    return [part for part in parts if not isinstance(part, bytes)]
+    return [part for part in parts if not isinstance(part, tuple)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import pytest
 
-from data_prep.prepare import buckets, footage, segments
+from data_prep.prepare import buckets, footage, segments, versions
 from data_prep.simulators import SIMULATORS
 from tests.fixtures import broken_files, prep_corpus, simulated
 from vqa_jax.corpus import view_coding
@@ -36,7 +36,8 @@ def _planned(source, seed):
     return lambda info: {name: looks.VIEWS[name](info, key) for name in NAMES}
 
 
-def test_what_is_kept_of_a_source_is_what_is_cut_from_its_file(source):
+def test_what_is_kept_of_a_source_is_what_is_cut_from_its_file(source, monkeypatch):
+    monkeypatch.setattr(versions, "_PIECE_BYTES", 5000)  # several of every view
     made = _made(source, teacher_views=TEACHERS, simulators=("stutter",), seed=3)
     video, _ = next(found for key, found in made.items() if "-source-0" in key)
     wanted, _ = views.read_views(probe(source.location), _planned(source, 3))

@@ -83,7 +83,9 @@ def test_tokens_are_numbers_and_tell_their_tower(tmp_path):
 def test_views_are_decoded(tmp_path):
     coder, picture = view_coding.Encoder(), np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
     order = np.array([coder.add(picture)], np.int32)
-    record = {"video_id": "v", "view": "aesthetic", "order": order, **coder.coded()}
+    coded = np.frombuffer(coder.taken(), np.uint8)
+    record = {"video_id": "v", "view": "aesthetic", "order": order, "coded": coded}
+    record |= coder.fields()
     report = shards.check_shard(_of_kind(tmp_path, "vqa_views", [record]))
     assert report == shards.ShardReport((), ({"video_id": "v", "view": "aesthetic"},))
     for broken in ({"coded": record["coded"][:-9]}, {"order": order + 1}):
