@@ -22,6 +22,7 @@ TIMEOUT = 20  # seconds without a sign of life
 
 PROGRAM = """
 import collections
+import dataclasses
 import sys
 
 import jax
@@ -32,19 +33,17 @@ from vqa_jax.planning.shapes import shard_bytes
 from vqa_jax.training import start, train
 from vqa_jax.training import step as step_lib
 
-coordinator, processes, process, data, workdir, steps, every, mesh, init_from = sys.argv[1:]
+coordinator, processes, process, data, workdir, steps, every, mesh, parts, init_from = sys.argv[1:]
 if int(processes) > 1:
     hosts.connect(coordinator, int(processes), int(process), {timeout})
 config = tiny_corpus.train_config(
-    int(steps), checkpoint_every=int(every), mesh=tuple(map(int, mesh.split(",")))
+    *(int(steps),),
+    **dict(checkpoint_every=int(every), mesh=tuple(map(int, mesh.split(",")))),
+    **dict(accumulate=int(parts)),
 )
 if init_from:
-    parts = ("vision/*", "*_projector/*")
-    config = tiny_corpus.train_config(
-        *(int(steps),),
-        **dict(checkpoint_every=int(every), mesh=config.mesh, init_from=init_from),
-        **dict(trainable=tuple((part, 1.0) for part in parts)),
-    )
+    rules = (("vision/*", 1.0), ("*_projector/*", 1.0))
+    config = dataclasses.replace(config, init_from=init_from, trainable=rules)
     state_of = start.Start.state
 
     def state(begun, checkpoints):
@@ -65,8 +64,9 @@ except hosts.HostsError as error:
 """
 
 
-def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVICES, init_from=""):
-    """Processes that share fake devices."""
+def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", parts=1, init_from=""):
+    """Processes that share fake devices, eight where rows are shared, a batch in `parts`."""
+    devices = 1 if mesh == "1,1,1" else DEVICES
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         coordinator = f"localhost:{probe.getsockname()[1]}"
@@ -75,7 +75,7 @@ def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", devices=DEVI
         "XLA_FLAGS": fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), devices // processes),
         "PYTHONPATH": str(ROOT),
     }
-    rest = [str(x) for x in (data, workdir, steps, every, mesh, init_from)]
+    rest = [str(x) for x in (data, workdir, steps, every, mesh, parts, init_from)]
     return [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM.format(timeout=TIMEOUT)]
@@ -191,8 +191,11 @@ def test_checkpoint_of_two_processes_resumes_on_four_and_on_one(corpus, tmp_path
 
 @pytest.mark.slow
 def test_killed_at_a_random_step_it_resumes_to_the_bit(corpus, tmp_path):
-    """Kill -9 in 20 trials; every loss of every one is that of the undisturbed run."""
-    run = {"processes": 1, "steps": 24, "every": 5, "mesh": "1,1,1", "devices": 1}
+    """Kill -9 in 20 trials; every loss of every one is that of the undisturbed run.
+
+    Each batch is computed in two parts.
+    """
+    run = {"processes": 1, "steps": 24, "every": 5, "mesh": "1,1,1", "parts": 2}
     statuses, errors = _ended(_start(corpus, tmp_path / "quiet", **run))
     assert statuses == [0], errors
     wanted = tiny_corpus.losses(str(tmp_path / "quiet"))
