@@ -102,7 +102,7 @@ def test_stage_1_by_hand(round_numbers):
     assert seconds["anchors_1"] == pytest.approx(30 * 3 + 435 * 0.25)
     assert seconds["evaluate_1"] == pytest.approx(16 * 3 + 40 * 2 * 0.25)
     held = {name: cost.num_bytes for name, cost in found.items()}
-    picture, frame = 384 * 384 * 3, 56 * 56 * 3
+    picture, frame = 512 * 512 * 3, 56 * 56 * 3
     assert held["build"] == pytest.approx(44 * (2 * picture * 0.5 + 32 * frame * 0.25))
     assert held["motion"] == 44 * 100 * 4 and held["tokens"] == 44 * 2 * 1000
     assert held["pairs"] == pairs * 120
