@@ -1,4 +1,4 @@
-"""The quickstart's two iterations of a small student: 26 CPU minutes.
+"""The quickstart's two iterations of a small student: 8 CPU minutes.
 
     bash launch/quickstart.sh
 
