@@ -46,7 +46,6 @@ for folder in "$PHOTOGRAPHS"/*/; do KINDS+=("$(basename -- "$folder")"); done
 install_runtime
 quiet_environment
 cd -- "$ROOT"
-export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 PY="$VENV/bin/python"
 VOTING=lite0_all,lite0_mid,lite0_late
 TEACHERS=light_${VOTING//,/,light_}

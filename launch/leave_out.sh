@@ -34,7 +34,6 @@ done
 install_runtime
 quiet_environment
 cd -- "$ROOT"
-export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 VOTING=lite0_all,lite0_mid,lite0_late
 TEACHERS=light_${VOTING//,/,light_}
 

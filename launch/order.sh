@@ -41,7 +41,6 @@ if [[ -d $STUDENT ]]; then STUDENT=$(realpath -- "$STUDENT"); fi
 install_runtime
 quiet_environment
 cd -- "$ROOT"
-export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 PY="$VENV/bin/python"
 VMAF=True
 "$PY" -c 'import imageio_ffmpeg' 2>/dev/null || VMAF=False

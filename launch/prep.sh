@@ -124,7 +124,6 @@ if [[ $BIN == *[!A-Za-z0-9_./+-]* ]]; then
   BIN="$SERVICES/venv/bin"
 fi
 export PATH="$BIN:$PATH" # Beam's worker pool starts `python`
-export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 # workers, not threads, share the cores
 
 # --- services ------------------------------------------------------------------------------------

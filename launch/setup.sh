@@ -194,5 +194,7 @@ quiet_environment() {
   # BLAS's threads wait for each other: where other work shares the processor a fit takes ten times
   # as long by two as by one.
   export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
+  # Files of launch/ and workers with a folder of their own find the package too.
+  export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
   export PYTHONUNBUFFERED=1 PYTHONUTF8=1
 }
