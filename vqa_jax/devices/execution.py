@@ -37,7 +37,7 @@ from vqa_jax.devices.sharding import (
 )
 from vqa_jax.settings import ATTENTION_KINDS
 
-# Names for remat policies: attention's outputs, and the decoder's products around it and in its MLP.
+# Names for remat policies: attention's outputs, the decoder's products around it and in its MLP.
 ATTENTION_OUTPUT, PROJECTED, GATE = "attention", "projected", "gate"
 
 
