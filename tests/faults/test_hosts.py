@@ -1,6 +1,5 @@
 """Real processes that train together: same losses as one; told to end; one of them killed."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -16,6 +15,7 @@ from safetensors.numpy import load_file
 
 from tests.fixtures import fake_devices, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.training import goodput
 from vqa_jax.weights import bundle
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -173,9 +173,8 @@ def test_copies_in_memory_outlive_a_machine(corpus, tmp_path):
     shutil.rmtree(tmp_path / "memory" / "0")
     statuses, errors = _ended(_start(corpus, tmp_path / "together", 2, **run))
     assert statuses == [0, 0], errors
-    rows = (tmp_path / "together" / "goodput.jsonl").read_text().splitlines()
-    starts = [row["first"] for row in map(json.loads, rows)]
-    assert max(starts) >= 4, rows
+    starts = {row["first"] for row in goodput.read(str(tmp_path / "together" / goodput.FILE))}
+    assert len(starts) == 2 and max(starts) >= 4, starts
     alone, together = (tiny_corpus.losses(str(tmp_path / name)) for name in ("alone", "together"))
     _agree(together, alone)
     assert not any(files for _, _, files in os.walk(tmp_path / "memory"))  # it is finished
