@@ -316,6 +316,8 @@ class TrainConfig:
       keep_best, keep_every: see `checkpoint.Checkpointer`; the best are those of lowest held-out
         loss.
       heldout_pairs: held-out pairs that are asked about before every checkpoint; 0: none.
+      local_copies, local_copies_every: folder in each machine's memory for copies of the state
+        ("": none), and steps between them; see `training.local_copies`.
       input, optim, loss: see InputConfig, OptimConfig, LossConfig.
       trainable, sharding, attention, remat, unroll: see `training.step.StepConfig`.
       accumulate: parts of a batch that are computed one after the other, each in a part of the
@@ -349,6 +351,8 @@ class TrainConfig:
     keep_every: int = 0
     heldout_pairs: int = 0
     token_dropout: float = 0.0
+    local_copies: str = ""
+    local_copies_every: int = 10
 
     def __post_init__(self) -> None:
         if self.accumulate < 1 or self.input.num_groups % self.accumulate:
@@ -368,6 +372,8 @@ class TrainConfig:
                 f"lora_base {self.lora_base!r}: int8, which stands below additions (lora_rank"
                 f" {self.lora_rank}), or none"
             )
+        if self.local_copies_every < 1:
+            raise SettingsError(f"local_copies_every {self.local_copies_every}: 1 or more")
         if self.keep_best and not self.heldout_pairs:
             raise SettingsError(
                 f"keep_best {self.keep_best}: the best are known by held-out pairs, which "

@@ -8,6 +8,7 @@
     python launch/bench adaptive --data CORPUS [--epsilon 0.12] [--out FILE.json]
     python launch/bench service [--student tiny] [--num 2000] [--at_once 32] [--out FILE.json]
     python launch/bench gmad [--videos 200000] [--models 6] [--out FILE.json]
+    python launch/bench compiled [--only "v5e:8x8 paper"] [--out tests/launch/compiled_7b.json]
     python launch/bench published [--out FILE.json]
 
 Figures of one run belong together; between runs and machines compare ratios, not seconds.
@@ -80,6 +81,13 @@ def _adaptive(args: argparse.Namespace) -> tuple[dict, str]:
     return found, adaptive.table(found)
 
 
+def _compiled(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import compiled
+
+    found = compiled.measure(args.only)
+    return found, compiled.table(found)
+
+
 def _published(args: argparse.Namespace) -> tuple[dict, str]:
     from launch.bench import published
 
@@ -139,6 +147,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--student", help="student's folder, or the name of a shipped one")
     sub.add_argument("--data", required=True, help="corpus of sources that it was not trained on")
     sub.add_argument("--epsilon", type=float, nargs="+", default=[0.12], help="stopping rules")
+    sub = commands.add_parser("compiled", help="what XLA makes of 7B's steps for TPUs")
+    sub.set_defaults(handler=_compiled)
+    sub.add_argument("--only", nargs="+", default=[], help="rows that are made anew")
     sub = commands.add_parser("published", help="the planner beside a text model's published MFU")
     sub.set_defaults(handler=_published)
     for sub in commands.choices.values():

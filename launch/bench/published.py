@@ -37,7 +37,7 @@ _TOWER = SiglipConfig(
     image_size=64, patch_size=8, embed_dim=256, mlp_dim=1024, num_heads=4, num_layers=1
 )
 # All but attention's outputs is computed again; theirs go to the host.
-_CHOICE = search.Choice((1, 256, 1), "attention", 1)
+_CHOICE = search.Choice((1, 256, 1), "attention", 1, 256 * SEQUENCES, "auto")
 
 
 def planner() -> search.Search:

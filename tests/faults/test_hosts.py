@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file
 
 from tests.fixtures import fake_devices, tiny_corpus
 from tests.fixtures.tolerances import TOLERANCES
+from vqa_jax.training import goodput
 from vqa_jax.weights import bundle
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -33,21 +35,23 @@ from vqa_jax.planning.shapes import shard_bytes
 from vqa_jax.training import start, train
 from vqa_jax.training import step as step_lib
 
-coordinator, processes, process, data, workdir, steps, every, mesh, parts, init_from = sys.argv[1:]
+coordinator, processes, process, data, workdir, steps, every, mesh, parts, *rest = sys.argv[1:]
+init_from, copies = rest
 if int(processes) > 1:
     hosts.connect(coordinator, int(processes), int(process), {timeout})
 config = tiny_corpus.train_config(
     *(int(steps),),
     **dict(checkpoint_every=int(every), mesh=tuple(map(int, mesh.split(",")))),
-    **dict(accumulate=int(parts)),
+    **dict(accumulate=int(parts), local_copies_every=2),
+    local_copies=copies and f"{{copies}}/{{process}}",
 )
 if init_from:
     rules = (("vision/*", 1.0), ("*_projector/*", 1.0))
     config = dataclasses.replace(config, init_from=init_from, trainable=rules)
     state_of = start.Start.state
 
-    def state(begun, checkpoints):
-        made = state_of(begun, checkpoints)
+    def state(begun, *sources):
+        made = state_of(begun, *sources)
         held = collections.Counter()
         for leaf in jax.tree.leaves(made):
             for shard in leaf.addressable_shards:
@@ -64,7 +68,9 @@ except hosts.HostsError as error:
 """
 
 
-def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", parts=1, init_from=""):
+def _start(
+    data, workdir, processes, steps, every=50, mesh="2,4,1", parts=1, init_from="", copies=""
+):
     """Processes that share fake devices, eight where rows are shared, a batch in `parts`."""
     devices = 1 if mesh == "1,1,1" else DEVICES
     with socket.socket() as probe:
@@ -75,7 +81,7 @@ def _start(data, workdir, processes, steps, every=50, mesh="2,4,1", parts=1, ini
         "XLA_FLAGS": fake_devices.xla_flags(os.environ.get("XLA_FLAGS", ""), devices // processes),
         "PYTHONPATH": str(ROOT),
     }
-    rest = [str(x) for x in (data, workdir, steps, every, mesh, parts, init_from)]
+    rest = [str(x) for x in (data, workdir, steps, every, mesh, parts, init_from, copies)]
     return [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM.format(timeout=TIMEOUT)]
@@ -151,6 +157,27 @@ def test_processes_start_from_a_student_each_with_its_shards(
     assert one.keys() == other.keys()
     for name in one:  # Adam divides by the root of tiny second moments
         np.testing.assert_allclose(other[name], one[name], atol=2e-3, err_msg=name)
+
+
+@pytest.mark.slow
+def test_copies_in_memory_outlive_a_machine(corpus, tmp_path):
+    """No checkpoint is due when both are killed, and one comes back with nothing."""
+    run = {"steps": 16, "mesh": "2,4,1", "copies": tmp_path / "memory"}
+    statuses, errors = _ended(_start(corpus, tmp_path / "alone", 1, steps=16))
+    assert statuses == [0], errors
+    running = _start(corpus, tmp_path / "together", 2, **run)
+    _wait_for_steps(tmp_path / "together", 8, running)
+    for process in running:
+        process.kill()
+    _ended(running)
+    shutil.rmtree(tmp_path / "memory" / "0")
+    statuses, errors = _ended(_start(corpus, tmp_path / "together", 2, **run))
+    assert statuses == [0, 0], errors
+    starts = {row["first"] for row in goodput.read(str(tmp_path / "together" / goodput.FILE))}
+    assert len(starts) == 2 and max(starts) >= 4, starts
+    alone, together = (tiny_corpus.losses(str(tmp_path / name)) for name in ("alone", "together"))
+    _agree(together, alone)
+    assert not any(files for _, _, files in os.walk(tmp_path / "memory"))  # it is finished
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def test_severity_is_linear_on_the_mean_of_real_frames(student, pair):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["full", "attention", "dots"])
+@pytest.mark.parametrize("policy", ["full", "attention", "projections", "gate", "dots"])
 def test_remat_and_unroll_change_no_gradient(student, pair, policy):
     frames, motion, laid = pair
 

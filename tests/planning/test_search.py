@@ -4,7 +4,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from tests.fixtures.planned_step import SPEC, micro_spec
@@ -17,29 +16,21 @@ from vqa_jax.settings import SettingsError
 
 
 def _search(chip, pairs=16, slices=1):
+    """With one kernel, which is both here."""
     spec, prompt = micro_spec(), shapes.prompt_size(SPEC)
+    config = dataclasses.replace(config_of(prompt), attention="xla")
     chips = Topology("v5e:2x4", (2, 4), tuple(jax.devices()[:8]), chip, slices)
     student = FunctionalStudent(spec.student)
-    return search.Search(student, config_of(prompt), spec, prompt, pairs, "level", None, chips)
+    return search.Search(student, config, spec, prompt, pairs, "level", None, chips)
+
+
+def _by(found):
+    return {(e.choice.mesh, e.choice.remat, e.choice.accumulate): e for e in found}
 
 
 @pytest.fixture(scope="module")
 def found():
     return _search(CHIPS["v5e"]).estimates()
-
-
-def test_what_scans_stack_is_counted_by_hand():
-    def loss(weights, x):
-        def layer(carry, w):
-            return jnp.sin(carry @ w), None
-
-        return jax.lax.scan(layer, x, weights)[0].sum()
-
-    weights, x = jnp.zeros((3, 8, 8)), jnp.zeros((2, 8))
-    jaxpr = jax.make_jaxpr(jax.jit(jax.grad(loss)))(weights, x).jaxpr
-    # Of each of three layers: its input, and the cosine.
-    assert search.saved_bytes(jaxpr) == 3 * 2 * (2 * 8) * 4
-    assert search.saved_bytes(jax.make_jaxpr(loss)(weights, x).jaxpr) == 0
 
 
 def test_all_choices_divide_and_come_once(found):
@@ -64,7 +55,7 @@ def test_devices_that_share_sequences_are_taken_as_given(found):
         *((2, 1, 2), (1, 1, 4))
     }
     alone, half = (
-        next(e for e in all_of_them if e.choice == search.Choice(mesh, "none", 1))
+        _by(all_of_them)[mesh, "none", 1]
         for all_of_them, mesh in ((found, (1, 8, 1)), (shared, (1, 4, 1)))
     )
     # As many devices, and each has twice the rows, but half of their tokens.
@@ -76,20 +67,20 @@ def test_devices_that_share_sequences_are_taken_as_given(found):
 
 def _choices_of_slices():
     wanted = _search(CHIPS["v5e"], slices=2)
-    return [c for sizes in wanted._meshes() for c in wanted._choices(sizes)]
+    return [c for sizes in wanted._meshes() for c in wanted._choices(sizes, ["xla"])]
 
 
 def test_what_is_recomputed_is_not_kept_and_parts_keep_less(found):
-    by = {(e.choice.mesh, e.choice.remat, e.choice.accumulate): e for e in found}
-    mesh = (1, 8, 1)
+    by, mesh = _by(found), (1, 8, 1)
+    policies = ("none", "dots", "gate", "projections", "attention", "full")
     kept, done = (
-        [by[mesh, remat, 1] for remat in ("none", "dots", "attention", "full")],
+        [by[mesh, remat, 1] for remat in policies],
         [by[mesh, "full", parts] for parts in (1, 2)],
     )
     memory = [one.memory for one in kept]
-    assert memory == sorted(memory, reverse=True) and memory[0] > memory[-1]
+    assert memory == sorted(set(memory), reverse=True)
     work = [one.seconds["arithmetic"] for one in kept]
-    assert work == sorted(work) and work[0] < work[-1]
+    assert work == sorted(set(work))
     assert done[0].memory > done[1].memory
     # Every part gathers the weights again.
     assert done[0].seconds["interconnect"] < done[1].seconds["interconnect"]
@@ -124,10 +115,10 @@ def test_meshes_that_training_refuses_are_left_out(monkeypatch):
 
 
 def test_weights_move_once_a_part_and_rows_once(found):
-    by = {(e.choice.mesh, e.choice.remat, e.choice.accumulate): e.seconds["hbm"] for e in found}
+    by = _by(found)
     # Half of a device's rows, in half as many parts, move half of everything but the optimizer.
-    whole, parts = by[(1, 8, 1), "none", 1], by[(1, 8, 1), "none", 2]
-    pair = _search(CHIPS["v5e"])._pair("none")
+    whole, parts = (by[(1, 8, 1), "none", parts].seconds["hbm"] for parts in (1, 2))
+    pair = _search(CHIPS["v5e"])._pair("none", "xla")
     assert parts - whole == pytest.approx(pair.weights / CHIPS["v5e"].bandwidth)
     # Every weight matrix is read for the forward pass, and twice for the backward pass.
     matrices = sum(
@@ -140,19 +131,38 @@ def micro_student():
     return FunctionalStudent(micro_spec().student)
 
 
-def test_nodes_of_gpus_are_estimated_with_a_kernel_that_keeps_no_scores():
-    wanted = dataclasses.replace(
-        _search(GPUS["h100"], slices=2), topology=topology.open_topology("h100:4*2"), tokens=1024
-    )
-    found = wanted.best()
-    assert found.plans == [] and found.fits(wanted.topology)
+def test_batches_are_chosen_where_none_is_asked_for():
+    wanted = _search(CHIPS["v5e"], pairs=None)
+    choices = [c for mesh in ((1, 8, 1), (2, 1, 4)) for c in wanted._choices(mesh, ["xla"])]
+    rows = [(c.pairs // (c.mesh[0] * c.mesh[1]), c.accumulate) for c in choices]
+    assert {c.pairs for c in choices} == {2, 4, 8, 16, 32, 64}
+    divisors = {(1, 1), (2, 1), (2, 2), (4, 1), (4, 2), (4, 4), (8, 1), (8, 2), (8, 4), (8, 8)}
+    assert set(rows) == divisors and len(rows) == 2 * 6 * len(divisors)
+    # What is fastest a pair comes first, though a smaller batch takes a shorter step.
+    one = search.Estimate(search.Choice((1, 8, 1), "full", 1, 8, "xla"), 1.0, {"apart": 1.0})
+    more = search.Choice((1, 8, 1), "full", 1, 16, "xla")
+    two = search.Estimate(more, 2.0, {"apart": 1.5})
+    assert search.ranked([one, two], 3.0) == [two, one]
+    assert search.ranked([one, two], 1.5) == [one, two]
+
+
+def test_nodes_of_gpus_are_estimated_with_kernels_that_keep_scores_and_not():
+    chips = topology.open_topology("h100:4*2")
+    wanted = dataclasses.replace(_search(GPUS["h100"], slices=2), topology=chips, tokens=1024)
+    auto = dataclasses.replace(wanted.config, attention="auto")
+    found = dataclasses.replace(wanted, config=auto).best()
+    assert found.plans == [] and found.fits(chips)
     assert {e.choice.mesh[0] % 2 for e in found.estimates} == {0}
     assert all(e.seconds["network"] > 0 for e in found.estimates)
-    by_xla = dataclasses.replace(wanted.config, attention="xla")
-    stored = dataclasses.replace(wanted, config=by_xla)._pair("none").saved
-    scores = 2 * 4 * 1024**2 * 4  # of two layers of four heads, in float32
-    assert stored - wanted._pair("none").saved > scores
-    said = search.render(found, wanted.topology)
+    by_kind = {
+        kind: [e for e in found.estimates if e.choice.attention == kind] for kind in ("auto", "xla")
+    }
+    assert len(by_kind["auto"]) == len(by_kind["xla"]) == len(found.estimates) / 2
+    # Scores are moved, and kept where nothing is computed again.
+    assert found.estimates[0].choice.attention == "auto"
+    stored = wanted._pair("none", "xla").saved - wanted._pair("none", "auto").saved
+    assert stored > 2 * 4 * 1024**2 * 4  # of two layers of four heads, in float32
+    said = search.render(found, chips)
     assert "h100:4*2: estimates, nothing was compiled" in said and "nvidia.com" in said
 
 
@@ -169,4 +179,4 @@ def test_the_best_are_compiled():
     found = wanted.best()
     assert len(found.plans) == 3 and all(p.memory.spare > 0 for p in found.plans)
     said = search.render(found, wanted.topology)
-    assert said.count("roofline") == 3 and "accumulate 1" in said
+    assert said.count("roofline") == 3 and "accumulate 1, attention xla" in said

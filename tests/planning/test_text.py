@@ -30,7 +30,7 @@ def test_hours_are_those_of_all_chips_for_all_pairs():
     said = text.render([_plan()], CHIPS_OF, (1, 4, 1))
     assert "500 ms a step if all overlaps, 600 if nothing does" in said
     assert "0.250; 0.200 if nothing overlaps" in said
-    assert "1.5 to 1.8 times" in said and plain["real_over_apart"] == [1.5, 1.8]
+    assert "1.5 to 2.1 times" in said and plain["real_over_apart"] == [1.5, 2.1]
 
 
 def test_a_batch_that_was_rounded_up_is_said():

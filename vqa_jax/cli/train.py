@@ -66,11 +66,15 @@ def add(commands: Any) -> None:
         "--dtype", choices=SCORING_DTYPES, help="of the student that scores (default: its own)"
     )
     sub.add_argument("--steps", choices=("train", "score", "all"), default="all")
-    sub.add_argument("--pairs", type=int, help="global batch (default: config's, rounded up)")
+    sub.add_argument(
+        "--pairs",
+        type=int,
+        help="global batch (default: config's, rounded up; of --search: it chooses)",
+    )
     sub.add_argument("--tokens", type=int, help="pad sequences to this length")
     text = (
-        "estimate all meshes, recomputations and parts of a batch, and compile the best three; of "
-        "GPUs and of --steps score there are estimates alone"
+        "estimate all meshes, batches, recomputations, kernels of attention and parts, and compile "
+        "the best three; of GPUs and of --steps score there are estimates alone"
     )
     sub.add_argument("--search", action="store_true", help=text)
     text = "plain values instead of text; to the terminal without FILE"

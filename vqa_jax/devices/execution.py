@@ -37,7 +37,8 @@ from vqa_jax.devices.sharding import (
 )
 from vqa_jax.settings import ATTENTION_KINDS
 
-ATTENTION_OUTPUT = "attention"  # name of attention's outputs for remat policies
+# Names for remat policies: attention's outputs, the decoder's products around it and in its MLP.
+ATTENTION_OUTPUT, PROJECTED, GATE = "attention", "projected", "gate"
 
 
 def _of_cudnn(primitive: Any, *_: Any, **__: Any) -> bool:
@@ -45,16 +46,22 @@ def _of_cudnn(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name.startswith("dot_product_attention_fwd")
 
 
-_ATTENTION = jax.checkpoint_policies.save_from_both_policies(
-    jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT), _of_cudnn
-)
+def _named(*names: str) -> Callable[..., bool]:
+    """What has one of these names, with all of attention."""
+    return jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.save_only_these_names(ATTENTION_OUTPUT, *names), _of_cudnn
+    )
+
+
 # What the backward pass finds stored; everything else is computed again.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "none": jax.checkpoint_policies.everything_saveable,
     "dots": jax.checkpoint_policies.save_from_both_policies(
-        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _ATTENTION
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _named()
     ),
-    "attention": _ATTENTION,
+    "gate": _named(PROJECTED, GATE),
+    "projections": _named(PROJECTED),
+    "attention": _named(),
     "full": None,
 }
 _WORTH_A_GATHER = 16 << 20  # bytes that the host need not copy
@@ -70,7 +77,8 @@ class Execution:
       attention: "auto" (the platform's kernel), or one of ATTENTION_KINDS.
       remat: key of REMAT_POLICIES, applied to every layer of tower and decoder: "none" stores all,
         "dots" the outputs of matmuls and attention, "attention" attention's, "full" nothing but the
-        layer's input.
+        layer's input; of the decoder "projections" also what is projected around attention, and
+        "gate" one of the MLP's two wide products besides, which spare most for their bytes.
       unroll: layers per step of a scan over them; 0: what the student's config says.
     """
 

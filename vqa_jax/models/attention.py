@@ -272,7 +272,9 @@ def splash_attention(
     """
     (_, L, Q, E), S = query.shape, key.shape[1]
     (rows, block_q), (columns, block_kv) = block_sizes(L), block_sizes(S)
-    width = -(-E // _LANES) * _LANES
+    # A step for chips that have no such kernel is read alone (`planning.search`), never run.
+    padded = interpret or execution.current().platform == "tpu"
+    width = -(-E // _LANES) * _LANES if padded else E
     parts = mask.parts if isinstance(mask, Causal) else 1
     kernel = splash.make_splash_mha(
         masks.MultiHeadMask([_static_mask(mask, L, S, rows, columns)] * Q),
@@ -292,7 +294,7 @@ def splash_attention(
     if parts > 1:
         kernel = _own_part(kernel, parts)
     scaled = (query.astype(jnp.float32) * E**-0.5).astype(query.dtype)
-    padded = (_pad(scaled, rows, width), _pad(key, columns, width), _pad(value, columns, width))
+    heads = (_pad(scaled, rows, width), _pad(key, columns, width), _pad(value, columns, width))
     if isinstance(mask, Causal) and S > L and parts == 1:
         # Padded keys of the prefix form a segment of their own, which no query belongs to.
         hidden = mask.key_positions == PAD_POSITION
@@ -301,9 +303,9 @@ def splash_attention(
             jnp.zeros((query.shape[0], rows), jnp.int32),
             jnp.pad(hidden.astype(jnp.int32), ((0, 0), (0, columns - S))),
         )
-        out = jax.vmap(kernel)(*padded, segments)
+        out = jax.vmap(kernel)(*heads, segments)
     else:
-        out = jax.vmap(kernel)(*padded)
+        out = jax.vmap(kernel)(*heads)
     return out.transpose(0, 2, 1, 3)[:, :L, :, :E]
 
 

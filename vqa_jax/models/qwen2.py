@@ -9,9 +9,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from vqa_jax.devices import context
-from vqa_jax.devices.execution import current, lookup, on_shards, own_part, recomputed, total
+from vqa_jax.devices.execution import (
+    GATE,
+    PROJECTED,
+    current,
+    lookup,
+    on_shards,
+    own_part,
+    recomputed,
+    total,
+)
 from vqa_jax.models import lora
 from vqa_jax.models.attention import PAD_POSITION, Causal, SharedPrefix, attention
 from vqa_jax.models.int8 import Quantized, restored
@@ -172,8 +182,8 @@ def _own_heads(heads: jax.Array, num_queries: int, cfg: Qwen2Config) -> jax.Arra
 
 def _heads(p, h, dense, cfg):
     """Queries [B, L, Q, E], keys and values [B, L, G, E] of this device's heads, unrotated."""
-    query, key = dense("bld,dqe->blqe", h, "wq"), dense("bld,dge->blge", h, "wk")
-    value = dense("bld,dge->blge", h, "wv")
+    products = ("bld,dqe->blqe", "wq"), ("bld,dge->blge", "wk"), ("bld,dge->blge", "wv")
+    query, key, value = (checkpoint_name(dense(eq, h, w), PROJECTED) for eq, w in products)
     if not cfg.qk_norm:
         return query + p["bq"], key + p["bk"], value + p["bv"]
     query = rms_norm(query, p["q_norm_scale"], cfg.norm_eps)
@@ -199,11 +209,13 @@ def _layer(p, x, positions, key_positions, prefix, cfg, shared):
     causal = Causal(positions, key_positions, current().context)
     mask = SharedPrefix(positions, *shared) if shared else causal
     seen = attention(query, own_key, own_value, mask)
-    x = x + total(dense("blqe,qed->bld", seen, "wo"), "heads", queries, cfg.num_heads)
+    out = total(dense("blqe,qed->bld", seen, "wo"), "heads", queries, cfg.num_heads)
+    x = x + checkpoint_name(out, PROJECTED)
     h = rms_norm(x, p["norm2_scale"], cfg.norm_eps)
     # One row a token: weight gradients over two token axes cost a CPU half as much again.
     h = h.reshape(-1, h.shape[-1])
-    h = jax.nn.silu(dense("nd,di->ni", h, "w_gate")) * dense("nd,di->ni", h, "w_up")
+    gate = checkpoint_name(dense("nd,di->ni", h, "w_gate"), GATE)
+    h = jax.nn.silu(gate) * dense("nd,di->ni", h, "w_up")
     out = total(dense("ni,id->nd", h, "w_down"), "mlp", h.shape[-1], cfg.mlp_dim)
     return x + out.reshape(x.shape), (key, value)
 

@@ -94,7 +94,7 @@ def _convolution(equation: Any) -> float:
     return 2.0 * math.prod(equation.outvars[0].aval.shape) * inputs * window
 
 
-def _num_scan_constants(equation: Any) -> int:
+def num_scan_constants(equation: Any) -> int:
     """How many of a scan's inputs, its first, are the same in each round.
 
     Told from shapes, since versions of JAX name a scan's parameters differently: inputs are
@@ -168,7 +168,7 @@ class _Counter:
         if name == "pallas_call":
             return self.kernel(equation, known, times)
         if name == "scan":
-            consts = list(known[: _num_scan_constants(equation)])
+            consts = list(known[: num_scan_constants(equation)])
             unknown = [None] * (len(known) - len(consts))
             return self.jaxpr(params["jaxpr"], consts + unknown, times * params["length"])
         if name == "cond":

@@ -32,10 +32,16 @@ _HALF = 2  # bytes of a number that travels, or that a layer computes with
 _SHOWN = 12
 
 
-class _Elsewhere(Execution):
+class _OnTpu(Execution):
     """On chips that are not at hand: products of int8 are such there, unlike on CPUs."""
 
-    platform = "elsewhere"
+    platform = "tpu"
+
+
+class _OnGpu(Execution):
+    """The same; heads are not padded to a TPU's registers."""
+
+    platform = "gpu"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +112,8 @@ def estimates(cfg: StudentConfig, spec: StudentSpec, topology: Topology) -> list
         )
     text, clips = prompt_size(spec).scoring, max(1, spec.preprocess.max_clips)
     stride, vision, llm = spec.bank.stride, cfg.vision, cfg.llm
-    with executing(_Elsewhere(attention="splash")):  # keeps no scores, as any platform's kernel
+    there = _OnGpu if topology.stand_ins else _OnTpu
+    with executing(there(attention="splash")):  # keeps no scores, as any platform's kernel
         one, two = (scoring_cost.counts(cfg, spec.num_frames, clips, text, rows) for rows in (1, 2))
     patches, prefix = spec.num_frames * vision.grid**2, stride + text // 2
     suffix = stride + text - text // 2

@@ -1,27 +1,29 @@
-"""Which mesh, recomputation and parts of a batch a run takes: estimated, then compiled.
+"""Which mesh, batch, recomputation, attention and parts a run takes: estimated, then compiled.
 
     python -m vqa_jax plan --config ov_7b --topology v5e:8x8 --search
 
-An estimate needs no compiler: state by its shardings; what the backward pass reads, executed
-operations and what products move over HBM from the jaxprs of one pair and of two; what travels from
-the rules of `devices.sharding`. It leaves out what XLA makes of it, so the best few are compiled,
-except for GPUs, whose compiler is not at hand.
+An estimate needs no compiler: state by its shardings; what the backward pass reads (`residuals`),
+executed operations and what products move over HBM from the jaxprs of one pair and of two; what
+travels from the rules of `devices.sharding`. It leaves out what XLA makes of it, so the best few
+are compiled, except for GPUs, whose compiler is not at hand.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import logging
 
 from vqa_jax.devices import sharding as parallel
 from vqa_jax.devices.execution import REMAT_POLICIES
 from vqa_jax.devices.topology import Topology
 from vqa_jax.models.functional import FunctionalStudent, with_additions
-from vqa_jax.planning import flops, plan, roofline, text
+from vqa_jax.planning import flops, plan, residuals, roofline, text
 from vqa_jax.planning.compiled import StepPlan
 from vqa_jax.planning.shapes import PromptSize, abstract_batch, pair_shape, shard_bytes
 from vqa_jax.settings import SettingsError, TrainConfig
@@ -31,17 +33,21 @@ from vqa_jax.weights.bundle import StudentSpec
 
 _MOST_TENSOR = 8  # devices that split a layer: more than a TPU's board gains nothing
 _MOST_PARTS = 16
+_ROWS = (1, 2, 4, 8)  # pairs of a device that holds whole layers, where no batch is asked for
 _COMPILED, _SHOWN = 3, 12  # of the choices
 _HALF = 2  # bytes of a number that travels, or that a layer computes with
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """mesh: sizes of data, fsdp, tensor; remat, accumulate: see `training.step.StepConfig`."""
+    """mesh: sizes of data, fsdp, tensor; remat, accumulate, attention: see
+    `training.step.StepConfig`; pairs: global batch."""
 
     mesh: tuple[int, int, int]
     remat: str
     accumulate: int
+    pairs: int
+    attention: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +58,17 @@ class Estimate:
       choice: it.
       memory: bytes of a device: state, gradients, what the backward pass reads, two layers.
       seconds: {arithmetic, hbm, interconnect, network (of several slices), step: the largest,
-        apart: their sum}.
+        apart: their sum} of a step.
     """
 
     choice: Choice
     memory: float
     seconds: dict[str, float]
+
+    @property
+    def pace(self) -> float:
+        """Seconds a pair, if nothing overlaps."""
+        return self.seconds["apart"] / self.choice.pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,15 +101,36 @@ class _Pair:
 
 
 @dataclasses.dataclass(frozen=True)
+class _State:
+    """Of a mesh. Bytes of a device: all of the state, its moments, what is trained; numbers of
+    all devices: weights, and those that are learnt."""
+
+    held: int
+    moments: int
+    trained: int
+    weights: int
+    learnt: int
+
+    @classmethod
+    def of(cls, state: step_lib.TrainState, trainable: Any) -> _State:
+        """Of abstract arrays with their shardings."""
+        trained, _ = optim.split(state["params"], trainable)
+        sizes = (sum(x.size for x in jax.tree.leaves(t)) for t in (state["params"], trained))
+        return cls(
+            *(shard_bytes(state), shard_bytes(state["opt_state"]), shard_bytes(trained)), *sizes
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Search:
     """What choices are made for.
 
     Attributes:
       student: architecture.
-      config: of the step; its remat and accumulate are replaced.
+      config: of the step; its remat and accumulate are replaced, and its attention if "auto".
       spec: how the student sees videos.
       prompt: sizes of its prompt.
-      pairs: global batch.
+      pairs: global batch; None: one to eight pairs for each of the devices that share it.
       answer: "level" or "sentence".
       tokens: length to pad sequences to; None: as long as a pair of most frames is.
       topology: the chips, whose facts are known.
@@ -109,7 +141,7 @@ class Search:
     config: step_lib.StepConfig
     spec: StudentSpec
     prompt: PromptSize
-    pairs: int
+    pairs: int | None
     answer: str
     tokens: int | None
     topology: Topology
@@ -124,14 +156,14 @@ class Search:
         pairs: int | None = None,
         tokens: int | None = None,
     ) -> Search:
-        """A run's search; `pairs` instead of its batch."""
+        """A run's search, for a global batch of `pairs`."""
         prompt, config = plan.step_of_run(settings, spec)
         return cls(
             FunctionalStudent(with_additions(spec.student, settings.lora_rank, settings.lora_base)),
             config,
             spec,
             prompt,
-            pairs or settings.input.batch_size,
+            pairs,
             settings.input.answer,
             tokens,
             topology,
@@ -146,7 +178,7 @@ class Search:
         return Found(found, [self.compiled(one.choice) for one in found[:_COMPILED]])
 
     def estimates(self) -> list[Estimate]:
-        """Estimates of all choices, those that fit first, the fastest first among them.
+        """Estimates of all choices, those that fit first, the fastest a pair first among them.
 
         Raises:
           SettingsError: nothing is known of the chips, or the batch divides over no mesh.
@@ -159,7 +191,9 @@ class Search:
                 f"{self.pairs} pairs divide over {len(self.topology.devices)} devices in no way: "
                 "give --pairs"
             )
-        by_remat = {remat: self._pair(remat) for remat in REMAT_POLICIES}
+        # The platform's own kernel, and XLA's.
+        kinds = ("auto", "xla") if self.config.attention == "auto" else (self.config.attention,)
+        of_pair = {(r, a): self._pair(r, a) for r in REMAT_POLICIES for a in kinds}
         found, refused = [], None
         for sizes in possible:
             mesh = parallel.make_mesh(sizes, self.topology.devices, self.context)
@@ -169,7 +203,10 @@ class Search:
             except parallel.ReplicationError as error:  # as training would be
                 refused = error
                 continue
-            found += [self._estimate(c, by_remat[c.remat], state) for c in self._choices(sizes)]
+            held = _State.of(state, self.config.trainable)
+            for choice in self._choices(sizes, kinds):
+                pair = of_pair[choice.remat, choice.attention]
+                found.append(self._estimate(choice, pair, held))
         if refused and not found:
             raise refused
         return ranked(found, self.topology.chip.memory)
@@ -177,68 +214,74 @@ class Search:
     def compiled(self, choice: Choice) -> StepPlan:
         """The plan of a choice."""
         mesh = parallel.make_mesh(choice.mesh, self.topology.devices, self.context)
-        config = dataclasses.replace(self.config, remat=choice.remat, accumulate=choice.accumulate)
-        shape = pair_shape(self.spec, self.prompt, self.pairs, self.answer, self.tokens)
+        names = ("remat", "accumulate", "attention")
+        chosen = {name: getattr(choice, name) for name in names}
+        config = dataclasses.replace(self.config, **chosen)
+        shape = pair_shape(self.spec, self.prompt, choice.pairs, self.answer, self.tokens)
         return plan.plan_training(self.student, config, self.spec, shape, self.topology, mesh)
 
     def _meshes(self) -> Iterator[tuple[int, int, int]]:
         """Sizes over which the batch, the slices and the heads divide."""
         heads = self.student.cfg.llm.num_heads
         for sizes in meshes(self.topology, heads, self.context):
-            if self.pairs % (sizes[0] * sizes[1]) == 0:
+            if not self.pairs or self.pairs % (sizes[0] * sizes[1]) == 0:
                 yield sizes
 
-    def _choices(self, sizes: tuple[int, int, int]) -> Iterator[Choice]:
-        rows = self.pairs // (sizes[0] * sizes[1])
-        for remat in REMAT_POLICIES:
+    def _choices(self, sizes: tuple[int, int, int], kinds: Sequence[str]) -> Iterator[Choice]:
+        ways = sizes[0] * sizes[1]
+        each = [self.pairs // ways] if self.pairs else _ROWS
+        for remat, kind, rows in itertools.product(REMAT_POLICIES, kinds, each):
             for parts in range(1, min(rows, _MOST_PARTS) + 1):
                 if rows % parts == 0:
-                    yield Choice(sizes, remat, parts)
+                    yield Choice(sizes, remat, parts, ways * rows, kind)
 
-    def _pair(self, remat: str) -> _Pair:
-        logging.info("reading the steps of one pair and of two, remat %s", remat)
-        one, two = (self._jaxpr(remat, pairs) for pairs in (1, 2))
+    def _pair(self, remat: str, attention: str) -> _Pair:
+        logging.info("reading steps of one pair and two: remat %s, attention %s", remat, attention)
+        one, two = (self._jaxpr(remat, attention, pairs) for pairs in (1, 2))
         count = flops.count_jaxpr(one)
         moved = flops.count_jaxpr(two).moved - count.moved
-        return _Pair(count.total, count.int8, saved_bytes(one.jaxpr), moved, count.moved - moved)
+        # GPUs compile layer by layer, unless told otherwise (`training.step.StepConfig.unroll`).
+        fused = self.topology.stand_ins and not self.config.unroll
+        kept = residuals.fused_bytes if fused else residuals.stacked_bytes
+        return _Pair(count.total, count.int8, kept(one.jaxpr), moved, count.moved - moved)
 
-    def _jaxpr(self, remat: str, pairs: int) -> Any:
+    def _jaxpr(self, remat: str, attention: str, pairs: int) -> Any:
         """Of the step of so many pairs on one of the devices."""
         mesh = parallel.make_mesh((1, 1, 1), self.topology.devices[:1])
-        config = dataclasses.replace(self.config, remat=remat, accumulate=1)
-        if self.topology.stand_ins and config.attention != "xla":
-            # cuDNN's kernel is traced with CUDA alone; this one too keeps no scores.
-            config = dataclasses.replace(config, attention="splash")
+        if self.topology.stand_ins and attention != "xla":
+            attention = "splash"  # cuDNN's is traced with CUDA alone; this one too keeps no scores
+        chosen = {"remat": remat, "attention": attention, "accumulate": 1}
+        config = dataclasses.replace(self.config, **chosen)
         state = step_lib.abstract_state(self.student, config, mesh)
         shape = pair_shape(self.spec, self.prompt, pairs, self.answer, self.tokens)
         step = step_lib.make_train_step(self.student, config, mesh)
         return step.trace(state, abstract_batch(self.spec, shape, mesh)).jaxpr
 
-    def _estimate(self, choice: Choice, pair: _Pair, state: step_lib.TrainState) -> Estimate:
+    def _estimate(self, choice: Choice, pair: _Pair, state: _State) -> Estimate:
         chip, (data, fsdp, tensor) = self.topology.chip, choice.mesh
         sharers = fsdp * self.context  # devices over which a weight's width lies
-        trained, _ = optim.split(state["params"], self.config.trainable)
-        rows, share = self.pairs // (data * fsdp), self.pairs / len(self.topology.devices)
+        rows, share = choice.pairs // (data * fsdp), choice.pairs / len(self.topology.devices)
         cfg, layers = self.student.cfg.llm, self.student.cfg.llm.num_layers
         shape = pair_shape(self.spec, self.prompt, 1, self.answer, self.tokens)
-        weights = sum(x.size for x in jax.tree.leaves(state["params"]))
-        learnt = sum(x.size for x in jax.tree.leaves(trained))
+        width = jnp.dtype(self.student.cfg.compute_dtype).itemsize
         memory = (
-            shard_bytes(state)
-            + shard_bytes(trained)  # gradients
+            state.held
+            + state.trained  # gradients
+            # What computes in fewer bits than it is kept in: of a device, and of two layers whole.
+            + (width < 4) * state.trained * width / 4
+            + 2 * _HALF * state.weights / tensor / layers
             + pair.saved * rows / choice.accumulate / self.context
-            + 2 * _HALF * weights / tensor / layers
             # Logits and their gradient, in float32.
             + 8 * rows / choice.accumulate * shape.answers * cfg.vocab_size / tensor
         )
         moved = (pair.moved * rows / self.context + pair.weights * choice.accumulate) / tensor
         # The optimizer reads and writes its state and what is trained.
-        moved += 2 * (shard_bytes(state["opt_state"]) + shard_bytes(trained))
+        moved += 2 * (state.moments + state.trained)
         # A layer's weights are gathered for both passes of every part; gradients are scattered in
         # halves, and summed over `data` in full.
-        gathered = 2 * choice.accumulate * _HALF * weights / tensor * (sharers - 1) / sharers
-        scattered = choice.accumulate * _HALF * learnt / tensor * (sharers - 1) / sharers
-        summed = 2 * shard_bytes(trained) * (data - 1) / data
+        gathered = 2 * choice.accumulate * _HALF * state.weights / tensor * (sharers - 1) / sharers
+        scattered = choice.accumulate * _HALF * state.learnt / tensor * (sharers - 1) / sharers
+        summed = 2 * state.trained * (data - 1) / data
         passes = 4 + 2 * (choice.remat == "full")  # sums of a layer's outputs, two a pass
         passed = passes / 2 * layers * rows * shape.tokens * _HALF
         sums = 2 * passed * cfg.embed_dim / self.context * 2 * (tensor - 1) / tensor
@@ -255,7 +298,7 @@ class Search:
         }
         if self.topology.slices > 1:
             # Each device's share of what a slice has summed, once there and once back.
-            crossing = 2 * (self.topology.slices - 1) / data * shard_bytes(trained)
+            crossing = 2 * (self.topology.slices - 1) / data * state.trained
             seconds["network"] = crossing / chip.network
         return Estimate(choice, memory, roofline.with_paces(seconds))
 
@@ -280,30 +323,7 @@ def meshes(topology: Topology, heads: int, context: int = 1) -> Iterator[tuple[i
 
 def ranked(found: Sequence[Estimate], memory: float) -> list[Estimate]:
     """Those that fit into `memory` bytes first, the fastest first among them."""
-    return sorted(found, key=lambda e: (e.memory > memory, e.seconds["apart"], e.memory))
-
-
-def saved_bytes(jaxpr: Any) -> float:
-    """Bytes that forward scans stack for the backward pass, which runs them in reverse."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        params = equation.params
-        if equation.primitive.name == "scan":
-            if not params["reverse"]:
-                # What is stacked has a step more of rank than what the body gives; what is carried
-                # has not. How many there are of each, JAX keeps under other names in every version.
-                pairs = zip(equation.outvars, params["jaxpr"].jaxpr.outvars, strict=True)
-                stacked = [v.aval for v, one in pairs if v.aval.ndim > one.aval.ndim]
-                total += sum(aval.size * aval.dtype.itemsize for aval in stacked)
-            continue
-        for inner in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                total += saved_bytes(getattr(inner, "jaxpr", inner))
-    return total
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
+    return sorted(found, key=lambda e: (e.memory > memory, e.pace, e.memory))
 
 
 def as_dict(found: Found, topology: Topology) -> dict[str, Any]:
@@ -328,20 +348,22 @@ def render(found: Found, topology: Topology) -> str:
     lines = [
         f"{topology.name}: estimates{compiled} ({topology.chip.source})",
         f"{len(found.estimates)} choices, of which {fits} fit by estimate; the first:",
-        "  data,fsdp,tensor  remat      parts      GB  arithmetic     HBM  sent  ms a step",
+        "  data,fsdp,tensor  pairs  remat        attention  parts      GB  arithmetic     HBM  sent"
+        "  ms a step, a pair",
     ]
     for one in found.estimates[:_SHOWN]:
         sizes, paces = ",".join(map(str, one.choice.mesh)), one.seconds
         sent = paces["interconnect"] + paces.get("network", 0.0)
         lines.append(
-            f"  {sizes:<16}  {one.choice.remat:<9}  {one.choice.accumulate:>5}  "
+            f"  {sizes:<16}  {one.choice.pairs:>5}  {one.choice.remat:<11}  "
+            f"{one.choice.attention:<9}  {one.choice.accumulate:>5}  "
             f"{one.memory / 1e9:>6.1f}  {paces['arithmetic'] * 1e3:>10.1f}  "
             f"{paces['hbm'] * 1e3:>6.1f}  {sent * 1e3:>4.0f}  "
-            f"{paces['step'] * 1e3:.1f} to {paces['apart'] * 1e3:.1f}"
+            f"{paces['step'] * 1e3:.1f} to {paces['apart'] * 1e3:.1f}, {one.pace * 1e3:.1f}"
         )
     lines += ["", roofline.REAL_IN_WORDS] if not found.plans else []
     for estimate, one in zip(found.estimates, found.plans, strict=False):
         choice = estimate.choice
-        head = f"remat {choice.remat}, accumulate {choice.accumulate}"
+        head = f"remat {choice.remat}, accumulate {choice.accumulate}, attention {choice.attention}"
         lines += ["", head, text.render([one], topology, choice.mesh)]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from vqa_jax.corpus import store
 from vqa_jax.models.functional import FunctionalStudent, Params, with_additions
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.settings import TrainConfig
-from vqa_jax.training import checkpoint, optim, tower_tokens
+from vqa_jax.training import checkpoint, local_copies, optim, tower_tokens
 from vqa_jax.training import step as step_lib
 from vqa_jax.weights import bundle
 
@@ -64,8 +64,10 @@ class Start:
     mesh: Mesh
     corpus: store.PairCorpus
 
-    def state(self, checkpoints: checkpoint.Checkpointer) -> step_lib.TrainState:
-        """The newest checkpoint's state, or a fresh one, on the mesh.
+    def state(
+        self, checkpoints: checkpoint.Checkpointer, copies: local_copies.LocalCopies | None = None
+    ) -> step_lib.TrainState:
+        """The newest checkpoint's state, that of newer copies, or a fresh one, on the mesh.
 
         Raises:
           bundle.BundleError: `init_from` is damaged or another architecture.
@@ -73,7 +75,11 @@ class Start:
         """
         trainable = self.step_config.trainable
         abstract = step_lib.abstract_state(self.student, self.step_config, self.mesh)
-        saved = checkpoints.restore(step_lib.kept(abstract, trainable))
+        newest = (copies.latest_step() or 0) if copies else 0
+        if copies and newest > (checkpoints.latest_step() or 0):
+            saved = copies.restore()
+        else:
+            saved = checkpoints.restore(step_lib.kept(abstract, trainable))
         if saved is None:
             params = self._params(abstract["params"], abstract["params"])
             shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)

@@ -19,7 +19,7 @@ from vqa_jax.errors import VqaError
 from vqa_jax.models import flops as model_flops
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.settings import TrainConfig
-from vqa_jax.training import checkpoint, goodput, heldout, metric_log, redrawn
+from vqa_jax.training import checkpoint, goodput, heldout, local_copies, metric_log, redrawn
 from vqa_jax.training import optim as training_optim
 from vqa_jax.training import step as step_lib
 from vqa_jax.training.batch import PromptGeometry
@@ -47,6 +47,7 @@ class Run:
     checkpoints: checkpoint.Checkpointer
     extractor: str
     heldout: heldout.Heldout | None
+    copies: local_copies.LocalCopies | None = None
 
     def write_student(self, name: str, state: step_lib.TrainState, facts: dict[str, Any]) -> str:
         """Writes the weights of a state as a student that can be used; every process calls it."""
@@ -151,6 +152,12 @@ class Steps:
             if step % config.checkpoint_every == 0 or last:
                 self._finish(*behind, due=True)
                 behind = None
+            elif self._run.copies and step % config.local_copies_every == 0:
+                self._finish(*behind, due=False)
+                behind = None
+                with self._ledger.spending("save"):
+                    kept = step_lib.kept(self.state, config.trainable)
+                    self._run.copies.save(step, kept)
             if last:
                 break
         return self.state

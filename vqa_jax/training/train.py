@@ -23,7 +23,7 @@ from vqa_jax.jobs import places
 from vqa_jax.models.functional import FunctionalStudent, with_additions
 from vqa_jax.settings import SettingsError, TrainConfig
 from vqa_jax.training import batch as pair_batch
-from vqa_jax.training import checkpoint, examples, goodput, heldout, redrawn, start
+from vqa_jax.training import checkpoint, examples, goodput, heldout, local_copies, redrawn, start
 from vqa_jax.training import input_pipeline as input_pipeline_lib
 from vqa_jax.training import step as step_lib
 from vqa_jax.training import steps as steps_lib
@@ -33,6 +33,7 @@ from vqa_jax.weights import bundle
 _MAY_CHANGE = (
     *("mesh", "context", "sharding", "attention", "remat", "unroll", "accumulate"),
     *("log_every", "checkpoint_every", "keep_best", "keep_every", "heldout_pairs"),
+    *("local_copies", "local_copies_every"),
 )
 
 
@@ -115,7 +116,7 @@ def train(
         return output
     with hosts.reporting_loss("training"), hosts.end_request() as ending, checkpoints:
         begun = start.Start(config, spec, run.student, run.step_config, run.mesh, corpus)
-        state = begun.state(checkpoints)
+        state = begun.state(checkpoints, run.copies)
         ledger = goodput.Ledger(workdir, int(state["step"]), began, jax.process_index() == 0)
         ledger.add("start", time.time() - began)
         # The batch of step t is element t - 1, whatever ran before.
@@ -125,9 +126,11 @@ def train(
         loop = steps_lib.Steps(run, state, ledger, profile)
         with contextlib.closing(iterator), contextlib.closing(loop):
             state = loop.compute(iterator, ending, _of_every_size(run, batches, loop.first))
+        done = int(state["step"])
         with ledger.spending("save"):
             checkpoints.wait()
-        done = int(state["step"])
+            if run.copies:
+                run.copies.close(finished=done == total)
         if done == total:
             facts = {"steps": total, "corpus": os.path.basename(data)}
             with ledger.spending("save"):
@@ -186,6 +189,10 @@ def _opened(
         config.keep_best,
         config.keep_every,
     )
+    copies = None
+    if config.local_copies:
+        state = step_lib.kept(step_lib.abstract_state(student, step_config, mesh), config.trainable)
+        copies = local_copies.LocalCopies(config.local_copies, workdir, mesh, state)
     return steps_lib.Run(
         config,
         spec,
@@ -198,4 +205,5 @@ def _opened(
         checkpoints,
         extractor,
         asked,
+        copies,
     )
