@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from vqa_jax.planning import residuals
 
@@ -60,7 +61,7 @@ def test_functions_called_twice_are_two_and_frozen_weights_keep_no_inputs():
 
 def test_names_that_a_policy_keeps_are_kept():
     def layer(carry, w):
-        h = jax.ad_checkpoint.checkpoint_name(jnp.cos(carry @ w), "kept")
+        h = checkpoint_name(jnp.cos(carry @ w), "kept")
         return jnp.sin(h), None
 
     policy = jax.checkpoint_policies.save_only_these_names("kept")
@@ -68,3 +69,13 @@ def test_names_that_a_policy_keeps_are_kept():
     none = _jaxpr(jax.checkpoint(layer))
     np.testing.assert_equal(residuals.fused_bytes(none), 3 * ROWS)
     np.testing.assert_equal(residuals.stacked_bytes(kept), 3 * 2 * ROWS)
+
+
+def test_a_named_sum_of_products_is_kept_and_not_its_parts():
+    def layer(carry, w):
+        h = checkpoint_name(carry @ w + carry @ jnp.sin(w), "kept")
+        return jnp.sin(h), None
+
+    policy = jax.checkpoint_policies.save_only_these_names("kept")
+    jaxpr = _jaxpr(jax.checkpoint(layer, policy=policy))
+    assert residuals.fused_bytes(jaxpr) == residuals.stacked_bytes(jaxpr) == 3 * 2 * ROWS

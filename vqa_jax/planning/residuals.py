@@ -13,7 +13,7 @@ from vqa_jax.planning import flops
 # Operations whose results are stored, since what follows cannot be computed with them in passing.
 _STORED = ("dot_general", "conv_general_dilated", "pallas_call", "scan", "while", "cond")
 # Those that hand on what they are given, in another shape.
-_MOVED = ("reshape", "transpose", "squeeze", "expand_dims", "copy", "optimization_barrier", "name")
+_MOVED = ("reshape", "transpose", "squeeze", "expand_dims", "copy", "optimization_barrier")
 
 
 def stacked_bytes(jaxpr: Any) -> float:
@@ -91,7 +91,8 @@ def _values(jaxpr: Any, given: Sequence[_Value]) -> list[_Value]:
             results = _values(inner[0], sources)
         else:
             sizes = [v.aval.size * v.aval.dtype.itemsize for v in outs]
-            results = [_Value(size, sources, stored) for size in sizes]
+            # What has a name is stored as it is, where it is at all, and not what it is a sum of.
+            results = [_Value(size, sources, stored or name == "name") for size in sizes]
             for source in sources:
                 source.stored |= stored
         found |= zip(outs, results, strict=True)
