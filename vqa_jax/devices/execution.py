@@ -217,8 +217,9 @@ def _is_single() -> bool:
 def _gather(value: jax.Array, names: Sequence[str | None], spec: PartitionSpec) -> jax.Array:
     """The whole of a parameter along the axes that also split activations, and those of a low rank.
 
-    One torus axis at a time: over several at once, XLA for TPU turns the gradient's reduce-scatter
-    into an all-reduce of the whole gradient.
+    One torus axis at a time, and then with the gathered axis first: over several at once, or along
+    a later axis, XLA for TPU turns the gradient's reduce-scatter into an all-reduce of the whole
+    gradient.
     """
     parts = [
         (axis, name, mesh_axis)
@@ -227,10 +228,14 @@ def _gather(value: jax.Array, names: Sequence[str | None], spec: PartitionSpec) 
     ]
     for axis, name, mesh_axis in parts:
         if mesh_axis in (*BATCH_AXES, CONTEXT) or name in GATHERED:
-            for groups in ring_groups(current().mesh, mesh_axis):
+            rings = ring_groups(current().mesh, mesh_axis)
+            place = axis if len(rings) == 1 else 0
+            value = jnp.moveaxis(value, axis, place)
+            for groups in rings:
                 value = jax.lax.all_gather(
-                    value, mesh_axis, axis=axis, tiled=True, axis_index_groups=groups
+                    value, mesh_axis, axis=place, tiled=True, axis_index_groups=groups
                 )
+            value = jnp.moveaxis(value, place, axis)
     return value
 
 

@@ -118,7 +118,7 @@ def compile_step(
     started = time.monotonic()
     lowered = traced.lower()
     try:
-        compiled, text = _compiled(lowered, topology)
+        compiled, text = compiled_text(lowered, topology)
     except jax.errors.JaxRuntimeError as error:
         needed = _needed_bytes(str(error))
         if needed is None:
@@ -173,7 +173,7 @@ def compile_step(
     )
 
 
-def _compiled(lowered: Any, topology: Topology) -> tuple[Any, str]:
+def compiled_text(lowered: Any, topology: Topology) -> tuple[Any, str]:
     """The compiled program and XLA's text of it.
 
     The TPU compiler writes the text itself: what it hands over as a binary, XLA cannot always read

@@ -112,6 +112,8 @@ def train(
     total = config.optim.total_steps
     if checkpoints.latest_step() == total and bundle.is_complete(output):
         checkpoints.close()
+        if run.copies:
+            run.copies.close(finished=True)
         logging.info("%s is finished", output)
         return output
     with hosts.reporting_loss("training"), hosts.end_request() as ending, checkpoints:
