@@ -6,6 +6,7 @@
     python launch/bench loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
     python launch/bench scoring [--repeats 30] [--out FILE.json]
     python launch/bench adaptive --data CORPUS [--epsilon 0.12] [--out FILE.json]
+    python launch/bench precision --data CORPUS [--student tiny] [--out FILE.json]
     python launch/bench service [--student tiny] [--num 2000] [--at_once 32] [--out FILE.json]
     python launch/bench gmad [--videos 200000] [--models 6] [--out FILE.json]
     python launch/bench compiled [--only "v5e:8x8 paper"] [--out tests/launch/compiled_7b.json]
@@ -88,6 +89,13 @@ def _compiled(args: argparse.Namespace) -> tuple[dict, str]:
     return found, compiled.table(found)
 
 
+def _precision(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import precision
+
+    found = precision.measure(args.student, args.data, args.num)
+    return found, precision.table(found)
+
+
 def _published(args: argparse.Namespace) -> tuple[dict, str]:
     from launch.bench import published
 
@@ -150,6 +158,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub = commands.add_parser("compiled", help="what XLA makes of 7B's steps for TPUs")
     sub.set_defaults(handler=_compiled)
     sub.add_argument("--only", nargs="+", default=[], help="rows that are made anew")
+    sub = commands.add_parser("precision", help="bfloat16 and int8 beside float32")
+    sub.set_defaults(handler=_precision)
+    sub.add_argument("--student", help="student's folder, or the name of a shipped one")
+    sub.add_argument("--data", required=True, help="corpus of sources that it was not trained on")
+    sub.add_argument("--num", type=int, default=400, help="versions asked about")
     sub = commands.add_parser("published", help="the planner beside a text model's published MFU")
     sub.set_defaults(handler=_published)
     for sub in commands.choices.values():

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from launch.bench import heldout
 from launch.bench.scoring import published_cost
 from vqa_jax import loading
 from vqa_jax.benchmarks import metrics
-from vqa_jax.corpus.store import VideoStore
-from vqa_jax.corpus.video_table import read_video_table
-from vqa_jax.jobs.files import CorpusError
 from vqa_jax.models import prompt
 from vqa_jax.scoring.comparisons import in_rounds
-from vqa_jax.scoring.engine import EncodedVideo, VideoInput
+from vqa_jax.scoring.engine import EncodedVideo
 from vqa_jax.scoring.judge import Judge
 
 
@@ -29,22 +27,15 @@ def measure(student: str | None, data: str, epsilons: Sequence[float]) -> dict[s
       `modes_table` with "flops_7b", the cost at published size in units of five full passes}.
 
     Raises:
-      files.CorpusError: the corpus has no held-out videos.
+      CorpusError: the corpus has no held-out videos.
     """
     loaded = loading.load(student)
     engine = loaded.engine
-    rows = [r for r in read_video_table(data) if r["effective"] and r["split"] == "heldout"]
-    if not rows:
-        raise CorpusError(f"{data} has no held-out videos: prepare with --config evaluation")
+    rows = heldout.rows(data)
     worst: dict[str, int] = {}
     for row in rows:
         worst[row["simulator"]] = max(worst.get(row["simulator"], 1), row["level"])
-    store = VideoStore(data, engine.spec.extractor)
-    stored = (store[row["video_id"]] for row in rows)
-    inputs = (
-        VideoInput.of_view(record["frames"], motion, engine.spec) for record, motion in stored
-    )
-    videos = list(engine.encode(inputs))
+    videos = list(engine.encode(heldout.inputs(data, rows, engine.spec)))
     labels = [-row["level"] / worst[row["simulator"]] for row in rows]
     found = modes_table(loaded.judge, videos, labels, epsilons)
     cost = published_cost(len(prompt.scoring_ids(loaded.tokenizer)) - 4)

@@ -12,6 +12,7 @@ import numpy as np
 from vqa_jax import loading
 from vqa_jax.models import prompt
 from vqa_jax.models.presets import PRESETS
+from vqa_jax.models.student import StudentConfig
 from vqa_jax.planning import scoring_cost
 from vqa_jax.scoring.engine import Engine, VideoInput
 
@@ -80,9 +81,14 @@ def measure(student: str | None, repeats: int, seed: int) -> dict[str, Any]:
     }
 
 
+def published_sizes() -> tuple[StudentConfig, int, int]:
+    """The published 7B student, and frames and clips of a video."""
+    return PRESETS[_PRESET], _FRAMES, _CLIPS
+
+
 def published_cost(text: int) -> scoring_cost.ScoringCost:
     """Counts of the published 7B student, ten frames and ten clips a video."""
-    return scoring_cost.count(PRESETS[_PRESET], _FRAMES, _CLIPS, text)
+    return scoring_cost.count(*published_sizes(), text)
 
 
 def table(found: dict[str, Any]) -> str:

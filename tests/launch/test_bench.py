@@ -108,6 +108,21 @@ def test_adaptive_reports_every_number_of_anchors(known, corpus, tmp_path, capsy
     assert "SRCC with all anchors" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_precisions_stand_beside_float32(known, corpus, tmp_path, capsys):
+    out = tmp_path / "precision.json"
+    __main__.main(["precision", "--student", known, "--data", corpus, "--out", str(out)])
+    found = json.loads(out.read_text())
+    whole, half, int8, kept = found["rows"]
+    assert found["videos"] == 8 and whole["logits"] == [0, 0] and whole["srcc"] == 1
+    assert 0 < half["logits"][1] <= half["logits"][0] and kept["logits"][0] > 0
+    weights = [row["published"]["bytes"][0] for row in (whole, half, int8)]
+    assert weights[1] == pytest.approx(weights[0] / 2, rel=0.01) and weights[2] < 0.6 * weights[1]
+    assert int8["published"]["int8"] > 0.7 * int8["published"]["flops"]
+    assert half["published"]["int8"] == 0 and kept["bytes"][1] < whole["bytes"][1]
+    assert "as computed" in capsys.readouterr().out
+
+
 def test_a_published_utilisation_is_what_our_formula_gives(monkeypatch):
     chips = Topology("v6e-256", (16, 16), tuple(range(256)), CHIPS["v6e"])
     monkeypatch.setattr(published.topology, "open_topology", lambda name: chips)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from tests.fixtures import tiny_corpus
@@ -16,6 +17,10 @@ from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.planning import plan, scoring, shapes
 from vqa_jax.planning import text as plan_text
 from vqa_jax.settings import SettingsError
+
+
+def dtype_size(spec):
+    return jnp.dtype(spec.student.compute_dtype).itemsize
 
 
 @pytest.mark.slow  # what is smaller: a count of FLOPs and of bytes, in the files beside this one
@@ -39,6 +44,11 @@ def test_training_and_scoring_steps_compile_and_add_up():
         assert found.mfu == pytest.approx(found.model / (found.seconds["step"] * 4 * 197e12))
     assert {"all-gather", "reduce-scatter"} & set(train.collectives)
     assert suffix.memory.optimizer == 0 and suffix.pairs == 4 * scoring.NUM_ANCHORS
+    small = scoring.plan_scoring(student, spec, text, 4, chips, mesh, "int8")[1]
+    llm, prefix = spec.student.llm, spec.bank.stride + text.scoring // 2
+    numbers = scoring.NUM_ANCHORS * prefix * 2 * llm.num_layers * llm.num_kv_heads  # one video's
+    saved = numbers * (llm.head_dim * (dtype_size(spec) - 1) - 4)  # a byte each, a step a head
+    assert suffix.memory.batch - small.memory.batch == saved
     text_of = plan_text.render([train, encode, suffix], chips, (1, 4, 1))
     assert "to spare" in text_of and "MFU at most" in text_of and "chip hours" in text_of
     plain = json.loads(json.dumps(plan_text.as_dict([train], chips, (1, 4, 1))))

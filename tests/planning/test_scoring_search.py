@@ -18,9 +18,9 @@ def found():
     return _estimates(spec, "h100:8")
 
 
-def _estimates(spec, name, dtype=None):
+def _estimates(spec, name, dtype=None, cache_dtype=None):
     cfg = scoring.scoring_config(spec.student, dtype)
-    return scoring_search.estimates(cfg, spec, topology.open_topology(name))
+    return scoring_search.estimates(cfg, spec, topology.open_topology(name), cache_dtype)
 
 
 def test_rates_are_bound_by_model_flops(found):
@@ -58,6 +58,14 @@ def test_int8_is_faster_where_it_has_a_peak_of_its_own(found):
     whole = _estimates(big_spec(), "h100:8", "int8")[0]
     assert 1.2 < whole.videos_an_hour("step") / found[0].videos_an_hour("step") < 2
     assert whole.memory < found[0].memory
+
+
+def test_anchors_in_int8_leave_memory_and_cost_no_products(found):
+    small = {(e.mesh, e.videos): e for e in _estimates(big_spec(), "h100:8", cache_dtype="int8")}
+    for one in found:
+        other = small[one.mesh, one.videos]
+        assert other.memory < one.memory
+        assert other.look["arithmetic"] == one.look["arithmetic"]
 
 
 def test_what_is_said_and_what_is_refused():

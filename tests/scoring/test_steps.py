@@ -28,5 +28,8 @@ def test_shapes_of_every_step():
     levels = jax.eval_shape(steps.compare, params, visual, visual, ids, one)
     cache = jax.eval_shape(steps.prefix, params, visual, ids, of(jnp.int32, rows))
     assert cache.keys.shape == (llm.num_layers, rows, length, llm.num_kv_heads, llm.head_dim)
+    kept = make_steps(student, range(5), "int8").prefix
+    small = jax.eval_shape(kept, params, visual, ids, of(jnp.int32, rows))
+    assert small.keys.codes.dtype == jnp.int8 and small.keys.codes.shape == cache.keys.shape
     after = jax.eval_shape(steps.suffix, params, cache, visual, ids, ids, one)
     assert levels.shape == after.shape == (rows, 5)

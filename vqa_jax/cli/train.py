@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vqa_jax.cli import command
-from vqa_jax.settings import SCORING_DTYPES
+from vqa_jax.settings import KEPT_DTYPES, SCORING_DTYPES
 
 
 def add(commands: Any) -> None:
@@ -65,6 +65,8 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--dtype", choices=SCORING_DTYPES, help="of the student that scores (default: its own)"
     )
+    text = "of its anchors' keys and values (default: the arithmetic's)"
+    sub.add_argument("--cache_dtype", choices=KEPT_DTYPES, help=text)
     sub.add_argument("--steps", choices=("train", "score", "all"), default="all")
     sub.add_argument(
         "--pairs",
@@ -179,8 +181,8 @@ def _plan(args: argparse.Namespace) -> command.Result:
             sizes = [int(size) for size in args.mesh.split(",")] if args.mesh else settings.mesh
             mesh = sharding.make_mesh(sizes, chips.devices, settings.context)
         else:
-            mesh = scoring.scoring_mesh(spec, chips, args.dtype)
-        asked = args.steps, args.pairs, args.tokens, args.dtype
+            mesh = scoring.scoring_mesh(spec, chips, args.dtype, args.cache_dtype)
+        asked = args.steps, args.pairs, args.tokens, args.dtype, args.cache_dtype
         plans = plan.plan_run(settings, spec, chips, mesh, *asked)
     fits = all(p.memory.spare is None or p.memory.spare >= 0 for p in plans)
     return _told(args, plan_text, (plans, chips, tuple(mesh.shape.values())), fits)
@@ -193,7 +195,7 @@ def _search(args: argparse.Namespace, chips: Any, settings: Any, spec: Any) -> c
         raise command.SettingsError("--search chooses the mesh: leave --mesh out")
     if args.steps == "score":
         student = scoring.scoring_config(spec.student, args.dtype)
-        rates = scoring_search.estimates(student, spec, chips)
+        rates = scoring_search.estimates(student, spec, chips, args.cache_dtype)
         return _told(args, scoring_search, (rates, chips), rates[0].memory <= chips.chip.memory)
     with command.told_as_settings():
         found = search.Search.of(settings, spec, chips, args.pairs, args.tokens).best()

@@ -34,6 +34,7 @@ def plan_run(
     pairs: int | None = None,
     tokens: int | None = None,
     dtype: str | None = None,
+    cache_dtype: str | None = None,
 ) -> list[StepPlan]:
     """Compiles the training step of a run, and the two steps of scoring with its student.
 
@@ -47,6 +48,7 @@ def plan_run(
         which the plan says.
       tokens: length to pad sequences to; None: no more than a pair of most frames has.
       dtype: of the weights that score; None: the student's compute dtype.
+      cache_dtype: of the anchors' keys and values, as for `vqa_jax.load`.
 
     Raises:
       ValueError: `pairs` does not divide over the mesh, or `tokens` is too few.
@@ -76,7 +78,7 @@ def plan_run(
         planned = plan_training(trained, config, spec, shape, topology, mesh)
         plans.append(dataclasses.replace(planned, asked=asked))
     if steps != "train":
-        plans += scoring.plan_scoring(plain, spec, text, ways, topology, mesh)
+        plans += scoring.plan_scoring(plain, spec, text, ways, topology, mesh, cache_dtype)
     return plans
 
 

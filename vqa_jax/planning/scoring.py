@@ -34,11 +34,17 @@ def scoring_config(cfg: StudentConfig, dtype: str | None) -> StudentConfig:
     return dataclasses.replace(cfg, param_dtype=dtype or compute, compute_dtype=compute)
 
 
-def scoring_mesh(spec: bundle.StudentSpec, topology: Topology, dtype: str | None) -> Mesh:
+def scoring_mesh(
+    spec: bundle.StudentSpec,
+    topology: Topology,
+    dtype: str | None,
+    cache_dtype: str | None = None,
+) -> Mesh:
     """The mesh that scoring takes by its own rule (`placement.sizes_by_rule`)."""
     cfg, text = scoring_config(spec.student, dtype), prompt_size(spec)
     prefixes = NUM_ANCHORS * (spec.bank.stride + text.scoring)
-    wanted = placement.Need(placement.weight_bytes(cfg), placement.cache_bytes(cfg, prefixes))
+    cached = placement.cache_bytes(cfg, prefixes, cache_dtype)
+    wanted = placement.Need(placement.weight_bytes(cfg), cached)
     memory = topology.chip.memory if topology.chip else math.inf
     sizes = placement.sizes_by_rule(wanted, len(topology.devices), memory)
     return parallel.make_mesh(sizes, topology.devices)
@@ -51,6 +57,7 @@ def plan_scoring(
     videos: int,
     topology: Topology,
     mesh: Mesh,
+    cache_dtype: str | None = None,
 ) -> tuple[StepPlan, StepPlan]:
     """Compiles the two steps that score `videos` videos: encode them, and compare each with the
     anchors, whose keys and values are cached.
@@ -62,6 +69,7 @@ def plan_scoring(
       videos: in one global batch.
       topology: the chips.
       mesh: their arrangement.
+      cache_dtype: of the anchors' keys and values, as for `vqa_jax.load`.
     """
     cfg, sharding = student.cfg, parallel.batch_sharding(mesh)
     dtype = jnp.dtype(cfg.compute_dtype)
@@ -76,7 +84,7 @@ def plan_scoring(
     size = cfg.vision.image_size
     frames = make(jnp.uint8, videos, spec.num_frames, size, size, 3)
     motion = make(jnp.float32, videos, clips, cfg.motion_dim)
-    steps = scoring_steps.make_steps(student, text.level_ids)
+    steps = scoring_steps.make_steps(student, text.level_ids, cache_dtype)
 
     def on_mesh(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:
@@ -102,15 +110,12 @@ def plan_scoring(
     by_layer = jax.sharding.NamedSharding(
         mesh, jax.sharding.PartitionSpec(None, *parallel.batch_sharding(mesh).spec)
     )
-    stored = jax.ShapeDtypeStruct(
-        (cfg.llm.num_layers, rows, prefix, cfg.llm.num_kv_heads, cfg.llm.head_dim),
-        dtype,
-        sharding=by_layer,
-    )
-    cache = qwen2.KVCache(stored, stored, make(jnp.int32, rows, prefix))
+    visual = make(dtype, rows, bank.stride, cfg.embed_dim)
+    given = visual, make(jnp.int32, rows, prefix), make(jnp.int32, rows)
+    cache = jax.eval_shape(steps.prefix, params, *given)
     inputs = (
-        cache,
-        make(dtype, rows, bank.stride, cfg.embed_dim),
+        qwen2.KVCache(*map(parallel.placed, cache, (by_layer, by_layer, sharding))),
+        visual,
         make(jnp.int32, rows, suffix),
         make(jnp.int32, rows, suffix),
         make(jnp.int32, rows, 1),

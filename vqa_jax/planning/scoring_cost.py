@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from vqa_jax.models import prompt
 from vqa_jax.models.functional import FunctionalStudent
-from vqa_jax.models.qwen2 import KVCache
 from vqa_jax.models.student import StudentConfig
 from vqa_jax.planning import flops
 from vqa_jax.scoring.steps import make_steps
@@ -48,7 +47,12 @@ def count(cfg: StudentConfig, frames: int, clips: int, text: int) -> ScoringCost
 
 
 def counts(
-    cfg: StudentConfig, frames: int, clips: int, text: int, rows: int = 1
+    cfg: StudentConfig,
+    frames: int,
+    clips: int,
+    text: int,
+    rows: int = 1,
+    cache_dtype: str | None = None,
 ) -> tuple[flops.Count, flops.Count, flops.Count]:
     """Of `rows` videos encoded, as many whole pairs, and as many suffixes.
 
@@ -58,10 +62,11 @@ def counts(
       clips: motion clips of each video.
       text: tokens of the prompt that are no video.
       rows: in a batch.
+      cache_dtype: of the anchors' keys and values, as for `vqa_jax.load`.
     """
     student = FunctionalStudent(cfg)
     params, shape = student.abstract(), jax.ShapeDtypeStruct
-    steps = make_steps(student, range(5))
+    steps = make_steps(student, range(5), cache_dtype)
     size, dtype = cfg.vision.image_size, jnp.dtype(cfg.compute_dtype)
     video = prompt.Bank(frames * cfg.tokens_per_frame, clips).stride
     prefix, suffix = video + text // 2, video + text - text // 2
@@ -77,8 +82,7 @@ def counts(
         return shape((rows, length), jnp.int32)
 
     pair = flops.count(steps.compare, params, visual, visual, ids(prefix + suffix), ids(1))
-    llm = cfg.llm
-    keys = shape((llm.num_layers, rows, prefix, llm.num_kv_heads, llm.head_dim), dtype)
-    cache = KVCache(keys, keys, ids(prefix))
+    lengths = shape((rows,), jnp.int32)
+    cache = jax.eval_shape(steps.prefix, params, visual, ids(prefix), lengths)
     after = flops.count(steps.suffix, params, cache, visual, ids(suffix), ids(suffix), ids(1))
     return encode, pair, after

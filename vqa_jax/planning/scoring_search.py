@@ -32,7 +32,7 @@ _HALF = 2  # bytes of a number that travels, or that a layer computes with
 _SHOWN = 12
 
 
-class _OnTpu(Execution):
+class OnTpu(Execution):
     """On chips that are not at hand: products of int8 are such there, unlike on CPUs."""
 
     platform = "tpu"
@@ -94,13 +94,16 @@ class _Work:
         return cls(one.total, one.int8, moved, one.moved - moved, summed)
 
 
-def estimates(cfg: StudentConfig, spec: StudentSpec, topology: Topology) -> list[Estimate]:
+def estimates(
+    cfg: StudentConfig, spec: StudentSpec, topology: Topology, cache_dtype: str | None = None
+) -> list[Estimate]:
     """Of all meshes and batches, those that fit first, the fastest first among them.
 
     Args:
       cfg: the student as it scores (`scoring.scoring_config`).
       spec: how it sees videos.
       topology: the chips, whose facts are known.
+      cache_dtype: of the anchors' keys and values, as for `vqa_jax.load`.
 
     Raises:
       SettingsError: nothing is known of the chips, or the tower is computed elsewhere.
@@ -112,9 +115,10 @@ def estimates(cfg: StudentConfig, spec: StudentSpec, topology: Topology) -> list
         )
     text, clips = prompt_size(spec).scoring, max(1, spec.preprocess.max_clips)
     stride, vision, llm = spec.bank.stride, cfg.vision, cfg.llm
-    there = _OnGpu if topology.stand_ins else _OnTpu
+    there = _OnGpu if topology.stand_ins else OnTpu
     with executing(there(attention="splash")):  # keeps no scores, as any platform's kernel
-        one, two = (scoring_cost.counts(cfg, spec.num_frames, clips, text, rows) for rows in (1, 2))
+        sizes = cfg, spec.num_frames, clips, text
+        one, two = (scoring_cost.counts(*sizes, rows, cache_dtype) for rows in (1, 2))
     patches, prefix = spec.num_frames * vision.grid**2, stride + text // 2
     suffix = stride + text - text // 2
     # Two sums of its outputs a layer.
@@ -125,7 +129,8 @@ def estimates(cfg: StudentConfig, spec: StudentSpec, topology: Topology) -> list
         deep * suffix,
     )
     encode, pair, after = map(_Work.of, one, two, summed)
-    weights, cache = placement.weight_bytes(cfg), placement.cache_bytes(cfg, prefix)
+    weights = placement.weight_bytes(cfg)
+    cache = placement.cache_bytes(cfg, prefix, cache_dtype)
     widest = max(
         patches * (vision.mlp_dim + 4 * vision.embed_dim),
         NUM_ANCHORS * suffix * (2 * llm.mlp_dim + 4 * llm.embed_dim),

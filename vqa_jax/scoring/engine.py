@@ -22,7 +22,7 @@ from jax.sharding import NamedSharding
 from vqa_jax.devices import sharding
 from vqa_jax.devices.execution import Execution, executing
 from vqa_jax.media.crops import scoring_groups
-from vqa_jax.models import int8, prompt
+from vqa_jax.models import prompt
 from vqa_jax.models.cell_tower import program_dtype
 from vqa_jax.models.frozen_tower import FrozenTower
 from vqa_jax.models.functional import FunctionalStudent, Params
@@ -124,21 +124,17 @@ class Engine:
         self._cache_rows: list[int] = []
         self._anchors: list[EncodedVideo] = []
 
-        steps = make_steps(student, prompt.level_ids(tokenizer))
+        steps = make_steps(student, prompt.level_ids(tokenizer), cache_dtype)
 
         def suffix(params, cache, rows, *inputs):
             return steps.suffix(params, cache.rows(rows), *inputs)
-
-        def prefix(params, *inputs):
-            cache = steps.prefix(params, *inputs)
-            return cache.quantized() if cache_dtype == int8.DTYPE else cache
 
         # A frozen tower's programs are apart: there is one for every shape of frames.
         self._tower = (
             FrozenTower.of_student(student, self._params, self._run) if spec.tower else None
         )
         self._encode, self._compare = self._jit(steps.encode), self._jit(steps.compare)
-        self._prefix, self._suffix = self._jit(prefix, told=False), self._jit(suffix)
+        self._prefix, self._suffix = self._jit(steps.prefix, told=False), self._jit(suffix)
 
     def _jit(self, function: Callable[..., Any], told: bool = True) -> Callable[..., Any]:
         @functools.wraps(function)

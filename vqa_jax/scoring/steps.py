@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vqa_jax.models import int8
 from vqa_jax.models.functional import FunctionalStudent
 from vqa_jax.models.qwen2 import KVCache, prefix_positions
 
@@ -27,8 +28,16 @@ class Steps(NamedTuple):
     suffix: Callable[..., jax.Array]
 
 
-def make_steps(student: FunctionalStudent, level_ids: Sequence[int]) -> Steps:
-    """The functions of scoring, not yet jitted; `level_ids`: token ids of the five levels."""
+def make_steps(
+    student: FunctionalStudent, level_ids: Sequence[int], cache_dtype: str | None = None
+) -> Steps:
+    """The functions of scoring, not yet jitted.
+
+    Args:
+      student: architecture.
+      level_ids: token ids of the five levels.
+      cache_dtype: in which `prefix` gives keys and values: "int8", or None, as computed.
+    """
     levels = jnp.asarray(level_ids)
 
     def encode(params, frames, motion):
@@ -44,7 +53,8 @@ def make_steps(student: FunctionalStudent, level_ids: Sequence[int]) -> Steps:
     def prefix(params, first, tokens, lengths):
         model = student.bind(params)
         positions = prefix_positions(lengths, tokens.shape[1])
-        return model.hidden(model.merge(tokens, first), positions)[1]
+        cache = model.hidden(model.merge(tokens, first), positions)[1]
+        return cache.quantized() if cache_dtype == int8.DTYPE else cache
 
     def suffix(params, cache, second, tokens, positions, answer_pos):
         model = student.bind(params)
