@@ -145,7 +145,7 @@ def test_ladders_and_copies_of_clips_are_summed(tmp_path, capsys):
     __main__.main(asked)
     first = json.loads(out.read_text())
     assert first["clips"] == 2 and sum(first["steps"]["x264"].values()) == 2
-    assert first["bd_rates"]["quality"]["x264"]["x264"]["mean"] == pytest.approx(0)
+    assert first["bd_rates"]["psnr"]["x264"]["x264"]["mean"] == pytest.approx(0)
     assert first["copies"]["x264"]["clips"] == 2
     made = (work / "a" / "ladder.json").stat().st_mtime_ns
     __main__.main(asked)
