@@ -6,6 +6,8 @@
     python launch/bench loader [--data CORPUS | --videos DIR] [--steps 110] [--out FILE.json]
     python launch/bench scoring [--repeats 30] [--out FILE.json]
     python launch/bench adaptive --data CORPUS [--epsilon 0.12] [--out FILE.json]
+    python launch/bench versions --videos DIR --work DIR [--student tiny] [--out FILE.json]
+    python launch/bench many [--student tiny] [--num 5000] [--out FILE.json]
     python launch/bench precision --data CORPUS [--student tiny] [--out FILE.json]
     python launch/bench service [--student tiny] [--num 2000] [--at_once 32] [--out FILE.json]
     python launch/bench gmad [--videos 200000] [--models 6] [--out FILE.json]
@@ -73,6 +75,21 @@ def _service(args: argparse.Namespace) -> tuple[dict, str]:
 
     found = service.measure(args.student, args.num, args.at_once, args.seed)
     return found, service.table(found)
+
+
+def _many(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import many
+
+    found = many.measure(args.student, args.num)
+    return found, many.table(found)
+
+
+def _versions(args: argparse.Namespace) -> tuple[dict, str]:
+    from launch.bench import versions
+
+    how = args.codec.split(","), args.crf, args.length, args.poor
+    found = versions.measure(args.student, args.videos, args.work, *how)
+    return found, versions.table(found)
 
 
 def _adaptive(args: argparse.Namespace) -> tuple[dict, str]:
@@ -150,6 +167,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     sub.add_argument("--num", type=int, default=2000, help="requests")
     sub.add_argument("--at_once", type=int, default=32, help="requests under way")
     sub.add_argument("--seed", type=int, default=0, help="of their order")
+    sub = commands.add_parser("many", help="memory of score over thousands of files")
+    sub.set_defaults(handler=_many)
+    sub.add_argument("--student", help="student's folder, or the name of a shipped one")
+    sub.add_argument("--num", type=int, default=5000, help="files, which are made")
+    sub = commands.add_parser("versions", help="ladders of clips, and clips beside poor copies")
+    sub.set_defaults(handler=_versions)
+    sub.add_argument("--student", help="student's folder, or the name of a shipped one")
+    sub.add_argument("--videos", required=True, help="folder of clips")
+    sub.add_argument("--work", required=True, help="ladders and encodes; used again")
+    sub.add_argument("--codec", default="x264,x265,svtav1", help="copies are by the first two")
+    sub.add_argument("--crf", default="18:50:4", help="of the ladders")
+    sub.add_argument("--length", type=float, default=2.0, help="seconds of a clip in its ladder")
+    sub.add_argument("--poor", type=float, default=46, help="CRF of the copies")
     sub = commands.add_parser("adaptive", help="what fewer comparisons with anchors give and cost")
     sub.set_defaults(handler=_adaptive)
     sub.add_argument("--student", help="student's folder, or the name of a shipped one")

@@ -123,6 +123,37 @@ def test_precisions_stand_beside_float32(known, corpus, tmp_path, capsys):
     assert "as computed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_many_files_are_scored_and_watched(tmp_path, capsys):
+    out = tmp_path / "many.json"
+    __main__.main(["many", "--student", "tiny", "--num", "40", "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["files"] == 40 and 30 <= found["scored"] < 40  # one is cut before its index
+    assert len(found["parent_mb"]) == len(found["children_mb"]) == 4
+    assert found["most_mb"] >= max(found["parent_mb"]) > 0 and found["cpu_seconds"] > 0
+    assert "a quarter of the time each" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_ladders_and_copies_of_clips_are_summed(tmp_path, capsys):
+    clips, work, out = tmp_path / "clips", tmp_path / "work", tmp_path / "versions.json"
+    clips.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        broken_files.encode(clips / name, broken_files.moving_frames(24, 96, 128))
+    asked = ["versions", "--student", "tiny", "--videos", str(clips), "--work", str(work)]
+    asked += ["--codec", "x264", "--crf", "20,50", "--length", "0", "--out", str(out)]
+    __main__.main(asked)
+    first = json.loads(out.read_text())
+    assert first["clips"] == 2 and sum(first["steps"]["x264"].values()) == 2
+    assert first["bd_rates"]["psnr"]["x264"]["x264"]["mean"] == pytest.approx(0)
+    assert first["copies"]["x264"]["clips"] == 2
+    made = (work / "a" / "ladder.json").stat().st_mtime_ns
+    __main__.main(asked)
+    assert json.loads(out.read_text()) == first
+    assert (work / "a" / "ladder.json").stat().st_mtime_ns == made  # not made again
+    assert "x264: neighbours in order" in capsys.readouterr().out
+
+
 def test_a_published_utilisation_is_what_our_formula_gives(monkeypatch):
     chips = Topology("v6e-256", (16, 16), tuple(range(256)), CHIPS["v6e"])
     monkeypatch.setattr(published.topology, "open_topology", lambda name: chips)
