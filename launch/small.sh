@@ -67,11 +67,30 @@ ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
 
 # --- student, anchors, calibration ------------------------------------------------------------------
 "$PY" -m vqa_jax train --config small --data "$OUT/corpus" --workdir "$OUT/train"
-ANCHORS="$OUT/anchors/$(basename -- "$SCORES")" # by whose name the scale is called
+SCALE=$(basename -- "$SCORES") # by whose name the scale is called
 mkdir -p -- "$OUT/anchors"
-"$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 40 --out "$ANCHORS"
-"$PY" -m vqa_jax anchors --student "$OUT/train/student" --table "$ANCHORS"
-"$PY" -m vqa_jax score "$PHOTOGRAPHS" --student "$OUT/train/student" --csv "$OUT/scores.csv"
-"$PY" -m vqa_jax calibrate --student "$OUT/train/student" --scores "$OUT/scores.csv" \
+"$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 40 \
+  --out "$OUT/anchors/$SCALE"
+"$PY" -m vqa_jax anchors --student "$OUT/train/student" --table "$OUT/anchors/$SCALE"
+
+# --- how far people are from it: asked of a student that two folds of ten are unknown to -------------
+UNKNOWN="$OUT/unknown"
+mkdir -p -- "$UNKNOWN/anchors"
+awk -F, 'NR > 1 && $2 >= 8 { print $1 }' "$OUT/teachers/oof.csv" > "$UNKNOWN/names"
+while read -r name; do
+  mkdir -p -- "$UNKNOWN/pictures/$(dirname -- "$name")"
+  ln -sf -- "$PHOTOGRAPHS/$name" "$UNKNOWN/pictures/$name"
+done < "$UNKNOWN/names"
+grep -v -F -f "$UNKNOWN/names" "$SCORES" > "$UNKNOWN/$SCALE"
+"$PY" -m data_prep split --data "$OUT/corpus" --out "$UNKNOWN/corpus" \
+  --folds "$OUT/teachers/oof.csv" --heldout 8,9
+"$PY" -m data_prep pairs --config small --data "$UNKNOWN/corpus" --scores "$OUT/votes/scores.parquet"
+"$PY" -m vqa_jax train --config small --data "$UNKNOWN/corpus" --workdir "$UNKNOWN/train"
+"$PY" -m vqa_jax choose_anchors --pool "$UNKNOWN/$SCALE" --videos "$PHOTOGRAPHS" --num 40 \
+  --out "$UNKNOWN/anchors/$SCALE"
+"$PY" -m vqa_jax anchors --student "$UNKNOWN/train/student" --table "$UNKNOWN/anchors/$SCALE"
+"$PY" -m vqa_jax score "$UNKNOWN/pictures" --student "$UNKNOWN/train/student" \
+  --csv "$UNKNOWN/scores.csv"
+"$PY" -m vqa_jax calibrate --student "$OUT/train/student" --scores "$UNKNOWN/scores.csv" \
   --labels "$SCORES"
 say "student: $OUT/train/student"

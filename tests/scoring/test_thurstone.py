@@ -114,6 +114,27 @@ def test_anchors_out_of_order_are_pooled():
         thurstone.fit_score_map([1, 0, -1], [1, 2, 3])
 
 
+def test_a_map_through_many_anchors_has_no_steps():
+    # People and student err by ten points about a straight scale; the straight line is the truth.
+    grid = np.linspace(-1, 1, 201)
+    steepest, error = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        q = np.linspace(-1.2, 1.2, 40)
+        scale = thurstone.fit_score_map(q, 50 + 40 * q + rng.normal(0, 10, 40))
+        score, outside = scale.apply(grid)
+        assert not outside.any() and (np.diff(score) > 0).all()
+        steepest.append(scale.slope(grid).max())
+        error.append(np.abs(score - 50 - 40 * grid).mean())
+    assert np.mean(steepest) < 3 * 40  # through each anchor: 4 times as steep as the truth
+    assert np.mean(error) < 10 / np.sqrt(40 / 6)  # of the mean of a group
+
+
+def test_few_anchors_keep_their_scores_each():
+    q, mos = np.arange(11.0), np.arange(11.0) ** 2
+    np.testing.assert_allclose(thurstone.fit_score_map(q, mos).apply(q)[0], mos)
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     )
     text = "student's folder; its anchors are told"
     command.add_output(sub, "--student", "folder", text, required=True)
-    text = "its scores, as `score --csv` writes them"
+    text = "`score --csv` of files unknown to it, or to one made alike"
     command.add_input(sub, "--scores", text, required=True)
     command.add_input(sub, "--labels", "human scores of the same files", required=True)
 

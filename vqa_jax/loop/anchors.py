@@ -121,7 +121,8 @@ def calibrate(folder: str, scores: str, labels: str) -> int:
 
     Args:
       folder: the student's, with its anchors.
-      scores: table with path and score, as `score --csv` writes it, of that student.
+      scores: table with path and score, as `score --csv` writes it, of that student, or better of
+        one made alike that never met these files.
       labels: table of human scores of the same files, on the anchors' scale.
 
     Returns:

@@ -19,6 +19,7 @@ from scipy import interpolate, special
 _MAX_STEPS = 100
 _LAST_STEP = 1e-7  # Newton's error is squared: after so small a step it is rounding
 _BLOCK = 1024  # problems that are solved together; one pair's numbers for them are 8 kB
+_GROUPS = 6  # of anchors, where there are twice as many and more
 
 
 def map_scores(matrix: np.ndarray, link: str = "normal") -> tuple[np.ndarray, np.ndarray]:
@@ -258,7 +259,9 @@ def fit_score_map(
     """Fit the monotone map from the anchors' own q to their scores.
 
     Anchors that the student orders against their scores are pooled (isotonic regression) into one
-    knot at the mean of both; between knots the map is a monotone cubic (PCHIP).
+    knot at the mean of both; between knots the map is a monotone cubic (PCHIP). Of twelve anchors
+    and more, groups of neighbours are averaged first: through each of them the map would have
+    steps, where two views of one video, hardly different in q, part.
 
     Args:
       anchor_q: [n] solved scores of the anchors among themselves.
@@ -274,9 +277,10 @@ def fit_score_map(
         raise ValueError(f"need at least two anchors with q and score: {q.shape}, {mos.shape}")
     if not (np.isfinite(q).all() and np.isfinite(mos).all()):
         raise ValueError("anchors' q and scores must be finite")
+    groups = len(q) if len(q) < 2 * _GROUPS else _GROUPS
     blocks: list[tuple[float, float, int]] = []  # mean q, mean score, anchors pooled
-    for i in np.lexsort((mos, q)):
-        blocks.append((float(q[i]), float(mos[i]), 1))
+    for group in np.array_split(np.lexsort((mos, q)), groups):
+        blocks.append((float(q[group].mean()), float(mos[group].mean()), len(group)))
         while len(blocks) > 1 and (
             blocks[-1][1] <= blocks[-2][1] or blocks[-1][0] <= blocks[-2][0]
         ):
