@@ -56,7 +56,7 @@ def test_gpus_and_scoring_are_estimated(capsys):
 def test_command_prints_what_was_planned(monkeypatch, capsys):
     seen = {}
 
-    def pretend(settings, spec, chips, mesh, steps, pairs, tokens, dtype):
+    def pretend(settings, spec, chips, mesh, steps, pairs, tokens, dtype, cache_dtype):
         seen.update(mesh=dict(mesh.shape), steps=steps, preset=spec.preset, dtype=dtype)
         memory = compiled.Memory(1, 2, 3, 4, 5, 17_000_000_000, -1e9)
         return [
