@@ -65,17 +65,22 @@ ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
   --data "$OUT/corpus" --folds "$OUT/teachers/oof.csv" --out "$OUT/votes"
 "$PY" -m data_prep pairs --config small --data "$OUT/corpus" --scores "$OUT/votes/scores.parquet"
 
-# --- student, anchors, calibration ------------------------------------------------------------------
-"$PY" -m vqa_jax train --config small --data "$OUT/corpus" --workdir "$OUT/train"
+# --- student and anchors ------------------------------------------------------------------------------
 SCALE=$(basename -- "$SCORES") # by whose name the scale is called
-mkdir -p -- "$OUT/anchors"
-"$PY" -m vqa_jax choose_anchors --pool "$SCORES" --videos "$PHOTOGRAPHS" --num 40 \
-  --out "$OUT/anchors/$SCALE"
-"$PY" -m vqa_jax anchors --student "$OUT/train/student" --table "$OUT/anchors/$SCALE"
+
+# student HERE CORPUS POOL: trains HERE/train/student, and gives it anchors out of the table POOL.
+student() {
+  "$PY" -m vqa_jax train --config small --data "$2" --workdir "$1/train"
+  mkdir -p -- "$1/anchors"
+  "$PY" -m vqa_jax choose_anchors --pool "$3" --videos "$PHOTOGRAPHS" --num 40 \
+    --out "$1/anchors/$SCALE"
+  "$PY" -m vqa_jax anchors --student "$1/train/student" --table "$1/anchors/$SCALE"
+}
+student "$OUT" "$OUT/corpus" "$SCORES"
 
 # --- how far people are from it: asked of a student that two folds of ten are unknown to -------------
 UNKNOWN="$OUT/unknown"
-mkdir -p -- "$UNKNOWN/anchors"
+mkdir -p -- "$UNKNOWN"
 awk -F, 'NR > 1 && $2 >= 8 { print $1 }' "$OUT/teachers/oof.csv" > "$UNKNOWN/names"
 while read -r name; do
   mkdir -p -- "$UNKNOWN/pictures/$(dirname -- "$name")"
@@ -85,10 +90,7 @@ grep -v -F -f "$UNKNOWN/names" "$SCORES" > "$UNKNOWN/$SCALE"
 "$PY" -m data_prep split --data "$OUT/corpus" --out "$UNKNOWN/corpus" \
   --folds "$OUT/teachers/oof.csv" --heldout 8,9
 "$PY" -m data_prep pairs --config small --data "$UNKNOWN/corpus" --scores "$OUT/votes/scores.parquet"
-"$PY" -m vqa_jax train --config small --data "$UNKNOWN/corpus" --workdir "$UNKNOWN/train"
-"$PY" -m vqa_jax choose_anchors --pool "$UNKNOWN/$SCALE" --videos "$PHOTOGRAPHS" --num 40 \
-  --out "$UNKNOWN/anchors/$SCALE"
-"$PY" -m vqa_jax anchors --student "$UNKNOWN/train/student" --table "$UNKNOWN/anchors/$SCALE"
+student "$UNKNOWN" "$UNKNOWN/corpus" "$UNKNOWN/$SCALE"
 "$PY" -m vqa_jax score "$UNKNOWN/pictures" --student "$UNKNOWN/train/student" \
   --csv "$UNKNOWN/scores.csv"
 "$PY" -m vqa_jax calibrate --student "$OUT/train/student" --scores "$UNKNOWN/scores.csv" \
