@@ -20,7 +20,7 @@ from vqa_jax.teachers import measures, vmaf
 
 CLIPS = "vqa_clips"
 _PIECE_BYTES = 1 << 20  # of coded clips and views, handed on as they come
-# Grey levels in the mean over a small picture. Between the frames of a camera on a tripod it is 0.1,
+# Grey levels in the mean over a small picture. Between frames of a camera on a tripod it is 0.1,
 # which is the encoder's noise, of a slow pan, zoom or shaking hand 0.3 and more.
 _MOVEMENT = 0.2
 _STATIC = 0.6  # share of the time without movement of which a pause can no more be told

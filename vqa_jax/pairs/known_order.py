@@ -56,7 +56,7 @@ def out_of_order(
 def _pairs_in_order(
     sets: SimulatedSets, means: Mapping[str, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of every set, float64 [sets]: pairs in order, ties half; pairs whose both scores are known."""
+    """Of every set, float64 [sets]: pairs in order, ties half; pairs of known scores."""
     scores = np.array([means.get(key, np.nan) for key in sets.video_id], np.float64)
     right, known = np.zeros(len(sets)), np.zeros(len(sets))
     start = 0
