@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
     prep.stills = True
     prep.standing_stills = 0.5  # or what stands still in a video would be a flaw
     prep.window = (0, 0)
-    prep.segments_per_source = 2  # of a clip; a still has one
+    prep.segments_per_source = 4  # of a clip; a still has one
     prep.simulators = _SIMULATORS
     prep.simulators_per_segment = 1
     prep.h265_preset = "medium"

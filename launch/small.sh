@@ -31,25 +31,25 @@ PY="$VENV/bin/python"
 WORKERS=2
 mkdir -p -- "$OUT/inputs"
 
-# --- content: the stills themselves, parts of them, clips of a third, scenes ------------------------
+# --- content: the stills themselves, parts of them, clips of a sixth, scenes ------------------------
 for kind in "$PHOTOGRAPHS"/*/; do
   ln -sfn -- "$kind" "$OUT/inputs/$(basename -- "$kind")"
 done
-mkdir -p -- "$OUT/third" "$OUT/inputs/parts" "$OUT/inputs/clips" "$OUT/inputs/scenes"
+mkdir -p -- "$OUT/sixth" "$OUT/inputs/parts" "$OUT/inputs/clips" "$OUT/inputs/scenes"
 # On the photographs themselves a student is better than its teachers, on others not: more to see.
 "$PY" -m data_prep parts --out "$OUT/parts" --photographs "$PHOTOGRAPHS" --workers "$WORKERS"
 ln -sf -- "$OUT"/parts/*.png "$OUT/inputs/parts/"
-find -L "$PHOTOGRAPHS" -type f -name '*.jpg' | sort | awk 'NR % 3 == 0' | while read -r file; do
-  ln -sf -- "$file" "$OUT/third/$(basename -- "$file")"
+find -L "$PHOTOGRAPHS" -type f -name '*.jpg' | sort | awk 'NR % 6 == 3' | while read -r file; do
+  ln -sf -- "$file" "$OUT/sixth/$(basename -- "$file")"
 done
 # Clips with objects show other photographs too, which the teachers of a fold may have seen.
-"$PY" -m data_prep clips --out "$OUT/clips" --photographs "$OUT/third" --seconds 1 \
+"$PY" -m data_prep clips --out "$OUT/clips" --photographs "$OUT/sixth" --seconds 1 \
   --short_side 512 --seed 3 --moves static,pan,zoom,shake --workers "$WORKERS"
 for file in "$OUT"/clips/clip_*.mp4; do
   name=$(basename -- "$file")
   ln -sf -- "$file" "$OUT/inputs/clips/${name#clip_}" # as the photograph is called: its fold counts
 done
-"$PY" -m data_prep scenes --out "$OUT/scenes" --num 200 --seed 7 --photos "$PHOTOGRAPHS" \
+"$PY" -m data_prep scenes --out "$OUT/scenes" --num 100 --seed 7 --photos "$PHOTOGRAPHS" \
   --size 672x512 --seconds 3 --workers "$WORKERS"
 ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
 
