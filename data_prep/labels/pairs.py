@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from vqa_jax.corpus.shards import MANIFEST
 from vqa_jax.corpus.video_table import VideoTable, read_video_table, table_path, table_sha256
 from vqa_jax.jobs import files
 from vqa_jax.pairs.across import sample_across_pairs
-from vqa_jax.pairs.known_order import out_of_order, share_in_order
+from vqa_jax.pairs.known_order import share_in_order
 from vqa_jax.pairs.levels import LEVELS
 from vqa_jax.pairs.simulators import SimulatedSets, all_simulator_pairs, sample_simulator_pairs
 from vqa_jax.pairs.table import TEACHERS, PairTable, generator
@@ -88,8 +88,7 @@ def label_pairs(data: str, config: PairConfig, score_files: Sequence[str] = ()) 
     if config.voted_only:
         sets = sets[np.array([key in means for key in sets.mildest], bool)]
     order = share_in_order(sets, means) if config.teachers_order else {}
-    lost = out_of_order(sets, means, config.teachers_order)
-    votes = _known_votes(usable, united.scores, order, lost, config)
+    votes = _known_votes(usable, united.scores, order, config)
     by_simulators = _simulator_pairs(sets, config)
     across = _across_pairs(sets, means, config)
     by_teachers = _teacher_pairs(usable, votes, config.teachers_per_label, config)
@@ -125,23 +124,15 @@ def _permuted(pairs: PairTable, seed: int) -> PairTable:
 
 
 def _known_votes(
-    videos: VideoTable,
-    scores: np.ndarray,
-    order: Mapping[str, float],
-    lost: Collection[str],
-    config: PairConfig,
+    videos: VideoTable, scores: np.ndarray, order: Mapping[str, float], config: PairConfig
 ) -> np.ndarray:
-    """Votes without those on versions that the teachers have out of order.
-
-    Those are all by a simulator that they have so as a whole, and, of others, `lost`.
-    """
+    """Votes without those on versions by simulators that the teachers have out of order."""
     unknown = sorted(name for name, share in order.items() if share < config.teachers_order)
     if unknown:
         logging.info("no votes on versions by %s", ", ".join(unknown))
     if not scores.shape[1]:  # nobody votes, which is one teacher who says nothing
         return np.full((len(videos), 1), np.nan)
     versions = np.isin(np.array(videos.column("simulator"), object), unknown)
-    versions |= np.fromiter((key in lost for key in videos.column("video_id")), bool, len(videos))
     return np.where(versions[:, None], np.nan, scores)
 
 

@@ -212,9 +212,8 @@ class PairConfig:
       across: training pairs of a source that the teachers call good and another's worst version,
         see `vqa_jax.pairs.across` [beyond method 3.2].
       teachers_order: share of pairs of versions that the teachers must order as a simulator's
-        levels do, over all sources and of the source in question; they have no vote on versions
-        of which they do not, see `vqa_jax.pairs.known_order` [beyond method 3.1]. 0: they vote on
-        all.
+        levels do; they have no vote on versions by the others, see `vqa_jax.pairs.known_order`
+        [beyond method 3.1]. 0: they vote on all.
       voted_only: sources that no teacher scored, such as those of a kind that is left out of the
         teachers' fit, are in no pair at all.
       permuted: training labels are dealt anew among the pairs of one label source, as a control:

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from vqa_jax.pairs.known_order import out_of_order, share_in_order
+from vqa_jax.pairs.known_order import share_in_order
 from vqa_jax.pairs.simulators import SimulatedSet
 
 
@@ -30,22 +30,3 @@ def test_share_is_that_of_a_count_by_hand():
     table.append(SimulatedSet("d", "haze", ((0, "d0"), (1, "d1"))))  # nobody scored it
     assert share_in_order(table[::-1], means) == expected
     assert expected["blur"] > 0.8 and expected["sharpen"] < 0.2
-
-
-def test_a_set_below_the_share_has_no_say_but_its_source_has():
-    def versions(source, simulator):
-        levels = ((level, f"{source}-{simulator}-{level}") for level in range(1, 4))
-        return SimulatedSet(source, simulator, ((0, source), *levels))
-
-    table = [versions(s, n) for s in ("good", "bad") for n in ("noise", "blur", "unknown")]
-    means = {"good": 90.0, "bad": 10.0}
-    falling = {"good-noise": -20, "good-blur": -5, "bad-noise": 8, "bad-blur": -2}
-    for name, slope in falling.items():
-        for level in range(1, 4):
-            means[f"{name}-{level}"] = means[name.partition("-")[0]] + slope * level
-    means["bad-blur-3"] = 11.0  # 3 of 6 pairs in order
-    noise = {f"bad-noise-{level}" for level in range(1, 4)}
-    blur = {f"bad-blur-{level}" for level in range(1, 4)}
-    assert out_of_order(table, means, 0.5) == noise
-    assert out_of_order(table, means, 0.6) == noise | blur
-    assert out_of_order(table, means, 0.0) == frozenset()

@@ -264,28 +264,6 @@ def test_teachers_vote_on_no_version_by_simulators_that_they_have_upside_down(tm
     assert "teachers_order" not in PairConfig().as_json()
 
 
-def test_nor_on_versions_of_the_one_source_that_they_have_upside_down(tmp_path):
-    """Blur flatters one segment of s2: what it makes of the others can still be asked about."""
-    rows = hand_table.rows()
-    flattered = {"source_id": "s2", "segment": 1, "simulator": "gaussian_blur"}
-    for row in rows:
-        if flattered.items() <= row.items():
-            row["scores"] = {"sharpness": 1 + row["level"], "noise": 1 - row["level"]}
-    hand_table.write(tmp_path, rows)
-    data = str(tmp_path)
-    manifest = label_pairs(data, dataclasses.replace(CONFIG, teachers_order=0.6))
-    assert 0.6 < manifest["teachers_order"]["gaussian_blur"] < 1
-    table, train = table_of(data), pairs_of(data, "train")
-    seen = {
-        (row["source_id"], row["segment"], row["simulator"])
-        for pair in train
-        if pair["label_source"] == "teachers"
-        for row in (table[pair["first_id"]], table[pair["second_id"]])
-    }
-    assert ("s2", 1, "gaussian_blur") not in seen
-    assert {("s2", 1, "source"), ("s2", 0, "gaussian_blur")} <= seen
-
-
 def test_sources_without_a_vote_are_in_no_pair_where_that_is_asked_for(tmp_path):
     rows = hand_table.rows()
     for row in rows:
