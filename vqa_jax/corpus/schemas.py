@@ -114,7 +114,7 @@ DESCRIPTIONS = {
     "vqa_videos": (
         "Key frames (or near-native crops) of video segments, undistorted and at every severity of"
         " distortion simulators, for learning quality by comparison. `parameter` and `preprocess`"
-        " are JSON; `effective` is false where a level looks like the one before it, or only acts on"
+        " are JSON; `effective` is false where a level looks like the one before it, or acts on"
         " what moves and nothing does; `missing` is there if the source's file is cut off."
     ),
     "vqa_clips": "Temporary motion clips; may be deleted once motion features exist.",
