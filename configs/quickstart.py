@@ -25,6 +25,7 @@ def get_config(iteration: str = "1") -> ConfigDict:
     config.severity_simulators = defaults.severity_simulators
     prep = config.prep
     prep.stills = False
+    prep.standing_stills = defaults.prep.standing_stills
     prep.simulators = defaults.prep.simulators
     prep.heldout_fraction = defaults.prep.heldout_fraction
     prep.deduplicate = defaults.prep.deduplicate

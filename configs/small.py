@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
     prep = config.prep
     prep.preprocess.update(VIEW)
     prep.stills = True
+    prep.standing_stills = 0.5  # or what stands still in a video would be a flaw
     prep.window = (0, 0)
     prep.segments_per_source = 4  # of a clip; a still has one
     prep.simulators = _SIMULATORS
@@ -75,6 +76,7 @@ def get_config() -> ConfigDict:
         "image:simulator:brighten": 0.03,
         "image:simulator:oversharpen": 0.025,
         "image:simulator:jpeg": 0.02,
+        "image:simulator:local_defocus": 0.02,
         "teachers": 0.04,
         "teachers:sources": 0.1,
         "simulator": 0.07,
@@ -84,7 +86,7 @@ def get_config() -> ConfigDict:
     }
     train.severity_weight = 0.3
     train.token_dropout = 0.3
-    train.optim.total_steps = 3200
+    train.optim.total_steps = 4800
     train.optim.weight_decay = 0.5  # 2,100 contents must not be learnt by heart
     train.optim.warmup_steps = 100
     train.optim.peak_lr = 1e-3

@@ -60,39 +60,48 @@ ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
 "$PY" -m vqa_jax motion --data "$OUT/corpus"
 "$PY" -m vqa_jax tokens --config small --data "$OUT/corpus"
 # Of all seven these agree best with people, pooled and within kinds, over the folds of the fit.
-"$PY" -m vqa_jax teachers score \
-  --teachers light_lite0_all,light_lite0_mid,light_lite0_late --weights "$OUT/teachers" \
-  --data "$OUT/corpus" --folds "$OUT/teachers/oof.csv" --out "$OUT/votes"
-"$PY" -m data_prep pairs --config small --data "$OUT/corpus" --scores "$OUT/votes/scores.parquet"
+VOTING=lite0_all,lite0_mid,lite0_late
+
+# pairs HERE: HERE/corpus gets the votes of HERE/teachers, and pairs.
+pairs() {
+  "$PY" -m vqa_jax teachers score --teachers "light_${VOTING//,/,light_}" \
+    --weights "$1/teachers" --data "$1/corpus" --folds "$1/teachers/oof.csv" --out "$1/votes"
+  "$PY" -m data_prep pairs --config small --data "$1/corpus" --scores "$1/votes/scores.parquet"
+}
+pairs "$OUT"
 
 # --- student and anchors ------------------------------------------------------------------------------
 SCALE=$(basename -- "$SCORES") # by whose name the scale is called
 
-# student HERE CORPUS POOL: trains HERE/train/student, and gives it anchors out of the table POOL.
+# student HERE POOL: trains HERE/train/student, and gives it anchors out of the table POOL.
 student() {
-  "$PY" -m vqa_jax train --config small --data "$2" --workdir "$1/train"
+  "$PY" -m vqa_jax train --config small --data "$1/corpus" --workdir "$1/train"
   mkdir -p -- "$1/anchors"
-  "$PY" -m vqa_jax choose_anchors --pool "$3" --videos "$PHOTOGRAPHS" --num 40 \
+  "$PY" -m vqa_jax choose_anchors --pool "$2" --videos "$PHOTOGRAPHS" --num 40 \
     --out "$1/anchors/$SCALE"
   "$PY" -m vqa_jax anchors --student "$1/train/student" --table "$1/anchors/$SCALE"
 }
-student "$OUT" "$OUT/corpus" "$SCORES"
+student "$OUT" "$SCORES"
 
-# --- how far people are from it: asked of a student that two folds of ten are unknown to -------------
+# --- how far people are from it: asked about two folds of ten, which nobody in this part knows ------
 UNKNOWN="$OUT/unknown"
-mkdir -p -- "$UNKNOWN"
+RATED="$UNKNOWN/rated/$SCALE"
+mkdir -p -- "$UNKNOWN/rated"
 awk -F, 'NR > 1 && $2 >= 8 { print $1 }' "$OUT/teachers/oof.csv" > "$UNKNOWN/names"
 while read -r name; do
   mkdir -p -- "$UNKNOWN/pictures/$(dirname -- "$name")"
   ln -sf -- "$PHOTOGRAPHS/$name" "$UNKNOWN/pictures/$name"
 done < "$UNKNOWN/names"
-grep -v -F -f "$UNKNOWN/names" "$SCORES" > "$UNKNOWN/$SCALE"
+grep -v -F -f "$UNKNOWN/names" "$SCORES" > "$RATED"
+# Teachers of their own: votes of the others would tell what people think of the two folds.
+"$PY" -m vqa_jax teachers fit --scores "$RATED" --photographs "$PHOTOGRAPHS" \
+  --teachers "$VOTING" --out "$UNKNOWN/teachers"
 "$PY" -m data_prep split --data "$OUT/corpus" --out "$UNKNOWN/corpus" \
   --folds "$OUT/teachers/oof.csv" --heldout 8,9
-"$PY" -m data_prep pairs --config small --data "$UNKNOWN/corpus" --scores "$OUT/votes/scores.parquet"
-student "$UNKNOWN" "$UNKNOWN/corpus" "$UNKNOWN/$SCALE"
+pairs "$UNKNOWN"
+student "$UNKNOWN" "$RATED"
 "$PY" -m vqa_jax score "$UNKNOWN/pictures" --student "$UNKNOWN/train/student" \
-  --csv "$UNKNOWN/scores.csv"
-"$PY" -m vqa_jax calibrate --student "$OUT/train/student" --scores "$UNKNOWN/scores.csv" \
+  --csv "$UNKNOWN/asked.csv"
+"$PY" -m vqa_jax calibrate --student "$OUT/train/student" --scores "$UNKNOWN/asked.csv" \
   --labels "$SCORES"
 say "student: $OUT/train/student"

@@ -67,6 +67,8 @@ class PrepConfig:
       truncated: what becomes of files that hold less than they promise, one of TRUNCATED_RULES;
         used ones are noted in the video table.
       stills: still images are inputs too, as videos of one frame.
+      standing_stills: share of the stills' versions whose motion features are those of a second
+        that shows nothing else; the others' are zero (method 4). [beyond the method]
       deduplicate: copies of which kind are left out, one of DUPLICATE_RULES.
       limit_seconds: longest time that one file may take, to probe and again to prepare; 0: any.
         Several times what good files take, or the corpus depends on the machine's load.
@@ -101,14 +103,16 @@ class PrepConfig:
     hdr: str = "tone_map"
     truncated: str = "use"
     stills: bool = False
+    standing_stills: float = 0.0
     deduplicate: str = "near"
     limit_seconds: float = DecodeLimits.seconds
     limit_pixels: int = DecodeLimits.pixels
     limit_memory_mb: int = DecodeLimits.memory_mb
 
     def __post_init__(self) -> None:
-        if not 0 <= self.heldout_fraction <= 1:
-            raise SettingsError(f"heldout_fraction {self.heldout_fraction} is not in [0, 1]")
+        for name in ("heldout_fraction", "standing_stills"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise SettingsError(f"{name} {share} is not in [0, 1]")
         if min(self.segments_per_source, self.heldout_segments, self.num_buckets) < 1:
             raise SettingsError("segments_per_source, heldout_segments and num_buckets start at 1")
         if min(self.segment_seconds, self.simulators_per_segment, *self.window) < 0:
@@ -175,7 +179,7 @@ class PrepConfig:
         told = self.to_dict()
         if told["truncated"] == "use":
             del told["truncated"]
-        for name in ("vmaf", "teacher_views"):
+        for name in ("vmaf", "teacher_views", "standing_stills"):
             if not told[name]:
                 del told[name]
         text = json.dumps(told, sort_keys=True)

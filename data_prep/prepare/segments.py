@@ -118,7 +118,8 @@ def _prepare_segment(segment: Segment, config: PrepConfig) -> Iterator[Part]:
             )
             described = _described(segment, name, level, parameter)
             look = yield from prepare_version(
-                frames, numbers, segment, described, config, (base, kept), with_vmaf
+                *(frames, numbers, segment, described, config, (base, kept), with_vmaf),
+                of_motion=SIMULATORS[name].of_motion,
             )
             del frames
             give_back()

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
 from data_prep.prepare.config import PrepConfig
@@ -19,6 +20,10 @@ from vqa_jax.teachers import measures, vmaf
 
 CLIPS = "vqa_clips"
 _PIECE_BYTES = 1 << 20  # of coded clips and views, handed on as they come
+# Grey levels in the mean over a small picture. Between frames of a camera on a tripod it is 0.1,
+# which is the encoder's noise, of a slow pan, zoom or shaking hand 0.3 and more.
+_MOVEMENT = 0.2
+_STATIC = 0.6  # share of the time without movement of which a pause can no more be told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +67,7 @@ def prepare_version(
     config: PrepConfig,
     alike: Collection[bytes],
     with_vmaf: bool = False,
+    of_motion: bool = False,
 ) -> Iterator[Part]:
     """Makes the records of one version; what is seen of it is looked at once, frame by frame.
 
@@ -73,6 +79,8 @@ def prepare_version(
       config: see PrepConfig.
       alike: digests of versions; one that looks like any of them is not effective.
       with_vmaf: measure it against the segment; frames are all frames then.
+      of_motion: what was done to it is seen in what moves: it is not effective where nothing does
+        for most of the time, as of a static camera, which is no flaw.
 
     Yields:
       Pieces of what is large, and then the PreparedVideo.
@@ -109,7 +117,7 @@ def prepare_version(
     digest = hashlib.sha256(repr(seen.shape).encode())
     digest.update(seen)
     digest.update(clips.digest())
-    effective = digest.digest() not in alike
+    effective = digest.digest() not in alike and not (of_motion and clips.static)
     common = {**described, "effective": effective, "num_frames": clip.num_frames, "fps": clip.fps}
     info = segment.source.info
     video = {
@@ -139,13 +147,25 @@ class _Clips:
         self.waiting = bytearray()
         self._places: dict[int, int] = {}
         self._place = -1
+        self._before: np.ndarray | None = None
+        self._pause = self._longest = 0  # frames since something moved
 
     def add(self, number: int, small: np.ndarray | None) -> None:
         """Takes frame `number`, ascending, as it is in clips; None: as the one before."""
+        moves = False
         if small is not None:
             self._place, residual = self.coder.add(small)
             self.waiting += residual
+            moves = self._before is not None and _distance(self._before, small) >= _MOVEMENT
+            self._before = small
+        self._pause = 0 if moves else self._pause + 1
+        self._longest = max(self._longest, self._pause)
         self._places[number] = self._place
+
+    @property
+    def static(self) -> bool:
+        """Whether nothing moved for most of the time, without a break."""
+        return self._longest > _STATIC * len(self._places)
 
     def taken(self) -> bytes:
         """Residuals that were not taken before."""
@@ -161,6 +181,11 @@ class _Clips:
         """Tells the clips from others of the same frame numbers."""
         places = np.array(list(self._places.values()), np.int32)
         return self.coder.digest() + places.tobytes()
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean absolute difference of two uint8 pictures."""
+    return float(cv2.norm(first, second, cv2.NORM_L1)) / first.size
 
 
 class _Scores:

@@ -63,6 +63,8 @@ class Simulator:
       random: whether `seed` matters.
       by_frame: whether each frame is changed by itself, whatever was before it, so that those that
         nobody looks at need not be made.
+      of_motion: whether it only shows frames at other times, or their means, so that nothing of it
+        is to be seen where nothing moves.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Simulator:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     random: bool = False
     by_frame: bool = False
+    of_motion: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

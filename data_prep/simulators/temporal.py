@@ -134,7 +134,13 @@ def _by_slot(frames: Iterator[np.ndarray], clip: Clip, rate: int) -> Iterator[It
 
 SIMULATORS = (
     Simulator("jitter", "temporal", "fraction", JITTER_FRACTIONS, _jitter, random=True),
-    Simulator("stutter", "temporal", "probability", STUTTER_PROBABILITIES, _stutter, random=True),
-    Simulator("frame_drop", "temporal", "fps", FRAME_RATES, _frame_drop, effective_rate),
-    Simulator("frame_blend", "temporal", "fps", FRAME_RATES, _frame_blend, effective_rate),
+    Simulator(
+        *("stutter", "temporal", "probability", STUTTER_PROBABILITIES, _stutter),
+        random=True,
+        of_motion=True,
+    ),
+    *(
+        Simulator(name, "temporal", "fps", FRAME_RATES, apply, effective_rate, of_motion=True)
+        for name, apply in (("frame_drop", _frame_drop), ("frame_blend", _frame_blend))
+    ),
 )

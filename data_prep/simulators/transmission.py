@@ -120,6 +120,7 @@ SIMULATORS = (
             *(name, "transmission", "seconds", lengths, _hold),
             options={"every": period},
             random=True,
+            of_motion=True,
         )
         for name, (period, lengths) in _HOLDS.items()
     ),

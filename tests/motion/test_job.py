@@ -104,11 +104,14 @@ def test_features_are_those_of_the_clips_and_costs_are_told(data):
     assert cost["timed"] == found.videos and cost["seconds_per_video"] > 0
 
 
-def test_pictures_cost_nothing_and_get_zeros(data, monkeypatch):
+@pytest.mark.parametrize("standing", [None, 0.0, 0.2, 1.0])
+def test_pictures_get_zeros_unless_they_stand_for_a_second(data, monkeypatch, standing):
     """What a still shows is not motion (method 4); the videos around it keep their features."""
     path = os.path.join(data, records.MANIFEST)
     manifest = files.read_json(path)
     manifest["settings"]["stills"] = True
+    if standing is not None:  # corpora made before it lack it
+        manifest["settings"]["standing_stills"] = standing
     files.write_json(path, manifest)
     rows = [
         {"video_id": "train-0-0", "path": "a.jpg", "num_frames": 1},
@@ -120,12 +123,14 @@ def test_pictures_cost_nothing_and_get_zeros(data, monkeypatch):
     monkeypatch.setattr(motion_job.video_table, "read_video_table", lambda *asked: table)
     log = os.path.join(data, "log")
     motion_job.run(data, MeanExtractor(log))
+    stills = {"train-0-0", "train-1-1"}
+    motionless = {0.2: {"train-0-0"}, 1.0: set()}.get(standing, stills)
     store = store_lib.RecordStore(data, "vqa_motion")
     for split, count in SPLITS.items():
         for shard, number in np.ndindex(count, VIDEOS_PER_SHARD):
             key = f"{split}-{shard}-{number}"
             wanted = clips_of(split, shard, number).mean(axis=(1, 2, 3))
-            if key in ("train-0-0", "train-1-1"):
+            if key in motionless:
                 wanted = np.zeros_like(wanted)
             np.testing.assert_allclose(store[key]["features"], wanted, rtol=1e-6)
 

@@ -114,8 +114,8 @@ DESCRIPTIONS = {
     "vqa_videos": (
         "Key frames (or near-native crops) of video segments, undistorted and at every severity of"
         " distortion simulators, for learning quality by comparison. `parameter` and `preprocess`"
-        " are JSON; `effective` is false where a level looks like the one before it; `missing` is"
-        " there if the source's file is cut off."
+        " are JSON; `effective` is false where a level looks like the one before it, or acts on"
+        " what moves and nothing does; `missing` is there if the source's file is cut off."
     ),
     "vqa_clips": "Temporary motion clips; may be deleted once motion features exist.",
     "vqa_views": "What a neural teacher looks at, losslessly; may be deleted once it has scored.",

@@ -48,10 +48,10 @@ def run(
     share = ranges.Share(process, processes)
     fingerprint = extractor.fingerprint(records.read_view(data))
     corpus = files.read_json(os.path.join(data, records.MANIFEST))
-    stills = _stills(data) if corpus["settings"].get("stills") else frozenset()
+    motionless = _motionless(data, corpus["settings"])
 
     def features(videos: Records) -> Records:
-        return _features(videos, extractor, fingerprint, stills)
+        return _features(videos, extractor, fingerprint, motionless)
 
     identity = {"extractor": fingerprint}
     sizes = ("clips", "features")
@@ -70,27 +70,36 @@ def run(
     return outcome
 
 
-def _stills(data: str) -> frozenset[str]:
-    """Keys of a corpus's pictures, whose motion is zero by rule (method 4)."""
+def _motionless(data: str, settings: Mapping[str, Any]) -> frozenset[str]:
+    """Keys of the pictures whose motion is zero by rule (method 4); the others stand for a second.
+
+    A student that saw pictures without motion alone would take what does not move in a video for
+    a flaw. Which is which follows from the key.
+    """
+    if not settings.get("stills"):
+        return frozenset()
+    standing = settings.get("standing_stills", 0.0)
     fields = ("video_id", "path", "num_frames")
     table = video_table.read_video_table(data, fields)
     rows = zip(*(table.column(name) for name in fields), strict=True)
-    return frozenset(key for key, path, frames in rows if view.is_image(path, int(frames)))
+    pictures = (key for key, path, frames in rows if view.is_image(path, int(frames)))
+    return frozenset(
+        key for key in pictures if files.key_hash("standing:" + key) >= standing * 2**64
+    )
 
 
 def _features(
-    clips: Records, extractor: MotionExtractor, fingerprint: str, stills: Container[str]
+    clips: Records, extractor: MotionExtractor, fingerprint: str, motionless: Container[str]
 ) -> Records:
     """Motion records of clip records, several videos in one call of the extractor."""
     while videos := list(itertools.islice(clips, _VIDEOS_AT_ONCE)):
-        moving = [v["clips"] for v in videos if v["video_id"] not in stills]
+        moving = [v["clips"] for v in videos if v["video_id"] not in motionless]
         computed = iter(extractor(np.concatenate(moving)) if moving else ())
         for video in videos:
-            still = video["video_id"] in stills
             count = len(video["clips"])
             part = (
                 np.zeros((count, extractor.motion_dim), np.float32)
-                if still
+                if video["video_id"] in motionless
                 else np.stack(list(itertools.islice(computed, count)))
             )
             yield {

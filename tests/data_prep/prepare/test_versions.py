@@ -20,9 +20,11 @@ def segment(tmp_path):
         yield footage.segments(source.location, source, [0], 24, (0, 0), stack)[0]
 
 
-def _made(frames, segment, config, alike=()):
+def _made(frames, segment, config, alike=(), **options):
     described = {"video_id": "v"}
-    parts = versions.prepare_version(frames, range(24), segment, described, config, alike)
+    parts = versions.prepare_version(
+        *(frames, range(24), segment, described, config, alike), **options
+    )
     ((video, record),) = buckets.gathered(parts)
     return video, schemas.deserialize("vqa_clips", record)["clips"]
 
@@ -66,6 +68,23 @@ def test_a_frame_that_is_held_is_looked_at_once(segment, monkeypatch):
     np.testing.assert_array_equal(
         clips, view.motion_clips(np.stack(held), segment.clip.fps, prep_corpus.config().preprocess)
     )
+
+
+@pytest.mark.parametrize(
+    ("hold", "grain", "effective"),
+    [(1, 0, True), (10, 0, True), (20, 0, False), (24, 1, False), (24, 60, True)],
+)
+def test_a_pause_is_a_flaw_only_of_what_moves(segment, hold, grain, effective):
+    """Frames that brighten by 2 levels each after `hold` of 24, with grain in a twentieth."""
+    rng = np.random.default_rng(0)
+    shape = (segment.clip.height, segment.clip.width, 3)
+    shown = [100 + 2 * max(0, k - hold) for k in range(24)]
+    frames = [(level + grain * (rng.random(shape) < 0.05)).astype(np.uint8) for level in shown]
+    config = prep_corpus.config()
+    video, _ = _made(iter(frames), segment, config, of_motion=True)
+    assert video.row["effective"] is effective
+    video, _ = _made(iter(frames), segment, config)
+    assert video.row["effective"] is True
 
 
 def test_a_teacher_of_ones_own_sees_all_frames(segment, monkeypatch):
