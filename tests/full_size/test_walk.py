@@ -163,7 +163,7 @@ def test_train_authors(step):
 
 def test_train_lora_killed_and_resumed(step):
     """Two steps: killed once the first is saved, started again, and no step computed twice."""
-    saved = step.folder / "lora/checkpoints/1.files.json"
+    saved = step.folder / "lora/checkpoints/1"
 
     def kill(child: subprocess.Popen) -> None:
         while not saved.exists():
@@ -171,10 +171,11 @@ def test_train_lora_killed_and_resumed(step):
             time.sleep(1)
         child.kill()
 
-    train = _train("lora", "--config.train.optim.total_steps=2")
+    changes = "--config.train.optim.total_steps=2", "--config.train.heldout_pairs=0"
+    train = _train("lora", *changes)
     step.during(kill, *train, status=-9)
     first = _metrics(step, "lora")
-    assert first.keys() == {1} and not (step.folder / "lora/student").exists()
+    assert 1 in first and not (step.folder / "lora/student").exists()
     held = sum(p.stat().st_size for p in saved.parent.rglob("*") if p.is_file())
     assert held < 0.8e9, f"a checkpoint of the additions takes {held / 1e9:.1f} GB"
     step.run(*train)
