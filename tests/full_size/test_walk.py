@@ -8,11 +8,9 @@ import hashlib
 import json
 import pathlib
 import shutil
-import socket
 import subprocess
 import time
 
-import httpx2
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -235,71 +233,3 @@ def test_score(step):
     score = _score(step, "authors/student")
     assert np.isfinite(score)
     (step.folder / "score.json").write_text(json.dumps(score))
-
-
-def test_evaluate(step):
-    step.run("vqa_jax", "evaluate", "--student", "authors/student", "--data", "corpus",
-        "--out", "evaluation")  # fmt: skip
-    found = json.loads((step.folder / "evaluation/evaluation.json").read_text())
-    pairs = _rows(step.folder / "evaluation/pairs.csv")
-    assert found["num_pairs"] == len(pairs) > 0 and 0 <= found["accuracy"] <= 1
-    scores = _rows(step.folder / "evaluation/scores.csv")
-    assert len(scores) == 5 and all(np.isfinite(float(row["score"])) for row in scores)
-
-
-def test_relabel(step):
-    step.run("vqa_jax", "relabel", "--config", f"{CONFIG}:authors", "--student", "authors/student",
-        "--data", "corpus", "--iteration", 2)  # fmt: skip
-    facts = json.loads((step.folder / "corpus/relabel_2.json").read_text())
-    assert facts["pool_videos"] == 10 and not facts["failed_videos"]
-    assert json.loads((step.folder / "corpus/pairs_2.json").read_text())["counts"]["train"] > 0
-
-
-@pytest.mark.parametrize("form", ["orbax", "hf", "original", "decoder"])
-def test_export_and_reload(step, form):
-    """Parameters in other programs' layouts give the student's own score."""
-    out = f"export_{form}"
-    names = ("orbax",) if form == "orbax" else ("safetensors", "--names", form)
-    step.run("vqa_jax", "export", "--student", "authors/student", "--out", out, "--format", *names)
-    size = sum(p.stat().st_size for p in (step.folder / out).rglob("*") if p.is_file())
-    assert abs(size - STUDENT_BYTES) < 0.3e9, size
-    wanted = json.loads((step.folder / "score.json").read_text())
-    assert _score(step, out) == pytest.approx(wanted, abs=1e-3)
-    shutil.rmtree(step.folder / out)
-
-
-def test_export_programs_and_their_server(step):
-    """The program's own server, which needs nothing of ours but the reading of videos."""
-    out = "export_stablehlo"
-    step.run("vqa_jax", "export", "--student", "authors/student", "--out", out,
-        "--format", "stablehlo")  # fmt: skip
-    said = step.run("launch/serve_exported.py", out, CLIP)
-    found = float(said.strip().splitlines()[-1].removeprefix("score "))
-    wanted = json.loads((step.folder / "score.json").read_text())
-    assert found == pytest.approx(wanted, abs=1e-3)
-    shutil.rmtree(step.folder / out)
-
-
-def test_serve(step):
-    """One request to the service; told to end, it ends well."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    answers = []
-
-    def ask(child: subprocess.Popen) -> None:
-        video = (step.folder / CLIP).read_bytes()
-        while not answers:
-            assert child.poll() is None, "the service ended"
-            try:
-                address = f"http://127.0.0.1:{port}/v1/score"
-                files = {"video": ("clip.mp4", video)}
-                answers.append(httpx2.post(address, files=files, timeout=3600).json())
-            except httpx2.ConnectError:
-                time.sleep(5)
-        child.terminate()
-
-    command = ["vqa_jax", "serve", "--student", "authors/student", "--port", port]
-    step.during(ask, *command, "--work_seconds", 3000)
-    wanted = json.loads((step.folder / "score.json").read_text())
-    assert answers[0]["result"]["score"] == pytest.approx(wanted, abs=1e-3), answers
