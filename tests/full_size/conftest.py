@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -68,7 +69,7 @@ class Step:
             try:
                 act(child)
             except BaseException:
-                child.kill()
+                os.kill(child.pid, signal.SIGKILL)  # Popen's own would ask how it ended, and forget
                 raise
             finally:
                 _, ended, usage = os.wait4(child.pid, 0)
@@ -83,6 +84,12 @@ class Step:
         assert child.returncode == status, f"{words}: {child.returncode}\n{text[-4000:]}"
         assert peak < MOST_GB, f"{words} took {peak:.1f} GB"
         return text
+
+
+def is_running(child: subprocess.Popen) -> bool:
+    """Whether it has not ended; what it took stays to be asked for."""
+    asked = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, child.pid, asked) is None
 
 
 def _environment(folder: pathlib.Path) -> dict[str, str]:

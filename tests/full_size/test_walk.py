@@ -16,7 +16,7 @@ import pytest
 from safetensors import safe_open
 
 from tests.full_size import published_files
-from tests.full_size.conftest import MOST_GB, ROOT, Step
+from tests.full_size.conftest import MOST_GB, ROOT, Step, is_running
 from vqa_jax.corpus.video_table import read_video_table
 from vqa_jax.weights import bundle, companions
 
@@ -165,7 +165,7 @@ def test_train_lora_killed_and_resumed(step):
 
     def kill(child: subprocess.Popen) -> None:
         while not saved.exists():
-            assert child.poll() is None, "it ended before its first step was saved"
+            assert is_running(child), "it ended before its first step was saved"
             time.sleep(1)
         child.kill()
 
