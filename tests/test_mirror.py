@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Folder of the code -> folder of its tests.
 MIRRORED = {"vqa_jax": "tests", "data_prep": "tests/data_prep"}
 # Tests of no module: of the whole, of scripts, or against other programs.
-WHOLE = ("faults", "parity", "browser", "launch", "fixtures")
+WHOLE = ("faults", "parity", "browser", "launch", "fixtures", "full_size")
 # Modules without a test file of their name -> why.
 WITHOUT = {
     "vqa_jax/cli/anchors.py": "arguments alone; cli/test_main.py, scoring/test_anchor_sources.py",

@@ -6,31 +6,47 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import httpx2
 import pytest
 
 from tests.fixtures import noise_video
+from vqa_jax.media import view as view_lib
 from vqa_jax.serving import server
 from vqa_jax.serving.config import ServeConfig
 from vqa_jax.settings import DecodeLimits
 
 
-def test_every_shape_of_frames_is_made_ready(monkeypatch):
-    seen, ran = [], []
-
+def _student(view, seen):
     class Student:
         judge, batch_size, score_seen, flaw_head = None, 4, print, None
+        spec = types.SimpleNamespace(preprocess=types.SimpleNamespace(view=view), num_frames=10)
 
         def score(self, frames, fps):
-            seen.append(frames.shape[1:])
+            seen.append((len(view_lib.key_frame_indices(len(frames), fps)), *frames.shape[1:]))
 
+    return Student()
+
+
+def test_every_shape_of_frames_is_made_ready(monkeypatch):
+    seen, ran = [], []
     monkeypatch.setattr(server.uvicorn.Server, "run", lambda self: ran.append(self.config))
-    server.run(Student(), ServeConfig(DecodeLimits(seconds=9), work_seconds=33.2), "::1", 81)
-    assert sorted(seen) == sorted((h, w, 3) for h, w in server._SIZES)
+    config = ServeConfig(DecodeLimits(seconds=9), work_seconds=33.2)
+    server.run(_student("fit", seen), config, "::1", 81)
+    assert sorted(seen) == sorted((1, h, w, 3) for h, w in server._SIZES)
     (config,) = ran
     assert (config.host, config.port, config.timeout_graceful_shutdown) == ("::1", 81, 34)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(("view", "numbers"), [("squash", [10, 5, 2, 1]), ("crops", [1])])
+def test_every_number_of_frames_is_made_ready_where_it_counts(view, numbers):
+    """The engine pads frames to the student's most, halved: ten, five, two or one of them."""
+    seen = []
+    server.warm(_student(view, seen))
+    assert [found[0] for found in seen] == numbers
+    assert len({found[1:] for found in seen}) == 1
 
 
 _PROGRAM = """

@@ -42,6 +42,16 @@ def test_frozen_leaves_stay_bit_for_bit_and_have_no_moments(shape):
     assert rows[0]["train/update_norm"] > 0
 
 
+def test_a_schedule_without_a_ramp_is_its_decay_alone_and_says_nothing(caplog):
+    """Cosine from the peak; optax warns, at every use, of a ramp of no steps."""
+    caplog.set_level("INFO", "absl")
+    schedule = optim.learning_rate(settings.OptimConfig(total_steps=4, warmup_steps=0, peak_lr=2.0))
+    np.testing.assert_allclose(
+        [schedule(t) for t in range(5)], 1 + np.cos(np.pi * np.arange(5) / 4), atol=1e-6
+    )
+    assert not caplog.messages
+
+
 def test_a_group_moves_at_its_own_rate():
     """Adam's first step is as long as the rate, whatever the gradient."""
     config = micro_student.step_config(trainable=(("vision/*", 0.2), *PROJECTORS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import signal
 
@@ -15,16 +16,23 @@ from vqa_jax.serving.app import make_app
 from vqa_jax.serving.config import ServeConfig
 
 _SIZES = (384, 512), (384, 672), (384, 384), (512, 384), (672, 384)  # lines, columns, of any file
-_FRAMES, _FPS = 16, 16.0
+_RATE = 2  # frames a second, of which one is a key frame; a single frame would be a picture
 _KEEP_SECONDS = 10  # of a connection without a request
 
 
 def warm(student: Predictor) -> None:
-    """Compiles what requests need, lest the first ones wait for it."""
-    shape = _FRAMES, *np.max(_SIZES, axis=0), 3
+    """Compiles what requests need, lest the first ones wait for it.
+
+    Programs differ by the shape of the frames where their aspect is kept, and by their number where
+    all key frames are seen.
+    """
+    view, most = student.spec.preprocess.view, student.spec.num_frames
+    sizes = _SIZES if view == "fit" else _SIZES[:1]
+    lengths = [most >> halved for halved in range(most.bit_length())] if view == "squash" else [1]
+    shape = _RATE * max(lengths), *np.max(sizes, axis=0), 3
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    for height, width in _SIZES:
-        student.score(noise[:, :height, :width], fps=_FPS)
+    for length, (height, width) in itertools.product(lengths, sizes):
+        student.score(noise[: _RATE * length, :height, :width], fps=float(_RATE))
 
 
 def run(student: Predictor, config: ServeConfig, host: str, port: int) -> None:

@@ -22,6 +22,8 @@ class TrainableError(VqaError, ValueError):
 
 def learning_rate(config: OptimConfig) -> optax.Schedule:
     """Linear warm-up to `peak_lr`, then cosine decay to zero at `total_steps`."""
+    if not config.warmup_steps:  # a ramp of no steps, of which optax warns every time
+        return optax.cosine_decay_schedule(config.peak_lr, config.total_steps)
     return optax.warmup_cosine_decay_schedule(
         0.0, config.peak_lr, config.warmup_steps, config.total_steps
     )
