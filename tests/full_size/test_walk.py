@@ -8,9 +8,11 @@ import hashlib
 import json
 import pathlib
 import shutil
+import socket
 import subprocess
 import time
 
+import httpx2
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -233,3 +235,38 @@ def test_score(step):
     score = _score(step, "authors/student")
     assert np.isfinite(score)
     (step.folder / "score.json").write_text(json.dumps(score))
+
+
+def test_evaluate(step):
+    step.run("vqa_jax", "evaluate", "--student", "authors/student", "--data", "corpus",
+        "--out", "evaluation")  # fmt: skip
+    found = json.loads((step.folder / "evaluation/evaluation.json").read_text())
+    pairs = _rows(step.folder / "evaluation/pairs.csv")
+    assert found["num_pairs"] == len(pairs) > 0 and 0 <= found["accuracy"] <= 1
+    scores = _rows(step.folder / "evaluation/scores.csv")
+    assert len(scores) == 5 and all(np.isfinite(float(row["score"])) for row in scores)
+
+
+def test_serve(step):
+    """One request to the service; told to end, it ends well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    answers = []
+
+    def ask(child: subprocess.Popen) -> None:
+        video = (step.folder / CLIP).read_bytes()
+        while not answers:
+            assert is_running(child), "the service ended"
+            try:
+                address = f"http://127.0.0.1:{port}/v1/score"
+                files = {"video": ("clip.mp4", video)}
+                answers.append(httpx2.post(address, files=files, timeout=3600).json())
+            except httpx2.ConnectError:
+                time.sleep(5)
+        child.terminate()
+
+    command = ["vqa_jax", "serve", "--student", "authors/student", "--port", port]
+    step.during(ask, *command, "--work_seconds", 3000)
+    wanted = json.loads((step.folder / "score.json").read_text())
+    assert answers[0]["result"]["score"] == pytest.approx(wanted, abs=1e-3), answers
