@@ -247,6 +247,14 @@ def test_evaluate(step):
     assert len(scores) == 5 and all(np.isfinite(float(row["score"])) for row in scores)
 
 
+def test_relabel(step):
+    step.run("vqa_jax", "relabel", "--config", f"{CONFIG}:authors", "--student", "authors/student",
+        "--data", "corpus", "--iteration", 2)  # fmt: skip
+    facts = json.loads((step.folder / "corpus/relabel_2.json").read_text())
+    assert facts["pool_videos"] == 10 and not facts["failed_videos"]
+    assert json.loads((step.folder / "corpus/pairs_2.json").read_text())["counts"]["train"] > 0
+
+
 def test_serve(step):
     """One request to the service; told to end, it ends well."""
     with socket.socket() as free:
