@@ -47,8 +47,7 @@ install_runtime
 quiet_environment
 cd -- "$ROOT"
 PY="$VENV/bin/python"
-VOTING=lite0_all,lite0_mid,lite0_late
-TEACHERS=light_${VOTING//,/,light_}
+voting_teachers
 ALONE=light_lite0_all # the row of one teacher: the best one, by the folds of its fit
 ANCHORS=10
 

@@ -34,8 +34,7 @@ done
 install_runtime
 quiet_environment
 cd -- "$ROOT"
-VOTING=lite0_all,lite0_mid,lite0_late
-TEACHERS=light_${VOTING//,/,light_}
+voting_teachers
 
 step() { "$VENV/bin/python" -m "$@"; }
 

@@ -20,6 +20,13 @@ path_option() {
   declare -g "${name^^}=$(realpath -m -- "$2")"
 }
 
+# voting_teachers: sets VOTING, who labels the small student's pairs, and TEACHERS, the same once fitted.
+# Of all seven they agree best with people, pooled and within kinds, over the folds of the fit.
+voting_teachers() {
+  declare -g VOTING=lite0_all,lite0_mid,lite0_late
+  declare -g TEACHERS=light_${VOTING//,/,light_}
+}
+
 # die MESSAGE REMEDY...: what is wrong, then how to put it right.
 die() {
   printf '\nerror: %s\n' "$1" >&2

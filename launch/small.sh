@@ -29,6 +29,7 @@ quiet_environment
 cd -- "$ROOT"
 PY="$VENV/bin/python"
 WORKERS=2
+voting_teachers
 mkdir -p -- "$OUT/inputs"
 
 # --- content: the stills themselves, parts of them, clips of a sixth, scenes ------------------------
@@ -59,13 +60,11 @@ ln -sf -- "$OUT"/scenes/*.mp4 "$OUT/inputs/scenes/"
   -- --runner=FnApiRunner --direct_running_mode=multi_processing "--direct_num_workers=$WORKERS"
 "$PY" -m vqa_jax motion --data "$OUT/corpus"
 "$PY" -m vqa_jax tokens --config small --data "$OUT/corpus"
-# Of all seven these agree best with people, pooled and within kinds, over the folds of the fit.
-VOTING=lite0_all,lite0_mid,lite0_late
 
 # pairs HERE: HERE/corpus gets the votes of HERE/teachers, and pairs.
 pairs() {
-  "$PY" -m vqa_jax teachers score --teachers "light_${VOTING//,/,light_}" \
-    --weights "$1/teachers" --data "$1/corpus" --folds "$1/teachers/oof.csv" --out "$1/votes"
+  "$PY" -m vqa_jax teachers score --teachers "$TEACHERS" --weights "$1/teachers" \
+    --data "$1/corpus" --folds "$1/teachers/oof.csv" --out "$1/votes"
   "$PY" -m data_prep pairs --config small --data "$1/corpus" --scores "$1/votes/scores.parquet"
 }
 pairs "$OUT"
