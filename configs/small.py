@@ -32,7 +32,7 @@ _SIMULATORS = expand(
         *("optics", "sensor", "processing", "coding", "transmission"),
     )
 )
-_OF_MOTION = ("temporal", "transmission")  # kinds that a single frame does not show
+_OVER_TIME = ("temporal", "transmission")  # kinds that a single frame does not show
 
 
 def get_config() -> ConfigDict:
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.student = "small"
     config.severity_simulators = tuple(
-        name for name in _SIMULATORS if SIMULATORS[name].kind not in _OF_MOTION
+        name for name in _SIMULATORS if SIMULATORS[name].kind not in _OVER_TIME
     )
     prep = config.prep
     prep.preprocess.update(VIEW)
@@ -80,7 +80,7 @@ def get_config() -> ConfigDict:
         "teachers": 0.04,
         "teachers:sources": 0.1,
         "simulator": 0.07,
-        "simulator:freeze": 0.015,  # more, and stillness itself is a flaw
+        "simulator:freeze": 0.015,
         "simulator:frame_drop": 0.01,
         "simulator:stutter": 0.01,
     }

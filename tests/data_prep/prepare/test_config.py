@@ -52,7 +52,8 @@ def test_settings_take_kinds_and_known_presets():
 
 
 def test_fingerprints_of_earlier_corpora_stay():
-    # As version 0.1 computed it, before cut files had a rule, VMAF was known and views were kept.
+    # As version 0.1 computed it, before cut files had a rule, VMAF was known, views were kept and
+    # stills stood for a second.
     config, later = PrepConfig(), ("truncated", "vmaf", "teacher_views", "standing_stills")
     fields = {k: v for k, v in config.to_dict().items() if k not in later}
     text = json.dumps(fields, sort_keys=True)
